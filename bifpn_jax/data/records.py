@@ -1,0 +1,187 @@
+"""The one record schema: an encoded image with its boxes, as every data source gives it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from bifpn_jax import boxes as box_ops
+from bifpn_jax.data.image_header import is_truncated
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.errors import UserError
+
+# The pipeline works on one image per thread; threads inside OpenCV would only get in their way.
+cv2.setNumThreads(0)
+# A file that cannot be decoded becomes a UserError; OpenCV need not say it on stderr as well.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image and its N annotated objects, in pixels of the original image.
+
+    Attributes:
+      image_id: the image's id in its dataset.
+      encoded: the encoded image file (JPEG, PNG, ...).
+      where: file name, for messages.
+      boxes: [N, 4] float32 ``[y0, x0, y1, x1]``.
+      labels: [N] int32 in 0..K-1.
+      is_crowd: [N] bool, True for a box around a group: not trained on, ignored in evaluation.
+      area: [N] float32, the object's area in pixels (its mask's, where the dataset has masks).
+      original_hw: height and width after EXIF rotation as the dataset states them, or None.
+    """
+
+    image_id: int
+    encoded: bytes
+    where: str
+    boxes: np.ndarray
+    labels: np.ndarray
+    is_crowd: np.ndarray
+    area: np.ndarray
+    original_hw: tuple[int, int] | None = None
+
+
+class Source(Protocol):
+    """A dataset: random access to records, and what is needed to evaluate on it.
+
+    Attributes:
+      name: what messages call it.
+      label_map: its classes.
+    """
+
+    name: str
+    label_map: LabelMap
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def __getitem__(self, index: int) -> Record:
+        """Return record 0 <= index < len; safe to call from several threads at a time."""
+        ...
+
+    def box_counts(self) -> np.ndarray | None:
+        """Return the number of boxes of each image, crowds not counted: [len] int64.
+
+        None where that would mean to read a large dataset from end to end.
+        """
+        ...
+
+    def ground_truth(self) -> dict[str, list]:
+        """Return images, annotations and categories as a COCO annotation file has them."""
+        ...
+
+    def summary(self) -> str:
+        """Return one line about the dataset for the log."""
+        ...
+
+
+def decode_image(encoded: bytes, where: str) -> np.ndarray:
+    """Decode an image file to [H, W, 3] uint8 RGB.
+
+    Grey and palette images become RGB, 16 bits are scaled to 8 with rounding, an alpha channel is
+    dropped (the colours under it stay as stored), EXIF rotation is applied.
+
+    Args:
+      encoded: the content of the file.
+      where: the file's name, for the message.
+
+    Raises:
+      UserError: the bytes are not an image or not a whole one.
+    """
+    if not encoded:
+        raise UserError(f"{where}: the file is empty; {_REPLACE}")
+    if is_truncated(encoded):
+        raise UserError(f"{where}: the image is cut off after {len(encoded)} bytes; {_REPLACE}")
+    try:
+        image = cv2.imdecode(
+            np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        )
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UserError(
+            f"{where}: not an image that OpenCV can decode, or a damaged one "
+            f"({len(encoded)} bytes, beginning {encoded[:4]!r}); {_REPLACE}"
+        )
+    if image.dtype == np.uint16:
+        # round(v / 257) in integers: 65535 -> 255 exactly.
+        image = ((image.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        raise UserError(f"{where}: pixels of type {image.dtype}; save it with 8 or 16 bits")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+_REPLACE = "put a good copy in its place or remove the image from the annotations"
+
+
+def load_image(record: Record) -> np.ndarray:
+    """Decode a record's image to [H, W, 3] uint8 RGB and compare its size with the stated one."""
+    image = decode_image(record.encoded, record.where)
+    if record.original_hw is not None and image.shape[:2] != tuple(record.original_hw):
+        (h, w), (stated_h, stated_w) = image.shape[:2], record.original_hw
+        turned = (w, h) == (stated_h, stated_w)
+        cure = (
+            "its EXIF rotation is applied here; save it without that tag or annotate it upright"
+            if turned
+            else "annotate the file as it is or restore the original one"
+        )
+        raise UserError(
+            f"{record.where}: the image is {w}x{h} pixels (width x height) but the annotations "
+            f"say {stated_w}x{stated_h}, so its boxes would be misplaced; {cure}"
+        )
+    return image
+
+
+def to_coco(records: Iterable[Record], label_map: LabelMap) -> dict[str, list[dict[str, Any]]]:
+    """Build the content of a COCO annotation file from records."""
+    images, annotations = [], []
+    for record in records:
+        images.append(image_entry(record))
+        annotations += annotation_entries(record, label_map, first_id=len(annotations) + 1)
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": category_entries(label_map),
+    }
+
+
+def image_entry(record: Record) -> dict[str, Any]:
+    """Return a record's entry in the ``images`` of a COCO file."""
+    hw = record.original_hw or decode_image(record.encoded, record.where).shape[:2]
+    return {
+        "id": int(record.image_id),
+        "file_name": record.where,
+        "height": int(hw[0]),
+        "width": int(hw[1]),
+    }
+
+
+def annotation_entries(
+    record: Record, label_map: LabelMap, first_id: int = 1
+) -> list[dict[str, Any]]:
+    """Return a record's objects as ``annotations`` of a COCO file.
+
+    They are numbered from ``first_id``, which must not be 0: pycocotools takes 0 for "no match".
+    """
+    xywh = box_ops.to_xywh(record.boxes.astype(np.float64))
+    category_ids = label_map.to_category_ids(record.labels)
+    return [
+        {
+            "id": first_id + i,
+            "image_id": int(record.image_id),
+            "category_id": int(category_ids[i]),
+            "bbox": box.tolist(),
+            "area": float(record.area[i]),
+            "iscrowd": int(record.is_crowd[i]),
+        }
+        for i, box in enumerate(xywh)
+    ]
+
+
+def category_entries(label_map: LabelMap) -> list[dict[str, Any]]:
+    """Return a label map as the ``categories`` of a COCO file."""
+    pairs = zip(label_map.category_ids, label_map.names, strict=True)
+    return [{"id": category_id, "name": name} for category_id, name in pairs]

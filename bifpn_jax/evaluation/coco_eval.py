@@ -1,0 +1,224 @@
+"""COCO's average precision and recall for boxes, with pycocotools as the engine.
+
+The numbers are those of the official evaluator (Lin et al., arXiv 1405.0312, and
+https://cocodataset.org/#detection-eval): crowds and objects outside an area range are neither hits
+nor misses, and the area ranges use the annotated area, not that of the box.
+"""
+
+import contextlib
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from bifpn_jax.data.coco_file import read_annotation_file
+from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
+
+
+def evaluate_detections(
+    ground_truth: Mapping[str, Any] | str | Path,
+    detections: Sequence[Mapping[str, Any]],
+    *,
+    image_ids: Iterable[int] | None = None,
+    max_detections: int = 100,
+) -> CocoMetrics:
+    """Scores detections against a COCO annotation file or its content.
+
+    Args:
+        ground_truth: a dict with ``images``, ``annotations`` and ``categories``, or the path of
+            such a JSON file; it is not modified. Where an annotation has no ``area`` that of its
+            box is taken, where it has no ``iscrowd`` it is not a crowd.
+        detections: in COCO's results format: ``image_id``, ``category_id``, ``bbox`` (x, y, width,
+            height in pixels of the original image) and ``score``. May be empty. Categories that
+            the ground truth does not have are left out.
+        image_ids: the images to evaluate, all of the ground truth by default. Ground truth and
+            detections of other images are left out.
+        max_detections: how many detections, those with the highest scores, count per image and
+            class. AR100 is the recall at this number, AR10 and AR1 are at no more than it.
+
+    Returns:
+        The metrics, with NaN where the ground truth does not define a number.
+
+    Raises:
+        UserError: the ground truth is unreadable or incomplete, a detection or ``image_ids`` names
+            an image that it does not have, or no detection is of one of its categories.
+    """
+    if max_detections < 1:
+        raise UserError(f"max_detections is {max_detections}; it must be at least 1")
+    truth, source = _open_ground_truth(ground_truth)
+    known_images = {image["id"] for image in truth["images"]}
+    names = {c["id"]: str(c.get("name", c["id"])) for c in truth["categories"]}
+    found = _result_annotations(detections, known_images, set(names), source)
+    evaluated = _evaluated_images(image_ids, known_images, source)
+    objects = _truth_annotations(truth["annotations"], source)
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        engine = COCOeval(_index(truth, objects), _index(truth, found), iouType="bbox")
+        engine.params.imgIds = evaluated
+        engine.params.maxDets = [1, min(10, max_detections), max_detections]
+        engine.evaluate()
+        engine.accumulate()
+
+    chosen = set(evaluated)
+    precision = engine.eval["precision"]  # [IoU, recall, class, area, max detections], -1 undefined
+    ap_of_class = [_mean(precision[:, :, k, 0, 2]) for k in range(precision.shape[2])]
+    return CocoMetrics(
+        summary=_summary(precision, engine.eval["recall"]),
+        per_class=dict(zip(_unique_names(names), ap_of_class, strict=True)),
+        num_images=len(evaluated),
+        num_detections=sum(detection["image_id"] in chosen for detection in found),
+    )
+
+
+def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+    """The twelve means over [IoU, recall, class, area, max detections] and the same but recall."""
+    every, small, medium, large = range(4)
+    values = (
+        _mean(precision[:, :, :, every, 2]),
+        _mean(precision[0, :, :, every, 2]),  # IoU 0.50
+        _mean(precision[5, :, :, every, 2]),  # IoU 0.75
+        _mean(precision[:, :, :, small, 2]),
+        _mean(precision[:, :, :, medium, 2]),
+        _mean(precision[:, :, :, large, 2]),
+        _mean(recall[:, :, every, 0]),
+        _mean(recall[:, :, every, 1]),
+        _mean(recall[:, :, every, 2]),
+        _mean(recall[:, :, small, 2]),
+        _mean(recall[:, :, medium, 2]),
+        _mean(recall[:, :, large, 2]),
+    )
+    return dict(zip(SUMMARY_NAMES, values, strict=True))
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else math.nan
+
+
+def _open_ground_truth(
+    ground_truth: Mapping[str, Any] | str | Path,
+) -> tuple[Mapping[str, Any], str]:
+    """The annotation dict and what to call it in a message."""
+    if not isinstance(ground_truth, Mapping):
+        return read_annotation_file(Path(ground_truth), "annotations"), str(ground_truth)
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(ground_truth.get(key), list):
+            raise UserError(
+                f"the ground truth has no list called {key!r}; give the content of a COCO "
+                "annotation file, with images, annotations and categories"
+            )
+    return ground_truth, "the ground truth"
+
+
+def _truth_annotations(annotations: list[Mapping[str, Any]], source: str) -> list[dict[str, Any]]:
+    """The part of each annotation that matters for boxes, complete and with ids from 1 on.
+
+    The ids are given anew because pycocotools takes a match with the object of id 0 for no match.
+    """
+    complete = []
+    for number, annotation in enumerate(annotations, start=1):
+        try:
+            box = annotation["bbox"]
+            complete.append(
+                {
+                    "id": number,
+                    "image_id": annotation["image_id"],
+                    "category_id": annotation["category_id"],
+                    "bbox": box,
+                    "area": annotation.get("area", box[2] * box[3]),
+                    "iscrowd": int(annotation.get("iscrowd", 0)),
+                }
+            )
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(
+                f"annotation {number} of {source} lacks image_id, category_id or a bbox of four "
+                "numbers; complete it or remove it"
+            ) from error
+    return complete
+
+
+def _result_annotations(
+    detections: Sequence[Mapping[str, Any]],
+    known_images: set[int],
+    known_categories: set[int],
+    source: str,
+) -> list[dict[str, Any]]:
+    """Detections as the annotations that pycocotools makes of a results file, checked.
+
+    Those of categories that the ground truth does not have are left out: a published model has
+    outputs for ids that COCO does not use, and may be evaluated on some of its classes only.
+    """
+    found = []
+    for number, detection in enumerate(detections, start=1):
+        try:
+            image_id, category_id = detection["image_id"], detection["category_id"]
+            box, score = detection["bbox"], detection["score"]
+            area = box[2] * box[3]
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(
+                f"detection {number} is not in COCO's results format; it needs image_id, "
+                "category_id, bbox (four numbers) and score"
+            ) from error
+        if image_id not in known_images:
+            raise UserError(
+                f"detection {number} is on image {image_id}, which {source} does not have; "
+                "evaluate the detections against the annotations of the same images"
+            )
+        if category_id in known_categories:
+            found.append(
+                {
+                    "id": number,
+                    "image_id": image_id,
+                    "category_id": category_id,
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": 0,
+                    "score": score,
+                }
+            )
+    if detections and not found:
+        raise UserError(
+            f"{source} has none of the detected categories, such as {detections[0]['category_id']};"
+            " use the label map that belongs to these annotations"
+        )
+    return found
+
+
+def _evaluated_images(
+    image_ids: Iterable[int] | None, known_images: set[int], source: str
+) -> list[int]:
+    evaluated = sorted(known_images if image_ids is None else {int(i) for i in image_ids})
+    unknown = [image_id for image_id in evaluated if image_id not in known_images]
+    if unknown:
+        raise UserError(
+            f"image {unknown[0]} is to be evaluated, but {source} does not have it; evaluate "
+            "against the annotations of the images that were run"
+        )
+    if not evaluated:
+        raise UserError(f"there are no images to evaluate in {source}")
+    return evaluated
+
+
+def _index(truth: Mapping[str, Any], annotations: list[dict[str, Any]]) -> COCO:
+    coco = COCO()
+    coco.dataset = {
+        "images": truth["images"],
+        "categories": truth["categories"],
+        "annotations": annotations,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _unique_names(names: Mapping[int, str]) -> list[str]:
+    """Class names in the order of the category ids; a name in use twice gets its id appended."""
+    uses = Counter(names.values())
+    ordered = sorted(names.items())
+    return [name if uses[name] == 1 else f"{name} ({category})" for category, name in ordered]

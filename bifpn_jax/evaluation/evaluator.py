@@ -1,0 +1,108 @@
+"""Runs a detector over an evaluation set, every image exactly once, and scores the detections."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.coco_eval import evaluate_detections
+from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.evaluation.results import coco_results
+from bifpn_jax.postprocess import Detections
+
+Batch = Mapping[str, np.ndarray]
+
+
+class AnnotatedSource(Protocol):
+    """Anything that gives its annotations as a COCO dict."""
+
+    def ground_truth(self) -> Mapping[str, Any]:
+        """``images``, ``annotations`` and ``categories``."""
+
+
+def evaluate(
+    predict: Callable[[Batch], Detections],
+    source: AnnotatedSource,
+    batches: Iterable[Batch],
+    *,
+    label_map: LabelMap,
+    progress: bool = False,
+) -> tuple[CocoMetrics, list[dict[str, Any]]]:
+    """Detects in all batches and scores the result against the annotations of the source.
+
+    Args:
+        predict: from a batch to its detections with a leading [B], jax or numpy arrays, boxes in
+            pixels of the original images.
+        source: gives the ground truth.
+        batches: dicts with at least ``image_id`` [B] and ``mask`` [B]; rows where the mask is False
+            are dropped.
+        label_map: from labels to the category ids of the ground truth.
+        progress: whether to show a progress bar, where stderr is a terminal.
+
+    Returns:
+        The metrics and the detections in COCO's results format.
+
+    Raises:
+        UserError: an image of the source came up twice or not at all, or one did that is not in it.
+    """
+    ground_truth = source.ground_truth()
+    expected = {image["id"] for image in ground_truth["images"]}
+    seen: set[int] = set()
+    detections: list[dict[str, Any]] = []
+    with tqdm(
+        total=len(expected),
+        desc="evaluate",
+        unit="img",
+        disable=None if progress else True,
+        leave=False,
+    ) as bar:
+        for batch, predicted in _one_ahead(predict, batches):
+            for row in np.flatnonzero(batch["mask"]):
+                image_id = int(batch["image_id"][row])
+                _mark_seen(image_id, seen, expected)
+                in_image = Detections(*(field[row] for field in predicted))
+                detections += coco_results(image_id, in_image, label_map)
+                bar.update()
+    missing = expected - seen
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(expected)} images were not evaluated, among them image "
+            f"{min(missing)}: the batches must go through the whole source once"
+        )
+    return evaluate_detections(ground_truth, detections), detections
+
+
+def _one_ahead(
+    predict: Callable[[Batch], Detections], batches: Iterable[Batch]
+) -> Iterable[tuple[Batch, Detections]]:
+    """Yields batches with their detections as numpy.
+
+    The next batch is dispatched before the previous one is fetched: jax returns at once, so the
+    device computes while the host converts detections and loads images.
+    """
+    pending = None
+    for batch in batches:
+        dispatched = batch, predict(batch)
+        if pending is not None:
+            yield pending[0], jax.device_get(pending[1])
+        pending = dispatched
+    if pending is not None:
+        yield pending[0], jax.device_get(pending[1])
+
+
+def _mark_seen(image_id: int, seen: set[int], expected: set[int]) -> None:
+    if image_id in seen:
+        raise UserError(
+            f"image {image_id} came up twice in one evaluation: ids must be unique in the "
+            "annotations, and the batches must go through the source once"
+        )
+    if image_id not in expected:
+        raise UserError(
+            f"image {image_id} is not in the annotations of the source: evaluate batches of the "
+            "same source"
+        )
+    seen.add(image_id)

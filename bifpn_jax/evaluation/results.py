@@ -1,0 +1,104 @@
+"""Detections in COCO's results format, and the two files an evaluation leaves behind.
+
+``detections.json`` is a list of ``{image_id, category_id, bbox, score}`` with boxes as x, y, width,
+height, the format of the COCO server; ``metrics.json`` is ``CocoMetrics.to_json()``.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bifpn_jax.boxes import to_xywh
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.postprocess import Detections
+
+
+def coco_results(
+    image_id: int, detections: Detections, label_map: LabelMap
+) -> list[dict[str, Any]]:
+    """Detections of one image as COCO results, in the given order; empty slots are left out.
+
+    Args:
+        image_id: the id in the annotation file.
+        detections: numpy arrays: boxes [D, 4] yxyx in pixels of the original image, scores [D],
+            labels [D] with -1 for an empty slot.
+        label_map: gives each label its category id.
+
+    Returns:
+        One dict per detection. Boxes are rounded to 0.001 pixel, scores to 1e-8.
+
+    Raises:
+        UserError: a box or a score is not finite.
+    """
+    used = np.asarray(detections.labels) >= 0
+    boxes = np.asarray(detections.boxes, np.float64)[used]
+    scores = np.asarray(detections.scores, np.float64)[used]
+    labels = np.asarray(detections.labels)[used]
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise UserError(
+            f"a detection in image {image_id} is not a finite number: the weights have diverged or "
+            "do not belong to this model; evaluate an earlier checkpoint"
+        )
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": category_id,
+            "bbox": box,
+            "score": score,
+        }
+        for category_id, box, score in zip(
+            label_map.to_category_ids(labels).tolist(),
+            to_xywh(boxes).round(3).tolist(),
+            scores.round(8).tolist(),
+            strict=True,
+        )
+    ]
+
+
+def write_detections(path: str | Path, detections: list[dict[str, Any]]) -> None:
+    """Writes COCO results, one detection per line."""
+    lines = (json.dumps(detection, allow_nan=False) for detection in detections)
+    _replace(path, "[\n" + ",\n".join(lines) + "\n]\n" if detections else "[]\n")
+
+
+def read_detections(path: str | Path) -> list[dict[str, Any]]:
+    """Reads a COCO results file; raises UserError if it is not one."""
+    detections = _read(path)
+    if not isinstance(detections, list):
+        raise UserError(f"{path} is not a COCO results file: it must hold a list of detections")
+    return detections
+
+
+def write_metrics(path: str | Path, metrics: CocoMetrics) -> None:
+    """Writes the metrics as one JSON object, NaN as null."""
+    _replace(path, json.dumps(metrics.to_json(), indent=2, allow_nan=False) + "\n")
+
+
+def read_metrics(path: str | Path) -> CocoMetrics:
+    """Reads what ``write_metrics`` wrote; raises UserError if the file is anything else."""
+    try:
+        return CocoMetrics.from_json(_read(path))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} does not hold the metrics of an evaluation: {error}") from error
+
+
+def _read(path: str | Path) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); write it again") from error
+
+
+def _replace(path: str | Path, text: str) -> None:
+    """Writes beside the target and renames, so that a reader never sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

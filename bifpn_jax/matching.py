@@ -1,0 +1,62 @@
+"""Assignment of ground truth to anchors, for one image inside the jitted step (vmap for a batch).
+
+An anchor belongs to the box it overlaps most if their IoU reaches the threshold; every other anchor
+is background, there is no zone that the loss ignores. On top, every box claims the anchor that
+overlaps it most, however little, so that no object goes unseen.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bifpn_jax import boxes as box_ops
+
+
+class Targets(NamedTuple):
+    """What the loss compares the outputs for A anchors with; a batch adds an axis in front."""
+
+    class_targets: jax.Array
+    """[A] int32: label of the matched box, -1 for background."""
+    box_targets: jax.Array
+    """[A, 4] float32: box code of the matched box, 0 for background."""
+    num_positives: jax.Array
+    """[] int32: number of matched anchors."""
+    matched_box: jax.Array
+    """[A] int32: index of the matched box, -1 for background."""
+
+
+def match(
+    anchors: jax.Array, boxes: jax.Array, labels: jax.Array, iou_threshold: float = 0.5
+) -> Targets:
+    """Targets of one image for anchors [A, 4].
+
+    Args:
+        anchors: [A, 4] y0, x0, y1, x1 in pixels.
+        boxes: [M, 4] ground truth in the same pixels, in any order, padded to M >= 1 rows.
+        labels: [M] int32, -1 in the rows that only pad.
+        iou_threshold: smallest IoU of a match that no box has to claim.
+    """
+    boxes = jnp.asarray(boxes, jnp.float32)
+    labels = jnp.asarray(labels)
+    is_object = labels >= 0
+    iou = jnp.where(is_object[:, None], box_ops.pairwise_iou(boxes, anchors), -1.0)  # [M, A]
+
+    overlapped = jnp.max(iou, axis=0) >= iou_threshold
+    matched_box = jnp.where(overlapped, jnp.argmax(iou, axis=0), -1)
+
+    # Where several boxes claim one anchor, the lowest index wins; the claims of pads are dropped.
+    num_boxes, num_anchors = iou.shape
+    claimed_anchor = jnp.where(is_object, jnp.argmax(iou, axis=1), num_anchors)
+    unclaimed = jnp.full(num_anchors, num_boxes)
+    claim = unclaimed.at[claimed_anchor].min(jnp.arange(num_boxes), mode="drop")
+    matched_box = jnp.where(claim < num_boxes, claim, matched_box).astype(jnp.int32)
+
+    positive = matched_box >= 0
+    codes = box_ops.encode(boxes[matched_box], anchors)
+    return Targets(
+        class_targets=jnp.where(positive, labels[matched_box], -1).astype(jnp.int32),
+        box_targets=jnp.where(positive[:, None], codes, 0.0),
+        num_positives=jnp.sum(positive, dtype=jnp.int32),
+        matched_box=matched_box,
+    )

@@ -1,0 +1,1 @@
+"""The networks: EfficientNet backbones, feature networks as graphs, heads, and the detector."""

@@ -1,0 +1,261 @@
+"""The convolutions and the pooling that EfficientDet is made of, lowered per platform.
+
+Every function takes and returns NHWC arrays. On GPU and TPU the native XLA operations are right.
+On CPU, XLA runs depthwise convolutions as a slow generic loop, so there they are written as a sum
+of shifted slices, which fuses into one vectorised loop, with a gradient of the same form. The
+choice is made when a program is lowered (`jax.lax.platform_dependent`), never by asking what the
+machine is.
+
+Padding follows TensorFlow's SAME: output size ceil(size / stride), and where the padding is odd the
+extra row or column goes to the end.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Padding before and after one spatial axis for an output of ceil(size / stride) entries."""
+    out = -(-size // stride)
+    total = max((out - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def conv(x: Array, kernel: Array, *, stride: int = 1) -> Array:
+    """Ordinary convolution.
+
+    Args:
+        x: [B, H, W, Cin].
+        kernel: [kh, kw, Cin, Cout], of the dtype of `x`.
+        stride: the same in both directions.
+
+    Returns:
+        [B, ceil(H / stride), ceil(W / stride), Cout].
+    """
+    kh, kw, c_in, c_out = kernel.shape
+    if kh == kw == stride == 1:
+        # A matrix product, on every platform, is what a 1x1 convolution becomes at best.
+        flat = jnp.dot(x.reshape(-1, c_in), kernel.reshape(c_in, c_out))
+        return flat.reshape(*x.shape[:-1], c_out)
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def depthwise_conv(x: Array, kernel: Array, *, stride: int = 1) -> Array:
+    """Depthwise convolution: every channel is filtered by its own kernel.
+
+    Args:
+        x: [B, H, W, C].
+        kernel: [kh, kw, 1, C], of the dtype of `x`.
+        stride: 1 or more, the same in both directions.
+
+    Returns:
+        [B, ceil(H / stride), ceil(W / stride), C].
+    """
+    return _depthwise(stride)(x, kernel)
+
+
+def max_pool(x: Array, *, window: int, stride: int) -> Array:
+    """Max-pooling [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]; padding is -inf."""
+    return _max_pool(window, stride)(x)
+
+
+def resize_nearest(x: Array, hw: tuple[int, int]) -> Array:
+    """Nearest-neighbour resize of [B, H, W, C] to `hw` with source index floor(i * in / out).
+
+    This is the convention of the published models; `jax.image.resize` samples at half-pixel centres
+    and differs for odd sizes (3 -> 5 is 0 0 1 1 2 here, 0 0 1 2 2 there).
+    """
+    for axis, out in zip((1, 2), hw, strict=True):
+        size = x.shape[axis]
+        index = [i * size // out for i in range(out)]
+        factor = -(-out // size)
+        if index == [i // factor for i in range(out)]:
+            # Repeat and cut: its gradient is a sum over neighbours instead of a scatter.
+            x = lax.slice_in_dim(jnp.repeat(x, factor, axis=axis), 0, out, axis=axis)
+        else:
+            x = jnp.take(x, jnp.asarray(index), axis=axis)
+    return x
+
+
+def _per_platform(
+    on_cpu: Callable[..., Array], otherwise: Callable[..., Array]
+) -> Callable[..., Array]:
+    """One differentiable function with two implementations, chosen when it is lowered.
+
+    Differentiable in reverse mode only (`jax.grad`, `jax.vjp`), as custom gradients are.
+    """
+
+    @jax.custom_vjp
+    def call(*args: Array) -> Array:
+        return lax.platform_dependent(*args, cpu=on_cpu, default=otherwise)
+
+    def forward(*args: Array) -> tuple[Array, tuple[Array, ...]]:
+        return call(*args), args
+
+    def backward(args: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
+        def pull_back(f: Callable[..., Array]) -> Callable[..., tuple[Array, ...]]:
+            return lambda cotangent, *args: jax.vjp(f, *args)[1](cotangent)
+
+        return lax.platform_dependent(
+            cotangent, *args, cpu=pull_back(on_cpu), default=pull_back(otherwise)
+        )
+
+    call.defvjp(forward, backward)
+    return call
+
+
+def _pads(x: Array, kernel_hw: tuple[int, int], stride: int) -> list[tuple[int, int]]:
+    return [same_padding(s, k, stride) for s, k in zip(x.shape[1:3], kernel_hw, strict=True)]
+
+
+def _window(x: Array, i: int, j: int, hw: tuple[int, int], stride: int) -> Array:
+    """The entries of padded `x` that kernel tap (i, j) sees, one per output position."""
+    b, _, _, c = x.shape
+    stop = (b, i + (hw[0] - 1) * stride + 1, j + (hw[1] - 1) * stride + 1, c)
+    return lax.slice(x, (0, i, j, 0), stop, (1, stride, stride, 1))
+
+
+def _output_hw(x: Array, stride: int) -> tuple[int, int]:
+    return -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+
+
+def _native_depthwise(x: Array, kernel: Array, *, stride: int) -> Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _shifted_sum(x: Array, kernel: Array, hw: tuple[int, int], stride: int) -> Array:
+    """Valid depthwise convolution of padded `x`, accumulated in float32."""
+    kh, kw = kernel.shape[:2]
+    weights = kernel.astype(jnp.float32)  # [kh, kw, 1, C]
+    taps = [
+        _window(x, i, j, hw, stride).astype(jnp.float32) * weights[i, j][None, None]
+        for i in range(kh)
+        for j in range(kw)
+    ]
+    return sum(taps[1:], taps[0]).astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _shifted_depthwise(x: Array, kernel: Array, stride: int) -> Array:
+    pads = _pads(x, kernel.shape[:2], stride)
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    return _shifted_sum(padded, kernel, _output_hw(x, stride), stride)
+
+
+def _shifted_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _shifted_depthwise(x, kernel, stride), (x, kernel)
+
+
+def _shifted_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    return _input_gradient(g, kernel, x.shape[1:3], stride), _kernel_gradient(x, g, kernel, stride)
+
+
+_shifted_depthwise.defvjp(_shifted_forward, _shifted_backward)
+
+
+def _input_gradient(g: Array, kernel: Array, hw: tuple[int, int], stride: int) -> Array:
+    """Gradient of a depthwise convolution with respect to its input of size `hw`.
+
+    Input rows y with the same y mod stride are touched by the same kernel rows, so each of the
+    stride x stride phases is a stride-1 convolution of `g` with a part of the flipped kernel.
+    """
+    kernel_hw = kernel.shape[:2]
+    before = [same_padding(s, k, stride)[0] for s, k in zip(hw, kernel_hw, strict=True)]
+    phase_hw = tuple(-(-s // stride) for s in hw)
+    phases = []
+    for p in range(stride):
+        row = []
+        for q in range(stride):
+            # The first kernel tap that reaches this phase, per axis; the others follow by stride.
+            first = [(r + b) % stride for r, b in zip((p, q), before, strict=True)]
+            part = kernel[first[0] :: stride, first[1] :: stride]
+            pads = []
+            for axis, r in enumerate((p, q)):
+                taps = part.shape[axis]
+                newest = (r + before[axis] - first[axis]) // stride
+                low = taps - 1 - newest
+                pads.append((low, phase_hw[axis] + taps - 1 - low - g.shape[1 + axis], 0))
+            if 0 in part.shape:
+                row.append(jnp.zeros((g.shape[0], *phase_hw, g.shape[3]), g.dtype))
+                continue
+            padded = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+            row.append(_shifted_sum(padded, part[::-1, ::-1], phase_hw, 1))
+        phases.append(row)
+    if stride == 1:
+        return phases[0][0]
+    b, c = g.shape[0], g.shape[3]
+    rows = [jnp.stack(row, axis=3) for row in phases]  # [B, h, w, stride, C] each
+    full = jnp.stack(rows, axis=2).reshape(b, phase_hw[0] * stride, phase_hw[1] * stride, c)
+    return full[:, : hw[0], : hw[1]]
+
+
+def _kernel_gradient(x: Array, g: Array, kernel: Array, stride: int) -> Array:
+    """Gradient of a depthwise convolution with respect to its kernel, row by row.
+
+    One output row and the kh input rows it saw stay in the cache for all kh x kw products.
+    """
+    kh, kw = kernel.shape[:2]
+    _, out_h, out_w, c = g.shape
+    padded = jnp.pad(x, ((0, 0), *_pads(x, (kh, kw), stride), (0, 0)))
+
+    def add_row(y: Array, total: Array) -> Array:
+        g_row = lax.dynamic_slice_in_dim(g, y, 1, axis=1).astype(jnp.float32)
+        x_rows = lax.dynamic_slice_in_dim(padded, y * stride, kh, axis=1)
+        windows = [
+            _window(x_rows, i, j, (1, out_w), stride).astype(jnp.float32)
+            for i in range(kh)
+            for j in range(kw)
+        ]
+        return total + jnp.stack([jnp.sum(seen * g_row, (0, 1, 2)) for seen in windows])
+
+    total = lax.fori_loop(0, out_h, add_row, jnp.zeros((kh * kw, c), jnp.float32))
+    return total.reshape(kh, kw, 1, c).astype(kernel.dtype)
+
+
+def _sliced_max_pool(x: Array, *, window: int, stride: int) -> Array:
+    pads = _pads(x, (window, window), stride)
+    lowest = jnp.array(-jnp.inf, x.dtype)
+    padded = lax.pad(x, lowest, [(0, 0, 0), *[(*p, 0) for p in pads], (0, 0, 0)])
+    hw = _output_hw(x, stride)
+    out = _window(padded, 0, 0, hw, stride)
+    for i in range(window):
+        for j in range(window):
+            if (i, j) != (0, 0):
+                out = jnp.maximum(out, _window(padded, i, j, hw, stride))
+    return out
+
+
+def _native_max_pool(x: Array, *, window: int, stride: int) -> Array:
+    return lax.reduce_window(
+        x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), "SAME"
+    )
+
+
+def _depthwise(stride: int) -> Callable[[Array, Array], Array]:
+    return _per_platform(
+        lambda x, kernel: _shifted_depthwise(x, kernel, stride),
+        partial(_native_depthwise, stride=stride),
+    )
+
+
+def _max_pool(window: int, stride: int) -> Callable[[Array], Array]:
+    return _per_platform(
+        partial(_sliced_max_pool, window=window, stride=stride),
+        partial(_native_max_pool, window=window, stride=stride),
+    )

@@ -1,0 +1,191 @@
+"""EfficientDet (arXiv 1911.09070): backbone, feature network, class and box heads."""
+
+import difflib
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bifpn_jax.anchors import anchor_grid
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.efficientnet import BACKBONES, EfficientNet
+from bifpn_jax.models.feature_network import FeatureNetwork
+from bifpn_jax.models.fusion import NORMALIZERS
+from bifpn_jax.models.graphs import GRAPHS
+from bifpn_jax.models.heads import CLASS_PRIOR_BIAS, Head
+from bifpn_jax.models.layers import ACTIVATIONS
+from bifpn_jax.models.scaling import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MODELS,
+    PUBLISHED_ASPECT_RATIOS,
+)
+
+Array = jax.Array
+
+
+class Outputs(NamedTuple):
+    """What the network predicts for every anchor; anchors ordered level, y, x, anchor.
+
+    Attributes:
+        class_logits: [B, A, K]; sigmoid gives a probability per class, there is no background.
+        box_codes: [B, A, 4], (ty, tx, th, tw) relative to the anchor.
+    """
+
+    class_logits: Array
+    box_codes: Array
+
+
+class EfficientDet(nn.Module):
+    """A detector of the EfficientDet family; `create_model` fills in a released model's settings.
+
+    Attributes:
+        num_classes: K.
+        backbone: key of `efficientnet.BACKBONES`.
+        width: channels of the feature network and the heads.
+        network_repeats: cells of the feature network.
+        head_repeats: convolutions in each head before its predictor.
+        feature_network: key of `graphs.GRAPHS`.
+        fusion: key of `fusion.NORMALIZERS`.
+        activation: key of `layers.ACTIVATIONS`.
+        min_level, max_level: pyramid levels; level l has stride 2^l.
+        anchor_scale: size of the smallest anchor in strides.
+        num_scales: anchor octave steps per level.
+        aspect_ratios: numbers (width / height) or pairs (width factor, height factor).
+        image_hw: the input size the model was designed for; any other height and width works.
+        mean_rgb, std_rgb: normalisation of the input in units of 0..255.
+        survival_prob: stochastic depth of the backbone's last block; 1 switches it off.
+        dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
+        axis_name: mapped axis over which batch statistics are averaged, or None.
+    """
+
+    num_classes: int = 90
+    backbone: str = "b0"
+    width: int = 64
+    network_repeats: int = 3
+    head_repeats: int = 3
+    feature_network: str = "bifpn"
+    fusion: str = "fast"
+    activation: str = "swish"
+    min_level: int = 3
+    max_level: int = 7
+    anchor_scale: float = 4.0
+    num_scales: int = 3
+    aspect_ratios: tuple[float | tuple[float, float], ...] = PUBLISHED_ASPECT_RATIOS
+    image_hw: tuple[int, int] = (512, 512)
+    mean_rgb: tuple[float, float, float] = IMAGENET_MEAN
+    std_rgb: tuple[float, float, float] = IMAGENET_STD
+    survival_prob: float = 1.0
+    dtype: str = "float32"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> Outputs:
+        """Normalised images [B, H, W, 3] of any height and width -> `Outputs`.
+
+        Training needs `mutable=["batch_stats"]` and, with stochastic depth, the rng stream
+        "stochastic_depth". Features are in the collection "intermediates" when it is mutable.
+        """
+        per_location = self.num_scales * len(self.aspect_ratios)
+        shared = {"activation": self.activation, "axis_name": self.axis_name}
+        features = EfficientNet(
+            self.backbone, survival_prob=self.survival_prob, name="backbone", **shared
+        )(images.astype(self.dtype), train)
+        features = {level: x for level, x in features.items() if level >= self.min_level}
+        self.sow("intermediates", "backbone_features", features)
+        features = FeatureNetwork(
+            GRAPHS[self.feature_network](self.min_level, self.max_level),
+            self.network_repeats,
+            self.width,
+            self.max_level,
+            self.fusion,
+            name="feature_network",
+            **shared,
+        )(features, train)
+        self.sow("intermediates", "network_features", features)
+        logits = Head(
+            self.num_classes * per_location,
+            self.head_repeats,
+            self.width,
+            output_bias=CLASS_PRIOR_BIAS,
+            name="class_head",
+            **shared,
+        )(features, train)
+        codes = Head(4 * per_location, self.head_repeats, self.width, name="box_head", **shared)(
+            features, train
+        )
+        return Outputs(_flatten(logits, self.num_classes), _flatten(codes, 4))
+
+
+def _flatten(maps: dict[int, Array], values: int) -> Array:
+    """{level: [B, H_l, W_l, anchors * values]} -> [B, A, values], finest level first."""
+    flat = [x.reshape(x.shape[0], -1, values) for _, x in sorted(maps.items())]
+    return jnp.concatenate(flat, axis=1)
+
+
+def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -> EfficientDet:
+    """A released model by name, as a linen module.
+
+    Args:
+        name: "d0" ... "d7", "d7x", "lite0" ... "lite4", "lite3x".
+        num_classes: K; the published COCO models have 90 (category id - 1).
+        **overrides: attributes of `EfficientDet` that replace the named model's.
+
+    Returns:
+        A module without variables: `model.init(key, images)`, `model.apply(variables, images)`.
+
+    Raises:
+        UserError: a name, attribute or value that does not exist, with the nearest that does.
+    """
+    _check_choice("model", name, MODELS)
+    settings = MODELS[name]._asdict()
+    settings.pop("phi")
+    side = settings.pop("image_size")
+    settings |= {"image_hw": (side, side), "num_classes": num_classes, **overrides}
+    fields = [f for f in EfficientDet.__dataclass_fields__ if f not in ("parent", "name")]
+    for key in settings:
+        _check_choice("model setting", key, fields)
+    for key in ("aspect_ratios", "mean_rgb", "std_rgb", "image_hw"):
+        if key in settings:
+            settings[key] = tuple(tuple(v) if isinstance(v, list) else v for v in settings[key])
+    model = EfficientDet(**settings)
+    _check_choice("backbone", model.backbone, BACKBONES)
+    _check_choice("feature_network", model.feature_network, GRAPHS)
+    _check_choice("fusion", model.fusion, NORMALIZERS)
+    _check_choice("activation", model.activation, ACTIVATIONS)
+    _check_choice("dtype", model.dtype, ("float32", "bfloat16"))
+    for key in ("num_classes", "width", "network_repeats", "head_repeats", "num_scales"):
+        if getattr(model, key) < 1:
+            raise UserError(f"model setting {key}={getattr(model, key)} must be at least 1.")
+    if not 3 <= model.min_level <= 5 <= model.max_level <= 10:
+        raise UserError(
+            f"model levels {model.min_level}-{model.max_level} do not work: min_level must be 3-5 "
+            "and max_level 5-10."
+        )
+    if not 0.0 < model.survival_prob <= 1.0:
+        raise UserError(f"model setting survival_prob={model.survival_prob} must be in (0, 1].")
+    return model
+
+
+def _check_choice(what: str, value: str, choices: Any) -> None:
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), list(choices), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}."
+        raise UserError(f"unknown {what} {value!r}: {hint}")
+
+
+def make_anchors(model: EfficientDet, image_hw: tuple[int, int]) -> np.ndarray:
+    """Anchors [A, 4] of a model for images of `image_hw`, rows in the order of its outputs.
+
+    A row is y0, x0, y1, x1 in pixels, float32.
+    """
+    return anchor_grid(
+        image_hw,
+        min_level=model.min_level,
+        max_level=model.max_level,
+        anchor_scale=model.anchor_scale,
+        num_scales=model.num_scales,
+        aspect_ratios=model.aspect_ratios,
+    )

@@ -1,0 +1,195 @@
+"""The layers of which every part of the detector is built, with the published settings.
+
+Parameters are float32; a layer computes in the dtype of its input. Batch normalisation has epsilon
+1e-3 and momentum 0.99 everywhere.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bifpn_jax.models import convolutions
+
+Array = jax.Array
+Initializer = Callable[..., Array]
+
+BATCH_NORM_EPSILON = 1e-3
+BATCH_NORM_MOMENTUM = 0.99
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "swish": nn.swish,
+    "relu6": nn.relu6,
+    "relu": nn.relu,
+}
+
+# Normal with standard deviation sqrt(2 / fan_out), the backbone's initialiser.
+backbone_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# The same for depthwise kernels [kh, kw, 1, C], where every channel counts on its own, like the
+# entries of a batch: fan_out = kh * kw.
+backbone_depthwise_init: Initializer = nn.initializers.variance_scaling(
+    2.0, "fan_out", "normal", in_axis=-2, out_axis=-2, batch_axis=-1
+)
+glorot_init: Initializer = nn.initializers.glorot_uniform()
+# The heads': truncated normal with variance 1 / fan_in. Depthwise kernels count all C inputs.
+head_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+head_depthwise_init: Initializer = nn.initializers.variance_scaling(
+    1.0, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2
+)
+
+
+class Conv(nn.Module):
+    """Convolution with SAME padding; kernel [k, k, Cin, features].
+
+    Attributes:
+        features: output channels.
+        kernel_size: side of the square kernel.
+        stride: the same in both directions.
+        use_bias: adds a vector per output channel.
+        kernel_init, bias_init: initialisers.
+    """
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = glorot_init
+    bias_init: Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, H, W, Cin] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        x = convolutions.conv(x, kernel.astype(x.dtype), stride=self.stride)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+            x = x + bias.astype(x.dtype)[None, None, None]
+        return x
+
+
+class DepthwiseConv(nn.Module):
+    """One k x k filter per channel, SAME padding, no bias; kernel [k, k, 1, C]."""
+
+    kernel_size: int
+    stride: int = 1
+    kernel_init: Initializer = glorot_init
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
+        shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        return convolutions.depthwise_conv(x, kernel.astype(x.dtype), stride=self.stride)
+
+
+class SeparableConv(nn.Module):
+    """Depthwise 3x3, then pointwise with bias, nothing between."""
+
+    features: int
+    depthwise_init: Initializer = glorot_init
+    pointwise_init: Initializer = glorot_init
+    bias_init: Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, H, W, C] -> [B, H, W, features]."""
+        x = DepthwiseConv(3, kernel_init=self.depthwise_init, name="depthwise")(x)
+        return Conv(
+            self.features,
+            kernel_init=self.pointwise_init,
+            bias_init=self.bias_init,
+            name="pointwise",
+        )(x)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over B, H, W, and over replicas where `axis_name` is given.
+
+    Differs from `flax.linen.BatchNorm` in what it stores: the running variance is the unbiased one
+    (n / (n - 1) times the batch's), as in the published TensorFlow models. At level 7, where a
+    replica may see only a few positions, that is not a small difference.
+
+    Attributes:
+        axis_name: name of the mapped axis over which batch statistics are averaged, or None.
+    """
+
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Normalises [B, H, W, C] with batch statistics if `train`, else with running ones."""
+        c = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones_init(), (c,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (c,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (c,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (c,), jnp.float32)
+        if train:
+            mean, var, count = self._batch_statistics(x)
+            if not self.is_initializing():
+                unbiased = var * (count / max(count - 1, 1))
+                keep = BATCH_NORM_MOMENTUM
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * lax.rsqrt(var + BATCH_NORM_EPSILON)
+        offset = bias - mean * factor
+        y = x.astype(jnp.float32) * factor[None, None, None] + offset[None, None, None]
+        return y.astype(x.dtype)
+
+    def _batch_statistics(self, x: Array) -> tuple[Array, Array, int]:
+        x = x.astype(jnp.float32)
+        mean, mean_of_squares = jnp.mean(x, (0, 1, 2)), jnp.mean(jnp.square(x), (0, 1, 2))
+        count = x.size // x.shape[-1]
+        if self.axis_name is not None and not self.is_initializing():
+            mean, mean_of_squares = lax.pmean((mean, mean_of_squares), self.axis_name)
+            count *= lax.axis_size(self.axis_name)
+        return mean, jnp.maximum(mean_of_squares - jnp.square(mean), 0.0), count
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates from the global mean (EfficientNet, arXiv 1905.11946)."""
+
+    squeezed: int
+    activation: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Scales [B, H, W, C] by a gate in (0, 1) per image and channel."""
+        gate = jnp.mean(x, (1, 2), keepdims=True)
+        gate = Conv(self.squeezed, kernel_init=backbone_init, name="reduce")(gate)
+        gate = ACTIVATIONS[self.activation](gate)
+        gate = Conv(x.shape[-1], kernel_init=backbone_init, name="expand")(gate)
+        return x * nn.sigmoid(gate)
+
+
+class StochasticDepth(nn.Module):
+    """Drops a residual branch per image while training (arXiv 1603.09382).
+
+    The draw is made for the global batch and each replica takes its part, so that training does not
+    depend on how many devices share the batch. Needs the rng stream "stochastic_depth".
+
+    Attributes:
+        survival_prob: probability in (0, 1] of keeping the branch; kept ones are divided by it.
+        axis_name: name of the mapped axis that splits the batch, or None.
+    """
+
+    survival_prob: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, H, W, C], unchanged unless `train`."""
+        if not train or self.survival_prob >= 1.0 or self.is_initializing():
+            return x
+        batch = x.shape[0]
+        replicas = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
+        rng = self.make_rng("stochastic_depth")
+        keep = jax.random.bernoulli(rng, self.survival_prob, (replicas * batch, 1, 1, 1))
+        if self.axis_name is not None:
+            start = lax.axis_index(self.axis_name) * batch
+            keep = lax.dynamic_slice_in_dim(keep, start, batch)
+        return x * keep.astype(x.dtype) / self.survival_prob

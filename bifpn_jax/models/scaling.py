@@ -1,0 +1,105 @@
+"""Compound scaling (paper section 4) and the models that were really released.
+
+The rule gives width, depth and resolution from one number phi. The released models follow it
+roughly: `MODELS` is what they use, to the digit, and `deviations` says where they differ.
+"""
+
+import math
+from typing import NamedTuple
+
+# The published checkpoints' anchors: (width factor, height factor) of square, wide and tall.
+PUBLISHED_ASPECT_RATIOS = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
+
+IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+LITE_MEAN = (127.0, 127.0, 127.0)
+LITE_STD = (128.0, 128.0, 128.0)
+
+
+class Rule(NamedTuple):
+    """What the paper's formulas give for one phi."""
+
+    width: float
+    network_repeats: int
+    head_repeats: int
+    image_size: int
+
+
+def compound_scaling(phi: float) -> Rule:
+    """Equations 1-3 and Table 1.
+
+    W = 64 * 1.35^phi, D_bifpn = 3 + phi, D_head = 3 + floor(phi / 3), R = 512 + 128 * phi.
+    """
+    return Rule(
+        width=64 * 1.35**phi,
+        network_repeats=3 + math.floor(phi),
+        head_repeats=3 + math.floor(phi / 3),
+        image_size=512 + int(128 * phi),
+    )
+
+
+class ReleasedModel(NamedTuple):
+    """Settings of a released model; the fields are those of `EfficientDet`."""
+
+    phi: int | None  # None for Lite, which was not made by the rule
+    backbone: str
+    image_size: int
+    width: int
+    network_repeats: int
+    head_repeats: int
+    max_level: int = 7
+    anchor_scale: float = 4.0
+    fusion: str = "fast"
+    activation: str = "swish"
+    survival_prob: float = 0.8
+    mean_rgb: tuple[float, float, float] = IMAGENET_MEAN
+    std_rgb: tuple[float, float, float] = IMAGENET_STD
+
+
+def _lite(*sizes: int | str, anchor_scale: float = 3.0) -> ReleasedModel:
+    return ReleasedModel(
+        None,
+        *sizes,
+        anchor_scale=anchor_scale,
+        fusion="sum",
+        activation="relu6",
+        mean_rgb=LITE_MEAN,
+        std_rgb=LITE_STD,
+    )
+
+
+# phi, backbone, image size, width, cells, head repeats. D0 trains without stochastic depth; D6 and
+# up add features without weights, "for training stability".
+MODELS = {
+    "d0": ReleasedModel(0, "b0", 512, 64, 3, 3, survival_prob=1.0),
+    "d1": ReleasedModel(1, "b1", 640, 88, 4, 3),
+    "d2": ReleasedModel(2, "b2", 768, 112, 5, 3),
+    "d3": ReleasedModel(3, "b3", 896, 160, 6, 4),
+    "d4": ReleasedModel(4, "b4", 1024, 224, 7, 4),
+    "d5": ReleasedModel(5, "b5", 1280, 288, 7, 4),
+    "d6": ReleasedModel(6, "b6", 1280, 384, 8, 5, fusion="sum"),
+    "d7": ReleasedModel(7, "b6", 1536, 384, 8, 5, fusion="sum", anchor_scale=5.0),
+    "d7x": ReleasedModel(7, "b7", 1536, 384, 8, 5, fusion="sum", max_level=8),
+    "lite0": _lite("lite0", 320, 64, 3, 3),
+    "lite1": _lite("lite1", 384, 88, 4, 3),
+    "lite2": _lite("lite2", 448, 112, 5, 3),
+    "lite3": _lite("lite3", 512, 160, 6, 4, anchor_scale=4.0),
+    "lite3x": _lite("lite3", 640, 200, 6, 4),
+    "lite4": _lite("lite4", 640, 224, 7, 4, anchor_scale=4.0),
+}
+
+
+def deviations(name: str) -> dict[str, str]:
+    """Where a released model differs from the rule: {field: "used (rule: value)"}.
+
+    Empty for the Lite models, which have no phi.
+    """
+    model = MODELS[name]
+    if model.phi is None:
+        return {}
+    rule = compound_scaling(model.phi)
+    return {
+        field: f"{getattr(model, field)} (rule: {value:g})"
+        for field, value in rule._asdict().items()
+        if getattr(model, field) != value
+    }

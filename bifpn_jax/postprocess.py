@@ -1,0 +1,107 @@
+"""From the outputs of the model to a fixed number of detections in the original image's pixels."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bifpn_jax import boxes as box_ops
+from bifpn_jax.nms import nms
+
+
+class Detections(NamedTuple):
+    """D detections, best first; a batch adds an axis in front. Empty slots: 0, 0 and -1."""
+
+    boxes: jax.Array
+    """[D, 4] float32: y0, x0, y1, x1 in pixels of the original image."""
+    scores: jax.Array
+    """[D] float32 in [0, 1]."""
+    labels: jax.Array
+    """[D] int32."""
+
+
+def postprocess(
+    class_logits: jax.Array,
+    box_codes: jax.Array,
+    anchors: jax.Array,
+    original_hw: jax.Array,
+    scale: jax.Array,
+    *,
+    pre_nms_top_k: int = 5000,
+    max_detections: int = 100,
+    score_threshold: float | None = None,
+    nms_method: str = "hard",
+    iou_threshold: float = 0.5,
+    sigma: float = 0.5,
+    class_agnostic: bool = False,
+) -> Detections:
+    """Detections of a batch: top-k, decode, to original pixels, clip to the true image, NMS.
+
+    Args:
+        class_logits: [B, A, K].
+        box_codes: [B, A, 4].
+        anchors: [A, 4] in network pixels.
+        original_hw: [B, 2] size of the original images in pixels; boxes do not leave them.
+        scale: [B] original pixels per network pixel.
+        pre_nms_top_k: number of (anchor, class) pairs that enter NMS, chosen exactly.
+        max_detections: D.
+        score_threshold: as in :func:`bifpn_jax.nms.nms`, on sigmoid scores.
+        nms_method: "hard" or "gaussian".
+        iou_threshold: of hard NMS.
+        sigma: of Gaussian soft-NMS.
+        class_agnostic: let boxes of different classes suppress each other.
+    """
+    one_image = functools.partial(
+        _postprocess_one,
+        pre_nms_top_k=pre_nms_top_k,
+        max_detections=max_detections,
+        score_threshold=score_threshold,
+        method=nms_method,
+        iou_threshold=iou_threshold,
+        sigma=sigma,
+        class_agnostic=class_agnostic,
+    )
+    return jax.vmap(one_image, in_axes=(0, 0, None, 0, 0))(
+        class_logits, box_codes, jnp.asarray(anchors), original_hw, scale
+    )
+
+
+def top_pairs(class_logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The k highest of all logits [A, K]: logits [k] float32, anchors [k], labels [k], best first.
+
+    Ties go by the lower anchor, then the lower class. Fewer than k where A * K is smaller.
+    """
+    num_anchors, num_classes = class_logits.shape
+    class_logits = class_logits.astype(jnp.float32)  # exact, and top_k on bfloat16 is slow on CPU
+    # A pair among the k best has an anchor among the k best by their best class, so that a small
+    # sort over A rules out most of the A * K pairs. Sorted anchors keep the order of ties.
+    _, anchors = jax.lax.top_k(jnp.max(class_logits, axis=1), min(k, num_anchors))
+    anchors = jnp.sort(anchors)
+    candidates = class_logits[anchors].reshape(-1)
+    logits, pairs = jax.lax.top_k(candidates, min(k, candidates.size))
+    return logits, anchors[pairs // num_classes], pairs % num_classes
+
+
+def _postprocess_one(
+    class_logits: jax.Array,
+    box_codes: jax.Array,
+    anchors: jax.Array,
+    original_hw: jax.Array,
+    scale: jax.Array,
+    *,
+    pre_nms_top_k: int,
+    max_detections: int,
+    **nms_options: object,
+) -> Detections:
+    logits, rows, labels = top_pairs(class_logits, pre_nms_top_k)
+    boxes = box_ops.decode(box_codes[rows].astype(jnp.float32), anchors[rows])
+    boxes = box_ops.clip(boxes * scale, original_hw)
+    scores = jax.nn.sigmoid(logits)
+    indices, scores = nms(boxes, scores, labels, max_detections=max_detections, **nms_options)
+    kept = indices >= 0
+    return Detections(
+        boxes=jnp.where(kept[:, None], boxes[indices], 0.0),
+        scores=scores,
+        labels=jnp.where(kept, labels[indices], -1).astype(jnp.int32),
+    )

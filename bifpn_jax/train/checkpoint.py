@@ -1,0 +1,194 @@
+"""Checkpoints of a run, by orbax: the training state, the position in the data, and what it is.
+
+Below the workdir, ``checkpoints/latest/<step>`` are the newest ones and ``checkpoints/best/<step>``
+copies of those with the best metric. Each has three items: ``state`` (any pytree of jax arrays),
+``iterator`` and ``meta`` (both JSON). Config and label map go into meta, so that the workdir is all
+that prediction needs.
+"""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.train.checkpoint_reader import (
+    FOLDER,
+    as_target,
+    damaged,
+    find_checkpoint,
+    first_line,
+    no_checkpoint,
+    read_json,
+    read_state,
+)
+
+
+class Checkpoints:
+    """Saves and restores the checkpoints of one run.
+
+    Saving is asynchronous: `save` returns once the state is copied to the host, so its arrays may
+    be donated right after. A checkpoint gets its final name only when it is complete.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        *,
+        keep_latest: int = 2,
+        keep_best: int = 1,
+        best_metric: str = "AP",
+    ) -> None:
+        """Opens the folder ``checkpoints`` of `workdir`, and makes it if need be.
+
+        Args:
+            workdir: folder of the run.
+            keep_latest: how many of the newest checkpoints stay.
+            keep_best: how many checkpoints with the highest metric stay.
+            best_metric: name of that metric; higher is better.
+        """
+        self._workdir = Path(workdir).absolute()
+        self._keep_best = keep_best
+        self._best_metric = best_metric
+        self._latest = self._open("latest", max_to_keep=keep_latest)
+        self._best = self._open("best", max_to_keep=keep_best, best_fn=self._score)
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        iterator_state: dict,
+        meta: dict,
+        metrics: dict[str, float] | None = None,
+    ) -> None:
+        """Saves a checkpoint, unless that step is already there.
+
+        Args:
+            step: number of updates made.
+            state: pytree of jax arrays.
+            iterator_state: position in the data, as JSON (tuples come back as lists).
+            meta: what the run is, as JSON.
+            metrics: results of evaluating this very state; with them it may be kept as the best.
+        """
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
+            iterator=ocp.args.JsonSave(iterator_state),
+            meta=ocp.args.JsonSave(meta),
+        )
+        # Forced, because a run that resumed from an older step saves below the newest.
+        if step not in self._latest.all_steps():
+            self._latest.save(step, args=items, force=True)
+        if metrics is not None and self._is_among_best(step, metrics):
+            score = {self._best_metric: self._score(metrics)}
+            self._best.save(step, args=items, metrics=score, force=True)
+
+    def restore(self, target: Any, step: int | str | None = None) -> tuple[Any, dict, dict]:
+        """Returns (state, iterator_state, meta) of a checkpoint.
+
+        Args:
+            target: tree of the state, with `jax.ShapeDtypeStruct`s that have a sharding, or arrays,
+                as leaves. The restored arrays get those shardings.
+            step: a step, "latest" or "best". None: the newest one that can be read; any newer are
+                reported and moved to ``checkpoints/unreadable``.
+
+        Raises UserError where there is no such checkpoint or it does not fit `target`.
+        """
+        self.wait()
+        target = as_target(target)
+        if step is None:
+            steps = sorted(self._latest.all_steps(), reverse=True)
+            paths = [self._workdir / FOLDER / "latest" / str(step) for step in steps]
+        else:
+            paths = [find_checkpoint(self._workdir, step)]
+        unreadable = {}
+        for path in paths:
+            try:
+                restored = read_state(path, target), *read_json(path, "iterator", "meta")
+            except UserError:
+                raise
+            except Exception as error:  # A damaged checkpoint makes orbax raise nearly anything.
+                logging.warning("%s cannot be read: %s", path, first_line(error))
+                unreadable[path] = error
+            else:
+                self._set_aside(list(unreadable))
+                logging.info("restored %s", path)
+                return restored
+        if not unreadable:
+            raise no_checkpoint(self._workdir)
+        path, error = next(iter(unreadable.items()))
+        raise damaged(path, error) from error
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        return self._latest.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the checkpoint with the best metric, or None."""
+        return self._best.best_step()
+
+    def wait(self) -> None:
+        """Returns when every file is written; raises what went wrong in the background."""
+        self._latest.wait_until_finished()
+        self._best.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then ends the background threads."""
+        self._latest.close()
+        self._best.close()
+
+    def _open(self, name: str, **options: Any) -> ocp.CheckpointManager:
+        directory = self._workdir / FOLDER / name
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{directory}: cannot make this folder ({error.strerror}); choose another workdir"
+            ) from error
+        return ocp.CheckpointManager(
+            directory, options=ocp.CheckpointManagerOptions(cleanup_tmp_directories=True, **options)
+        )
+
+    def _score(self, metrics: dict[str, float]) -> float:
+        # Absent in checkpoints that were the best by another metric: any of the new one beats them.
+        score = float(metrics.get(self._best_metric, -math.inf))
+        return score if math.isfinite(score) else -math.inf
+
+    def _is_among_best(self, step: int, metrics: dict[str, float]) -> bool:
+        if self._best_metric not in metrics:
+            raise UserError(
+                f"checkpoints: best_metric={self._best_metric!r} is not measured; use one of "
+                f"{', '.join(metrics)}"
+            )
+        self._best.wait_until_finished()  # The scores are read from the files.
+        kept = self._best.all_steps()
+        if step in kept or self._keep_best == 0:
+            return False
+        scores = [self._score(self._best.metrics(step)) for step in kept]
+        return len(kept) < self._keep_best or self._score(metrics) > min(scores)
+
+    def _set_aside(self, paths: list[Path]) -> None:
+        """Moves damaged checkpoints away: the run is going to save the same steps again."""
+        if not paths:
+            return
+        if ocp.multihost.is_primary_host(0):
+            for path in paths:
+                shelf = self._workdir / FOLDER / "unreadable" / path.name
+                shutil.rmtree(shelf, ignore_errors=True)
+                shelf.parent.mkdir(exist_ok=True)
+                shutil.move(path, shelf)
+                logging.warning("%s moved to %s; going on from an older one", path, shelf)
+        ocp.multihost.sync_global_processes("bifpn_jax:set_aside")
+        self._latest.reload()
+
+
+def _one_copy(array: jax.Array) -> jax.Array:
+    """The first of the copies of a replicated array; orbax would slice one part off each."""
+    if array.is_fully_replicated and array.is_fully_addressable:
+        return array.addressable_data(0)
+    return array

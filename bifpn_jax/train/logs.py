@@ -1,0 +1,120 @@
+"""What a run leaves in its workdir for reading: metrics, config and the table of its parameters.
+
+``metrics.jsonl`` has one JSON object per logged step, so that tables and plots need nothing but the
+standard library; the same numbers go to TensorBoard event files in ``tensorboard/``.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from clu import parameter_overview
+from tensorboardX import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+CONFIG_FILE = "config.json"
+PARAMETERS_FILE = "parameters.txt"
+
+
+class MetricWriter:
+    """Appends the scalars of each logged step to ``metrics.jsonl`` and to TensorBoard.
+
+    A resumed run goes on in the same file; steps that were repeated are there twice, and the later
+    line counts.
+    """
+
+    def __init__(self, workdir: str | Path, *, first_step: int = 0, enabled: bool = True) -> None:
+        """Opens the files.
+
+        Args:
+            workdir: folder of the run, made if need be.
+            first_step: step that the run starts or resumes at; TensorBoard hides older numbers of
+                later steps.
+            enabled: False makes every call do nothing; for all processes but the first.
+        """
+        self._file = self._events = None
+        if not enabled:
+            return
+        workdir = Path(workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        _drop_unfinished_line(workdir / METRICS_FILE)
+        self._file = (workdir / METRICS_FILE).open("a", encoding="utf-8")
+        self._events = SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=first_step or None, write_to_disk=True
+        )
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes one line, at once.
+
+        Args:
+            step: number of updates made.
+            values: name, such as "train/loss" -> number, or numpy or jax scalar. What is not finite
+                becomes null.
+        """
+        if self._file is None:
+            return
+        numbers = {name: _number(name, value) for name, value in values.items()}
+        line = json.dumps({"step": int(step), **numbers}, allow_nan=False, ensure_ascii=False)
+        self._file.write(line + "\n")
+        self._file.flush()
+        for name, number in numbers.items():
+            if number is not None:
+                self._events.add_scalar(name, number, int(step))
+        self._events.flush()
+
+    def close(self) -> None:
+        """Closes the files; further calls are errors."""
+        if self._file is not None:
+            self._file.close()
+            self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def write_config(workdir: str | Path, config: Mapping[str, Any]) -> Path:
+    """Writes the whole config to ``config.json``, replacing an older one in a single move."""
+    path = Path(workdir) / CONFIG_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def write_parameter_overview(workdir: str | Path, params: Any) -> str:
+    """Writes the table of all parameters, with their total, to ``parameters.txt`` and returns it.
+
+    Args:
+        workdir: folder of the run, made if need be.
+        params: tree of parameters, or of their shapes.
+    """
+    overview = parameter_overview.get_parameter_overview(params, include_stats=False)
+    path = Path(workdir) / PARAMETERS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(overview + "\n", encoding="utf-8")
+    return overview
+
+
+def _number(name: str, value: Any) -> int | float | None:
+    array = np.asarray(value)
+    if array.shape != () or array.dtype.kind not in "biuf":
+        raise TypeError(f"metric {name} must be one number, it is {value!r}")
+    number = array.item()
+    return number if math.isfinite(number) else None
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Cuts off a last line without an end, which a killed run can leave."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)

@@ -1,0 +1,116 @@
+"""The one module that knows about devices: replicates state, splits batches, runs steps on all.
+
+The state is replicated, not stacked: it has the shapes of one device, so that it can be saved,
+read and handed to `jit` as it is, and the first call is compiled once.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from bifpn_jax.errors import UserError
+
+AXIS = "devices"
+
+
+def device_count() -> int:
+    """Devices over which a batch is split."""
+    return jax.device_count()
+
+
+def process_index() -> int:
+    """Number of this process, 0 for the one that writes the logs."""
+    return jax.process_index()
+
+
+def process_count() -> int:
+    """Number of processes."""
+    return jax.process_count()
+
+
+def check_batch_size(batch_size: int) -> int:
+    """The part of a global batch that this process reads.
+
+    Raises:
+        UserError: the batch cannot be split evenly.
+    """
+    devices = jax.device_count()
+    if batch_size < 1 or batch_size % devices:
+        raise UserError(
+            f"batch size {batch_size} cannot be split over {devices} devices: set "
+            f"--config.train.batch_size to a multiple of {devices}."
+        )
+    return batch_size // jax.process_count()
+
+
+def round_up_batch_size(batch_size: int) -> int:
+    """The next batch size that all devices can share; for evaluation, where rows may be padding."""
+    devices = jax.device_count()
+    return -(-batch_size // devices) * devices
+
+
+def replicate(tree: Any) -> Any:
+    """Copies every array of `tree` to all local devices; the shapes stay."""
+    return jax.device_put(tree, _sharding(PartitionSpec()))
+
+
+def replicated_shapes(tree: Any) -> Any:
+    """Shapes of a tree with the sharding of `replicate`, the target for restoring a checkpoint."""
+    sharding = _sharding(PartitionSpec())
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
+
+
+def split(batch: dict[str, np.ndarray], fields: tuple[str, ...]) -> dict[str, jax.Array]:
+    """Sends `fields` of a host batch [B, …] to the devices as [devices, B / devices, …]."""
+    local = jax.local_device_count()
+    sharding = _sharding(PartitionSpec(AXIS))
+    parts = {k: batch[k].reshape(local, -1, *batch[k].shape[1:]) for k in fields}
+    return jax.device_put(parts, sharding)
+
+
+def map_train_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+    """Runs (state, batch) -> (state, metrics) on all devices; state and metrics are replicated."""
+    return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
+
+
+def map_predict_step(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Runs (variables, batch) -> results [B, …] on all devices, each on its part of the batch."""
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=0)
+
+    def run(variables: Any, batch: Any) -> Any:
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mapped(variables, batch))
+
+    return run
+
+
+def prefetch(
+    iterator: Any, fields: tuple[str, ...]
+) -> Iterator[tuple[dict[str, jax.Array], dict[str, np.ndarray], Any]]:
+    """Yields (batch on the devices, host batch, position after it), one batch ahead.
+
+    Args:
+        iterator: of host batches, with `get_state()`.
+        fields: what goes to the devices.
+    """
+
+    def load() -> tuple[dict[str, jax.Array], dict[str, np.ndarray], Any]:
+        batch = next(iterator)
+        host = {k: v for k, v in batch.items() if k not in fields}
+        return split(batch, fields), host, iterator.get_state()
+
+    try:
+        ahead = load()
+        while True:
+            current, ahead = ahead, load()
+            yield current
+    except StopIteration:
+        yield ahead
+
+
+def _sharding(spec: PartitionSpec) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), spec)

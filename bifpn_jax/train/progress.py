@@ -1,0 +1,149 @@
+"""How fast a run trains and when it ends: a timer that knows pauses and a line that shows it."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import NamedTuple, TextIO
+
+from tqdm import tqdm
+
+
+class Speed(NamedTuple):
+    """What `Timer.measure` says."""
+
+    images_per_second: float  # since the last measurement
+    seconds_per_step: float  # since the last measurement
+    eta_seconds: float  # training time to the end of the run, at the average speed since the start
+    training_seconds: float  # all training time, with that before a resume
+
+
+class Timer:
+    """Time spent in training steps; that in evaluation and checkpointing does not count.
+
+    Start it after the first step, which compiles; then measure where the loop has waited for the
+    device anyway, as at every logged step.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        total_steps: int,
+        seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Sets up the timer; it counts training time from now on.
+
+        Args:
+            batch_size: images per step, on all devices together.
+            total_steps: length of the run.
+            seconds: training time before a resume, from `state`.
+            clock: function that returns the time in seconds.
+        """
+        self._batch_size = batch_size
+        self._total_steps = total_steps
+        self._clock = clock
+        self._origin = clock() - seconds
+        self._paused = 0.0
+        self._start = self._last = None
+
+    def start(self, step: int) -> None:
+        """Starts measuring at `step`; what came before counts as training, not for the speed."""
+        self._start = self._last = (step, self.seconds)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Context in which time does not count."""
+        before = self._clock()
+        try:
+            yield
+        finally:
+            self._paused += self._clock() - before
+
+    @property
+    def seconds(self) -> float:
+        """Training time until now, with that before a resume."""
+        return self._clock() - self._origin - self._paused
+
+    def measure(self, step: int) -> Speed:
+        """Speed up to `step`; not a number where no step was made since the last call."""
+        now = (step, self.seconds)
+        recent, average = _seconds_per_step(self._last, now), _seconds_per_step(self._start, now)
+        self._last = now
+        return Speed(
+            images_per_second=self._batch_size / recent if recent > 0 else math.nan,
+            seconds_per_step=recent,
+            eta_seconds=(self._total_steps - step) * average,
+            training_seconds=self.seconds,
+        )
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps: ``Timer(..., **state)`` goes on from there."""
+        return {"seconds": self.seconds}
+
+
+class ProgressLine:
+    """A bar on a terminal, a plain line per update elsewhere: loss, images/s and ETA."""
+
+    def __init__(
+        self, total_steps: int, *, file: TextIO | None = None, enabled: bool = True
+    ) -> None:
+        """Shows nothing yet.
+
+        Args:
+            total_steps: length of the run.
+            file: where to write; standard error by default.
+            enabled: False shows nothing at all; for all processes but the first.
+        """
+        self._total_steps = total_steps
+        self._file = file or sys.stderr
+        self._enabled = enabled
+        self._bar = None
+        if enabled and self._file.isatty():
+            # The ETA of tqdm itself would count the pauses.
+            self._bar = tqdm(
+                total=total_steps,
+                file=self._file,
+                bar_format="{percentage:3.0f}% |{bar:24}| {desc}",
+                dynamic_ncols=True,
+                miniters=1,
+                mininterval=0,
+            )
+
+    def update(self, step: int, loss: float, speed: Speed) -> None:
+        """Shows the state of the run at `step`."""
+        text = (
+            f"step {step}/{self._total_steps}  loss {float(loss):.4f}  "
+            f"{speed.images_per_second:.1f} images/s  ETA {format_seconds(speed.eta_seconds)}"
+        )
+        if self._bar is not None:
+            self._bar.n = step
+            self._bar.set_description_str(text)
+        elif self._enabled:
+            print(text, file=self._file, flush=True)
+
+    def write(self, text: str) -> None:
+        """Prints a line of its own, above the bar."""
+        if self._bar is not None:
+            tqdm.write(text, file=self._file)
+        elif self._enabled:
+            print(text, file=self._file, flush=True)
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def format_seconds(seconds: float) -> str:
+    """Hours, minutes and seconds, as 1:02:03 or 2 days, 0:00:01; "?" for what is no number."""
+    return str(timedelta(seconds=round(seconds))) if math.isfinite(seconds) else "?"
+
+
+def _seconds_per_step(start: tuple[int, float] | None, end: tuple[int, float]) -> float:
+    if start is None or end[0] <= start[0]:
+        return math.nan
+    return (end[1] - start[1]) / (end[0] - start[0])

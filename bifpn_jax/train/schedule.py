@@ -1,0 +1,107 @@
+"""Learning rate over the steps of a run: linear warm-up, then a decay (arXiv 1911.09070, §5.1).
+
+The cosine of the published code is not offset by the warm-up: its angle follows the absolute step,
+so the rate drops a little when the warm-up ends, reaches zero one warm-up before the end of the run
+and then rises a little. It is the default, because the published models were trained with it;
+``offset_cosine=True`` gives the continuous curve, which ends at exactly zero.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bifpn_jax.errors import UserError
+
+DECAYS = ("cosine", "step", "constant")
+
+
+def peak_learning_rate(batch_size: int, base: float = 0.08) -> float:
+    """Peak rate for a global batch size; `base` is the rate at batch 64."""
+    return base * batch_size / 64
+
+
+def learning_rate(
+    step: jax.typing.ArrayLike,
+    *,
+    peak: float,
+    total_steps: int,
+    warmup_steps: int,
+    warmup_init: float = 0.008,
+    decay: str = "cosine",
+    offset_cosine: bool = False,
+    drops: tuple[tuple[float, float], ...] = ((2 / 3, 0.1), (5 / 6, 0.01)),
+) -> jax.Array:
+    """Learning rate at `step`, a float32 scalar.
+
+    Args:
+        step: number of updates already made, an integer, traced or not.
+        peak: rate at the end of the warm-up.
+        total_steps: length of the run.
+        warmup_steps: length of the linear warm-up, part of `total_steps`; 0 for none.
+        warmup_init: rate at step 0 of the warm-up.
+        decay: "cosine", "step" (the peak times a factor from each of `drops` on) or "constant".
+        offset_cosine: whether the cosine starts at the end of the warm-up instead of at step 0.
+        drops: pairs (fraction of the run, factor of the peak), for "step". The default is the
+            published one: 0.1 from epoch 200 of 300, 0.01 from epoch 250.
+    """
+    step = jnp.asarray(step, jnp.int32)
+    if decay == "cosine":
+        length = total_steps - warmup_steps
+        end = total_steps if offset_cosine else length
+        remaining = end - step
+        if offset_cosine:
+            remaining = jnp.maximum(remaining, 0)
+        # ½(1 + cos πx) = sin²(π(1 - x)/2), which keeps its digits near zero and is exactly 0 there.
+        after = peak * jnp.sin(0.5 * jnp.pi * remaining.astype(jnp.float32) / length) ** 2
+    elif decay == "step":
+        after = jnp.float32(peak)
+        for fraction, factor in drops:
+            after = jnp.where(step >= round(fraction * total_steps), peak * factor, after)
+    else:
+        after = jnp.float32(peak)
+    if not warmup_steps:
+        return after.astype(jnp.float32)
+    progress = step.astype(jnp.float32) / warmup_steps
+    warmup = warmup_init + (peak - warmup_init) * progress
+    return jnp.where(step < warmup_steps, warmup, after).astype(jnp.float32)
+
+
+def make_schedule(
+    *,
+    peak: float,
+    total_steps: int,
+    warmup_steps: int,
+    decay: str = "cosine",
+    offset_cosine: bool = False,
+    **settings: object,
+) -> optax.Schedule:
+    """`learning_rate` as a function of the step alone, its settings checked first.
+
+    Takes the keywords of `learning_rate`. Raises UserError for settings without a sensible curve.
+    """
+    if decay not in DECAYS:
+        raise UserError(
+            f"learning rate schedule: unknown decay {decay!r}; use one of {', '.join(DECAYS)}"
+        )
+    if not 0 <= warmup_steps < total_steps:
+        raise UserError(
+            f"learning rate schedule: a warm-up of {warmup_steps} steps does not fit in a run of "
+            f"{total_steps} steps; shorten the warm-up or lengthen the run"
+        )
+    if decay == "cosine" and not offset_cosine and 2 * warmup_steps >= total_steps:
+        raise UserError(
+            f"learning rate schedule: the published cosine with a warm-up of {warmup_steps} of "
+            f"{total_steps} steps would only rise after it; keep the warm-up under half of the run "
+            "or set offset_cosine=True"
+        )
+    return partial(
+        learning_rate,
+        peak=peak,
+        total_steps=total_steps,
+        warmup_steps=warmup_steps,
+        decay=decay,
+        offset_cosine=offset_cosine,
+        **settings,
+    )

@@ -1,0 +1,56 @@
+"""Everything that a training step reads and writes."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """The state of a run; every leaf is a jax array.
+
+    Attributes:
+        step: [] int32, updates made so far.
+        params: trainable parameters, float32.
+        batch_stats: running mean and variance of every batch norm.
+        opt_state: the optimizer's.
+        ema_params: moving average of `params`.
+        ema_batch_stats: moving average of `batch_stats`.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema_params: Any
+    ema_batch_stats: Any
+
+    def variables(self, *, ema: bool) -> dict[str, Any]:
+        """What `model.apply` takes: the averaged weights, or the raw ones."""
+        if ema:
+            return {"params": self.ema_params, "batch_stats": self.ema_batch_stats}
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
+    """Freshly initialised variables of `model`, a pure function of the seed."""
+    image = jnp.zeros((1, 128, 128, 3), jnp.float32)
+    return jax.jit(model.init)(jax.random.key(seed), image)
+
+
+def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step; the averages start at the variables themselves."""
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    # A copy, because the step donates its input and no buffer may be given away twice.
+    averages = jax.tree.map(jnp.copy, variables)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        ema_params=averages["params"],
+        ema_batch_stats=averages["batch_stats"],
+    )

@@ -1,0 +1,185 @@
+"""The recipe of the paper as one config, and the compound-scaling rule that its models follow.
+
+Compound scaling (section 4): one number phi sets width, depth and resolution,
+
+    W_bifpn = 64 * 1.35^phi     D_bifpn = 3 + phi
+    D_head = 3 + floor(phi / 3)     R = 512 + 128 * phi
+
+and the backbone is EfficientNet-B(phi). The released models use a table that is close to it
+(`bifpn_jax.models.scaling.MODELS`); where it differs, `config.scaling.deviations` says so:
+
+    phi          0     1      2      3      4      5      6      7
+    W  rule     64  86.4  116.6  157.5  212.6  287.0  387.4  523.0
+       used     64    88    112    160    224    288    384    384
+    D  rule      3     4      5      6      7      8      9     10
+       used      3     4      5      6      7      7      8      8
+    head both    3     3      3      4      4      4      5      5
+    R  rule    512   640    768    896   1024   1152   1280   1408
+       used    512   640    768    896   1024   1280   1280   1536
+
+A config file names a model and takes this base: `get_config("d1", arg)`. What stands after a colon
+on the command line, `--config=configs/d1.py:debug`, arrives as `arg`; single fields are set with
+`--config.train.batch_size=32`.
+"""
+
+from ml_collections import ConfigDict
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.scaling import (
+    MODELS,
+    PUBLISHED_ASPECT_RATIOS,
+    compound_scaling,
+    deviations,
+)
+
+
+def get_config(name: str, arg: str | None = None) -> ConfigDict:
+    """The published recipe for one model.
+
+    Args:
+        name: key of `bifpn_jax.models.scaling.MODELS`.
+        arg: comma-separated switches; "debug" shrinks the run to a minute on a laptop.
+    """
+    config = ConfigDict()
+    config.name = name
+    config.seed = 0
+    config.model = _model(name)
+    config.scaling = _scaling(name)
+    config.data = _data()
+    config.augment = ConfigDict({"flip": True, "jitter": (0.1, 2.0)})
+    config.train = ConfigDict({"batch_size": 64, "epochs": 300.0, "steps": 0})
+    config.schedule = _schedule()
+    config.optimizer = _optimizer()
+    config.ema_decay = 0.9998
+    config.loss = _loss()
+    config.eval = _evaluation()
+    config.checkpoint = ConfigDict({"every_epochs": 1.0, "keep_latest": 2, "best_metric": "AP"})
+    config.log = ConfigDict({"every_steps": 50, "progress": True})
+    for switch in arg.split(",") if arg else ():
+        if switch != "debug":
+            raise UserError(f"unknown switch {switch!r} after the colon of --config; use debug.")
+        _shrink(config)
+    return config
+
+
+def _model(name: str) -> ConfigDict:
+    released = MODELS[name]
+    return ConfigDict(
+        {
+            "name": name,
+            "num_classes": 0,  # 0: as many as the data has
+            "backbone": released.backbone,
+            "image_hw": (released.image_size, released.image_size),
+            "width": released.width,
+            "network_repeats": released.network_repeats,
+            "head_repeats": released.head_repeats,
+            "feature_network": "bifpn",
+            "fusion": released.fusion,  # sum, unbounded, softmax or fast
+            "activation": released.activation,
+            "min_level": 3,
+            "max_level": released.max_level,
+            "anchor_scale": released.anchor_scale,
+            "num_scales": 3,
+            "aspect_ratios": PUBLISHED_ASPECT_RATIOS,
+            "mean_rgb": released.mean_rgb,
+            "std_rgb": released.std_rgb,
+            "survival_prob": released.survival_prob,
+            "dtype": "float32",  # of the computation; bfloat16 halves memory on accelerators
+        }
+    )
+
+
+def _scaling(name: str) -> ConfigDict:
+    """For the record only: what the rule says, and where this model does not follow it."""
+    phi = MODELS[name].phi
+    rule = {} if phi is None else compound_scaling(phi)._asdict()
+    return ConfigDict({"rule": rule, "deviations": deviations(name)})
+
+
+def _data() -> ConfigDict:
+    return ConfigDict(
+        {
+            # coco2017, coco_json, shapes, or a prepared TFDS detection set such as voc/2007.
+            "source": "coco2017",
+            "data_dir": "",  # of TFDS; empty: its default
+            "train_images": "",  # coco_json: a folder of images ...
+            "train_annotations": "",  # ... and a COCO JSON
+            "eval_images": "",
+            "eval_annotations": "",
+            "train_split": "train",  # TFDS sets
+            "eval_split": "validation",
+            "bad_boxes": "error",  # or skip, clip
+            # contiguous: 0 .. K-1 in the order of the category ids. category_id: label = id - 1
+            # with unused outputs at the gaps, the layout of the published 90-class COCO models.
+            "label_space": "contiguous",
+            "max_boxes": 100,
+            "num_threads": 0,  # 0: one per CPU
+            "shapes": {"num_train": 2000, "num_eval": 300, "seed": 0},
+        }
+    )
+
+
+def _schedule() -> ConfigDict:
+    return ConfigDict(
+        {
+            "base_rate": 0.08,  # peak learning rate at batch 64, scaled with the batch
+            "warmup_epochs": 1.0,
+            "warmup_init": 0.008,
+            "decay": "cosine",  # or step, constant
+            "offset_cosine": False,  # False: as published, the angle counts the warm-up too
+        }
+    )
+
+
+def _optimizer() -> ConfigDict:
+    return ConfigDict(
+        {
+            "name": "sgd",  # or adamw
+            "momentum": 0.9,
+            "weight_decay": 4e-5,  # on kernels only
+            "clip_norm": 10.0,  # of all gradients together; 0: off
+            "clip_each_norm": 10.0,  # of each gradient before that; 0: off
+            "freeze": "",  # regular expression of parameter paths
+        }
+    )
+
+
+def _loss() -> ConfigDict:
+    return ConfigDict(
+        {
+            "alpha": 0.25,
+            "gamma": 1.5,
+            "label_smoothing": 0.0,
+            "delta": 0.1,
+            "box_weight": 50.0,
+            "iou_threshold": 0.5,
+        }
+    )
+
+
+def _evaluation() -> ConfigDict:
+    return ConfigDict(
+        {
+            "every_epochs": 10.0,
+            "batch_size": 16,
+            "weights": "ema",  # or raw, both
+            "pre_nms_top_k": 5000,
+            "max_detections": 100,
+            "nms_method": "gaussian",  # soft-NMS, as published; or hard
+            "iou_threshold": 0.5,  # of hard NMS
+            "sigma": 0.5,  # of Gaussian soft-NMS
+        }
+    )
+
+
+def _shrink(config: ConfigDict) -> None:
+    """The same code path in about a minute: few small drawn images, few steps."""
+    config.data.source = "shapes"
+    config.data.shapes = ConfigDict({"num_train": 64, "num_eval": 16, "seed": 0})
+    config.model.image_hw = (128, 128)
+    config.train.batch_size = 8
+    config.train.steps = 16
+    config.schedule.warmup_epochs = 0.5
+    config.eval.batch_size = 8
+    config.eval.every_epochs = 1.0
+    config.log.every_steps = 4

@@ -1,0 +1,14 @@
+"""EfficientDet-D0. Published: 34.6 AP on COCO test-dev, 34.3 on val;
+3.9 M parameters, 2.5 B multiply-adds.
+
+python -m experiments.main --config=configs/d0.py --workdir=runs/d0
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """See `configs.base`."""
+    return base.get_config("d0", arg)

@@ -1,0 +1,14 @@
+"""EfficientDet-D1. Published: 40.5 AP on COCO test-dev, 40.2 on val;
+6.6 M parameters, 6.1 B multiply-adds.
+
+python -m experiments.main --config=configs/d1.py --workdir=runs/d1
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """See `configs.base`."""
+    return base.get_config("d1", arg)

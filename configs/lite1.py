@@ -1,0 +1,14 @@
+"""EfficientDet-Lite1. Published: 31.5 AP on COCO val;
+4.2 M parameters, 2.0 B multiply-adds.
+
+python -m experiments.main --config=configs/lite1.py --workdir=runs/lite1
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """See `configs.base`."""
+    return base.get_config("lite1", arg)

@@ -1,0 +1,14 @@
+"""EfficientDet-Lite3. Published: 38.8 AP on COCO val;
+8.4 M parameters, 7.5 B multiply-adds.
+
+python -m experiments.main --config=configs/lite3.py --workdir=runs/lite3
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """See `configs.base`."""
+    return base.get_config("lite3", arg)

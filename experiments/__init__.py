@@ -1,0 +1,1 @@
+"""Commands: train, evaluate, predict, look at data. Run one: ``python -m experiments.NAME``."""

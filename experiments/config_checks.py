@@ -1,0 +1,119 @@
+"""Checks of a config before data is opened or devices are touched, and against a checkpoint's."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from bifpn_jax.errors import UserError
+
+_CHOICES = {
+    "data.label_space": ("contiguous", "category_id"),
+    "data.bad_boxes": ("error", "skip", "clip"),
+    "eval.weights": ("ema", "raw", "both"),
+    "eval.nms_method": ("hard", "gaussian"),
+    "optimizer.name": ("sgd", "adamw"),
+    "schedule.decay": ("cosine", "step", "constant"),
+}
+# Field -> (lowest, highest), both allowed.
+_RANGES = {
+    "train.batch_size": (1, 2**20),
+    "train.steps": (0, 2**31 - 1),
+    "data.max_boxes": (1, 10_000),
+    "data.num_threads": (0, 1024),
+    "eval.batch_size": (1, 2**16),
+    "eval.pre_nms_top_k": (1, 10**7),
+    "eval.max_detections": (1, 10_000),
+    "eval.iou_threshold": (0.0, 1.0),
+    "loss.iou_threshold": (0.0, 1.0),
+    "loss.alpha": (0.0, 1.0),
+    "loss.gamma": (0.0, 100.0),
+    "loss.label_smoothing": (0.0, 1.0),
+    "ema_decay": (0.0, 1.0),
+    "optimizer.momentum": (0.0, 1.0),
+    "optimizer.weight_decay": (0.0, 1.0),
+    "optimizer.clip_norm": (0.0, 1e9),
+    "optimizer.clip_each_norm": (0.0, 1e9),
+    "schedule.base_rate": (1e-12, 1e3),
+    "schedule.warmup_init": (0.0, 1e3),
+    "schedule.warmup_epochs": (0.0, 1e6),
+    "checkpoint.keep_latest": (1, 10_000),
+    "log.every_steps": (1, 10**9),
+    "seed": (0, 2**32 - 1),
+}
+_POSITIVE = (
+    "train.epochs",
+    "eval.every_epochs",
+    "eval.sigma",
+    "checkpoint.every_epochs",
+    "loss.delta",
+    "loss.box_weight",
+)
+
+# What a resumed run may change: how long it is, and how it is watched.
+_FREE_TO_CHANGE = (
+    "name",
+    "train.epochs",
+    "train.steps",
+    "eval.",
+    "checkpoint.",
+    "log.",
+    "scaling.",
+    "data.num_threads",
+    "data.data_dir",
+    "data.eval_",
+    "data.train_images",
+    "data.train_annotations",
+)
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises a UserError for the first field out of its range."""
+    fields = dict(_flat(config))
+    for name, choices in _CHOICES.items():
+        if fields[name] not in choices:
+            _refuse(name, fields[name], f"use {' or '.join(choices)}")
+    for name, (low, high) in _RANGES.items():
+        if not low <= fields[name] <= high:
+            _refuse(name, fields[name], f"it must be between {low:g} and {high:g}")
+    for name in _POSITIVE:
+        if not fields[name] > 0:
+            _refuse(name, fields[name], "it must be greater than 0")
+    image_hw = fields["model.image_hw"]
+    if len(image_hw) != 2 or not all(32 <= side <= 8192 for side in image_hw):
+        _refuse("model.image_hw", image_hw, "give height and width, 32 to 8192 pixels each")
+    jitter = fields["augment.jitter"]
+    if len(jitter) != 2 or not 0 < jitter[0] <= jitter[1] <= 10:
+        _refuse("augment.jitter", jitter, "give the lowest and the highest scale, e.g. (0.5, 1.5)")
+
+
+def check_same_run(config: Mapping[str, Any], saved: Mapping[str, Any], workdir: object) -> None:
+    """Raises a UserError with the list of fields in which a resumed run would be another run."""
+    new, old = dict(_flat(config)), dict(_flat(saved))
+    changed = [
+        f"{name}={new.get(name)!r} (it was {old.get(name)!r})"
+        for name in sorted({*new, *old})
+        if new.get(name) != old.get(name) and not name.startswith(_FREE_TO_CHANGE)
+    ]
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run with another config: {'; '.join(changed)}. "
+            "Use its config to go on with it, or another --workdir."
+        )
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _as_tuple(value)
+
+
+def _as_tuple(value: Any) -> Any:
+    # JSON turns tuples into lists.
+    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
+
+
+def _refuse(name: str, value: Any, cure: str) -> None:
+    raise UserError(f"config.{name}={value!r} does not work: {cure} (--config.{name}=…).")

@@ -1,0 +1,124 @@
+"""From the fields of a config to the calls of the library; the only place that knows both."""
+
+from typing import Any, NamedTuple
+
+import optax
+from ml_collections import ConfigDict
+
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.records import Source
+from bifpn_jax.data.sources import Relabelled, check_same_classes, open_source
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.detector import EfficientDet, create_model
+from bifpn_jax.train.optimizer import make_optimizer
+from bifpn_jax.train.schedule import make_schedule, peak_learning_rate
+from bifpn_jax.train.step import LossSettings
+
+
+class RunLength(NamedTuple):
+    """How long a run is.
+
+    Attributes:
+        total_steps: updates.
+        steps_per_epoch: updates per pass over the data, not rounded.
+    """
+
+    total_steps: int
+    steps_per_epoch: float
+
+    def steps(self, epochs: float) -> int:
+        """Whole steps in some epochs, at least one."""
+        return max(1, round(epochs * self.steps_per_epoch))
+
+
+def run_length(config: ConfigDict, num_images: int) -> RunLength:
+    """Length of the run on a dataset; ``train.steps`` wins over ``train.epochs`` if it is not 0."""
+    per_epoch = num_images / config.train.batch_size
+    total = config.train.steps or max(1, round(config.train.epochs * per_epoch))
+    return RunLength(total, per_epoch)
+
+
+def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
+    """The "train" or "eval" part of the config's dataset, labelled as the config says."""
+    data = config.data
+    opened = open_source(
+        data.source,
+        split,
+        data_dir=data.data_dir or None,
+        train_images=data.train_images,
+        train_annotations=data.train_annotations,
+        eval_images=data.eval_images,
+        eval_annotations=data.eval_annotations,
+        train_split=data.train_split,
+        eval_split=data.eval_split,
+        bad_boxes=data.bad_boxes,
+        **(data.shapes if data.source == "shapes" else {}),
+    )
+    if data.label_space == "category_id":
+        outputs = num_classes or config.model.num_classes or max(opened.label_map.category_ids)
+        opened = Relabelled(opened, opened.label_map.with_gaps(outputs))
+    return opened
+
+
+def sources(config: ConfigDict) -> tuple[Source, Source]:
+    """Training and evaluation data, with the same classes."""
+    train, evaluation = source(config, "train"), source(config, "eval")
+    check_same_classes(train, evaluation)
+    return train, evaluation
+
+
+def model(
+    config: ConfigDict, label_map: LabelMap | None, axis_name: str | None = None
+) -> EfficientDet:
+    """The config's model, with as many classes as the label map has."""
+    settings = dict(config.model)
+    if label_map is not None:
+        if settings["num_classes"] not in (0, len(label_map)):
+            raise UserError(
+                f"config.model.num_classes={settings['num_classes']} but the data has "
+                f"{len(label_map)} classes: leave it 0, or set "
+                "--config.data.label_space=category_id for outputs that are category ids."
+            )
+        settings["num_classes"] = len(label_map)
+    return create_model(**settings, axis_name=axis_name)
+
+
+def schedule(config: ConfigDict, length: RunLength) -> optax.Schedule:
+    """Learning rate of a step."""
+    warmup = config.schedule.warmup_epochs
+    return make_schedule(
+        peak=peak_learning_rate(config.train.batch_size, config.schedule.base_rate),
+        total_steps=length.total_steps,
+        warmup_steps=length.steps(warmup) if warmup > 0 else 0,
+        warmup_init=config.schedule.warmup_init,
+        decay=config.schedule.decay,
+        offset_cosine=config.schedule.offset_cosine,
+    )
+
+
+def optimizer(
+    config: ConfigDict, rate: optax.Schedule, params: Any
+) -> optax.GradientTransformation:
+    """The optimizer for parameters, or their shapes."""
+    settings = config.optimizer
+    return make_optimizer(
+        rate,
+        params,
+        name=settings.name,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm or None,
+        clip_each_norm=settings.clip_each_norm or None,
+        freeze=settings.freeze or None,
+    )
+
+
+def loss_settings(config: ConfigDict) -> LossSettings:
+    """Constants of the loss."""
+    return LossSettings(**config.loss)
+
+
+def postprocessing(config: ConfigDict) -> dict[str, Any]:
+    """Arguments of `postprocess` for an evaluation."""
+    keys = ("pre_nms_top_k", "max_detections", "nms_method", "iou_threshold", "sigma")
+    return {key: config.eval[key] for key in keys}

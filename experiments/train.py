@@ -1,0 +1,276 @@
+"""Training with evaluation, from top to bottom.
+
+`train_and_evaluate(config, workdir)` is all of it. In the workdir it leaves config.json,
+parameters.txt, metrics.jsonl, TensorBoard events, checkpoints, and from the last evaluation
+metrics.json and detections.json. Started again with the same workdir it goes on where it was.
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.pipeline import count_crowded_images, eval_batches, train_batches
+from bifpn_jax.data.records import Source
+from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.evaluator import evaluate
+from bifpn_jax.evaluation.results import read_metrics, write_detections, write_metrics
+from bifpn_jax.inference import PREDICT_FIELDS, predict_step
+from bifpn_jax.models.cost import num_parameters
+from bifpn_jax.models.detector import EfficientDet, make_anchors
+from bifpn_jax.train import parallel
+from bifpn_jax.train.checkpoint import Checkpoints
+from bifpn_jax.train.interruption import StopRequest
+from bifpn_jax.train.logs import MetricWriter, write_config, write_parameter_overview
+from bifpn_jax.train.progress import ProgressLine, Timer, format_seconds
+from bifpn_jax.train.state import TrainState, create_state, init_variables
+from bifpn_jax.train.step import TRAIN_FIELDS, train_step
+from experiments import from_config
+from experiments.config_checks import check_config, check_same_run
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """The run was asked to stop, saved its state and can be resumed; holds the signal."""
+
+
+def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+    """Trains, evaluates and checkpoints as the config says.
+
+    Args:
+        config: from a file in `configs/`.
+        workdir: folder of the run; a run that is in it is resumed.
+
+    Returns:
+        The metrics of the last evaluation.
+
+    Raises:
+        UserError: something the user can put right, before training starts where it can be known.
+        Interrupted: after SIGINT or SIGTERM, with everything saved.
+    """
+    # --- Config and data: everything that can be wrong is found out before anything is computed.
+    check_config(config)
+    rows = parallel.check_batch_size(config.train.batch_size)
+    workdir = Path(workdir)
+    is_primary = parallel.process_index() == 0
+    train_source, eval_source = from_config.sources(config)
+    label_map = train_source.label_map
+    length = from_config.run_length(config, len(train_source))
+
+    # --- Model, optimizer and the compiled step.
+    model = from_config.model(config, label_map, axis_name=parallel.AXIS)
+    anchors = make_anchors(model, model.image_hw)
+    schedule = from_config.schedule(config, length)
+    shapes = jax.eval_shape(lambda: init_variables(model, config.seed))
+    optimizer = from_config.optimizer(config, schedule, shapes["params"])
+    step_fn = parallel.map_train_step(
+        partial(
+            train_step,
+            model=model,
+            anchors=anchors,
+            optimizer=optimizer,
+            schedule=schedule,
+            settings=from_config.loss_settings(config),
+            max_ema_decay=config.ema_decay,
+            seed=config.seed,
+        )
+    )
+    evaluate_state = _make_evaluation(config, model, anchors, eval_source, label_map)
+
+    # --- The state: from this workdir's newest checkpoint, or new.
+    iterator = train_batches(
+        train_source,
+        batch_size=config.train.batch_size,
+        image_hw=model.image_hw,
+        max_boxes=config.data.max_boxes,
+        seed=config.seed,
+        flip=config.augment.flip,
+        jitter=tuple(config.augment.jitter),
+        num_threads=config.data.num_threads or None,
+        shard_index=parallel.process_index(),
+        shard_count=parallel.process_count(),
+    )
+    checkpoints = Checkpoints(
+        workdir,
+        keep_latest=config.checkpoint.keep_latest,
+        best_metric=config.checkpoint.best_metric,
+    )
+    meta = {"config": json.loads(config.to_json()), "label_map": label_map.to_json()}
+    timer_state: dict[str, float] = {}
+    if checkpoints.latest_step is None:
+        state = parallel.replicate(create_state(init_variables(model, config.seed), optimizer))
+        first_step = 0
+    else:
+        target = parallel.replicated_shapes(jax.eval_shape(lambda: _new_state(model, optimizer)))
+        state, position, saved = checkpoints.restore(target)
+        check_same_run(meta["config"], saved["config"], workdir)
+        iterator.set_state(position)
+        first_step, timer_state = int(state.step), saved["timer"]
+    if is_primary:
+        write_config(workdir, meta["config"])
+        write_parameter_overview(workdir, state.params)
+
+    # --- Say what will happen.
+    line = ProgressLine(length.total_steps, enabled=is_primary and config.log.progress)
+    line.write(
+        f"{config.name}: {num_parameters(state.params):,} parameters, {len(anchors):,} anchors, "
+        f"{len(label_map)} classes, {model.image_hw[0]}x{model.image_hw[1]} px"
+    )
+    line.write(f"train: {train_source.summary()}")
+    line.write(f"eval:  {eval_source.summary()}")
+    crowded = count_crowded_images(train_source, config.data.max_boxes)
+    if crowded is not None and crowded[0]:
+        line.write(
+            f"{crowded[0]} images have more than config.data.max_boxes={config.data.max_boxes} "
+            f"boxes (up to {crowded[1]}); of those the largest are kept"
+        )
+    line.write(
+        f"steps {first_step} to {length.total_steps}, {rows} images each, on "
+        f"{parallel.device_count()} device(s); the first step compiles"
+    )
+    if first_step >= length.total_steps and (workdir / "metrics.json").exists():
+        line.write(f"this run is complete; its results are in {workdir}")
+        line.close()
+        checkpoints.close()
+        return read_metrics(workdir / "metrics.json").to_json()
+
+    # --- The loop.
+    eval_every = length.steps(config.eval.every_epochs)
+    save_every = length.steps(config.checkpoint.every_epochs)
+    batches = parallel.prefetch(iterator, TRAIN_FIELDS)
+    timer = Timer(batch_size=config.train.batch_size, total_steps=length.total_steps, **timer_state)
+    writer = MetricWriter(workdir, first_step=first_step, enabled=is_primary)
+    recent: list[dict[str, float]] = []
+    dropped_boxes = 0
+    unchecked = None
+    metrics: dict[str, Any] = {}
+    with StopRequest() as stop, writer:
+        for step in range(first_step + 1, length.total_steps + 1):
+            batch, host, position = next(batches)
+            state, on_device = step_fn(state, batch)
+            dropped_boxes += int(host["dropped_boxes"].sum())
+            # The step before is looked at while this one runs.
+            if unchecked is not None:
+                recent.append(_fetch_finite(*unchecked))
+            unchecked = (step, on_device, host["image_id"])
+            if step == first_step + 1:
+                jax.block_until_ready(on_device)
+                timer.start(step)
+
+            last = step == length.total_steps
+            log_now = step % config.log.every_steps == 0 or last
+            eval_now = step % eval_every == 0 or last
+            save_now = step % save_every == 0 or eval_now or stop.signal is not None
+            if log_now or save_now:
+                recent.append(_fetch_finite(*unchecked))
+                unchecked = None
+            if log_now:
+                speed = timer.measure(step)
+                means = {k: float(np.mean([m[k] for m in recent])) for k in recent[0]}
+                means["learning_rate"] = recent[-1]["learning_rate"]
+                recent.clear()
+                line.update(step, means["loss"], speed)
+                values = {f"train/{name}": value for name, value in means.items()}
+                writer.write(
+                    step,
+                    {
+                        **values,
+                        "train/epoch": step / length.steps_per_epoch,
+                        "train/images_per_second": speed.images_per_second,
+                        "train/seconds": speed.training_seconds,
+                        "train/dropped_boxes": dropped_boxes,
+                    },
+                )
+            if eval_now and stop.signal is None:
+                with timer.pause():
+                    metrics = evaluate_state(state, workdir)
+                line.write(
+                    f"step {step}: AP {metrics['AP']:.4f}  AP50 {metrics['AP50']:.4f}  "
+                    f"({config.eval.weights} weights)"
+                )
+                writer.write(step, {f"eval/{k}": v for k, v in metrics.items() if _is_number(v)})
+            if save_now:
+                with timer.pause():
+                    now = {**meta, "timer": timer.state()}
+                    evaluated = metrics if eval_now and stop.signal is None else None
+                    checkpoints.save(step, state, position, now, evaluated)
+            if stop.signal is not None:
+                line.write(f"{stop.signal.name}: saved step {step}; the same command goes on there")
+                break
+    line.close()
+    checkpoints.close()
+    if stop.signal is not None and not metrics:
+        raise Interrupted(stop.signal)
+    line.write(f"trained for {format_seconds(timer.seconds)}; results are in {workdir}")
+    return metrics
+
+
+def _new_state(model: EfficientDet, optimizer: Any) -> TrainState:
+    return create_state(init_variables(model, 0), optimizer)
+
+
+def _fetch_finite(step: int, on_device: Any, image_ids: np.ndarray) -> dict[str, float]:
+    """The metrics of a step as floats; stops the run where the loss or gradient is not finite."""
+    values = {name: float(value) for name, value in jax.device_get(on_device).items()}
+    if not np.isfinite([values["loss"], values["gradient_norm"]]).all():
+        raise UserError(
+            f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']} at "
+            f"learning rate {values['learning_rate']:.3g}, on the images with ids "
+            f"{', '.join(map(str, image_ids.tolist()))}. The last checkpoint is from before: lower "
+            "--config.schedule.base_rate or look at these images, and start again."
+        )
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _make_evaluation(
+    config: ConfigDict,
+    model: EfficientDet,
+    anchors: np.ndarray,
+    source: Source,
+    label_map: LabelMap,
+) -> Callable[[TrainState, Path], dict[str, Any]]:
+    """A function that evaluates a state, writes the files and returns the metrics.
+
+    With both kinds of weights the raw ones' numbers are prefixed "raw_" and get no files.
+    """
+    predict = parallel.map_predict_step(
+        partial(predict_step, model=model, anchors=anchors, **from_config.postprocessing(config))
+    )
+    batches = eval_batches(
+        source,
+        batch_size=parallel.round_up_batch_size(config.eval.batch_size),
+        image_hw=model.image_hw,
+        max_boxes=config.data.max_boxes,
+        num_threads=config.data.num_threads or None,
+    )
+
+    def run(state: TrainState, ema: bool) -> tuple[Any, Any]:
+        variables = state.variables(ema=ema)
+        return evaluate(
+            lambda batch: predict(variables, parallel.split(batch, PREDICT_FIELDS)),
+            source,
+            batches,
+            label_map=label_map,
+            progress=config.log.progress,
+        )
+
+    def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
+        result, detections = run(state, config.eval.weights != "raw")
+        write_metrics(workdir / "metrics.json", result)
+        write_detections(workdir / "detections.json", detections)
+        metrics = result.to_json()
+        if config.eval.weights == "both":
+            raw, _ = run(state, False)
+            metrics |= {f"raw_{name}": value for name, value in raw.summary.items()}
+        return metrics
+
+    return evaluate_state
