@@ -1,6 +1,8 @@
 """What all commands share: the config flag, and errors as one line instead of a traceback."""
 
+import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from bifpn_jax.errors import UserError
+from experiments.overrides import check_overrides, explain_value, keep_last
 
 FAILED = 2
 
@@ -33,7 +36,16 @@ def run(main: Callable[[list[str]], int | None], *, arguments: bool = False) -> 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     cache = Path.home() / ".cache" / "bifpn_jax"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    _list_in_help()
     app.run(lambda argv: sys.exit(_call(main, argv[1:], arguments)), flags_parser=_parse)
+
+
+def _list_in_help() -> None:
+    """Makes --help list the flags that commands share; by itself it lists the command's own."""
+    for module, shared in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith("experiments."):
+            for flag in shared:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _call(main: Callable[[list[str]], int | None], words: list[str], arguments: bool) -> int | None:
@@ -46,21 +58,37 @@ def _call(main: Callable[[list[str]], int | None], words: list[str], arguments: 
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+    fields = {}
     try:
-        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS:
+            fields = check_overrides(argv[1:])
+        return flags.FLAGS(keep_last(argv))
     except UserError as error:
         fail(error)
-    except FileNotFoundError as error:
-        fail(f"--config: {error.filename} does not exist; the configs are in configs/.")
     except flags.UnrecognizedFlagError as error:
-        hint = f"; did you mean --{error.suggestions[0]}?" if error.suggestions else ""
-        fail(f"--{error.flagname} is not a flag of this command{hint or '; see --help.'}")
+        known = [*flags.FLAGS, *(f"config.{field}" for field in fields)]
+        near = difflib.get_close_matches(error.flagname, known, 1)
+        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags."
+        fail(f"--{error.flagname} is not a flag of this command; {hint}")
+    except flags.IllegalFlagValueError as error:
+        missing = re.match(r"flag (--\w+)=None: .* must have a value other than None", str(error))
+        if missing:
+            fail(f"{missing[1]}=… is missing; --help lists the flags.")
+        fail(explain_value(str(error), fields))
     except flags.Error as error:
         fail(" ".join(str(error).split()))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # What ml_collections raises for an override that does not fit the config.
-        fail(" ".join(str(error.args[0] if error.args else error).split()))
-    return rest
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder for the results, made if need be; called before anything is computed."""
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--output={path}: cannot make this folder ({error.strerror}); name another one."
+        ) from error
+    return folder
 
 
 def fail(message: object) -> NoReturn:

@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.models.detector import create_model
 
 _CHOICES = {
     "data.label_space": ("contiguous", "category_id"),
@@ -68,7 +69,7 @@ _FREE_TO_CHANGE = (
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises a UserError for the first field out of its range."""
+    """Raises a UserError for the first field out of its range, or a model that there is not."""
     fields = dict(_flat(config))
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
@@ -80,16 +81,25 @@ def check_config(config: ConfigDict) -> None:
         if not fields[name] > 0:
             _refuse(name, fields[name], "it must be greater than 0")
     image_hw = fields["model.image_hw"]
-    if len(image_hw) != 2 or not all(32 <= side <= 8192 for side in image_hw):
+    sides = [side for side in image_hw if isinstance(side, int) and 32 <= side <= 8192]
+    if len(image_hw) != 2 or len(sides) != 2:
         _refuse("model.image_hw", image_hw, "give height and width, 32 to 8192 pixels each")
     jitter = fields["augment.jitter"]
-    if len(jitter) != 2 or not 0 < jitter[0] <= jitter[1] <= 10:
+    numbers = all(isinstance(scale, int | float) for scale in jitter)
+    if len(jitter) != 2 or not numbers or not 0 < jitter[0] <= jitter[1] <= 10:
         _refuse("augment.jitter", jitter, "give the lowest and the highest scale, e.g. (0.5, 1.5)")
+    create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
 
 
-def check_same_run(config: Mapping[str, Any], saved: Mapping[str, Any], workdir: object) -> None:
-    """Raises a UserError with the list of fields in which a resumed run would be another run."""
-    new, old = dict(_flat(config)), dict(_flat(saved))
+def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: object) -> None:
+    """Raises a UserError with what would make a resumed run another run: fields, or the classes.
+
+    Args:
+        meta: config and label map of the run that is starting, as JSON.
+        saved: those in the checkpoint.
+        workdir: what the message calls the run.
+    """
+    new, old = dict(_flat(meta["config"])), dict(_flat(saved["config"]))
     changed = [
         f"{name}={new.get(name)!r} (it was {old.get(name)!r})"
         for name in sorted({*new, *old})
@@ -100,6 +110,17 @@ def check_same_run(config: Mapping[str, Any], saved: Mapping[str, Any], workdir:
             f"{workdir} holds a run with another config: {'; '.join(changed)}. "
             "Use its config to go on with it, or another --workdir."
         )
+    if meta["label_map"] != saved["label_map"]:
+        raise UserError(
+            f"{workdir} holds a run on other classes: {_named(saved)}, and the data has now "
+            f"{_named(meta)}. Use its annotations to go on with it, or another --workdir."
+        )
+
+
+def _named(meta: Mapping[str, Any]) -> str:
+    pairs = zip(meta["label_map"]["category_ids"], meta["label_map"]["names"], strict=True)
+    named = [f"{category_id} {name}" for category_id, name in pairs]
+    return ", ".join(named[:5] + ["…"] * (len(named) > 5))
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.visualize import contact_sheet, write_image
 from experiments import command, from_config
 from experiments.config_checks import check_config
+from experiments.download import ask_before_download, define_download_flag
 
 _COLUMNS, _CELL = 3, 640
 
@@ -62,6 +63,7 @@ def main(_: list[str]) -> None:
     """Runs the command."""
     config, output = flags.FLAGS.config, Path(flags.FLAGS.output)
     check_config(config)
+    ask_before_download(config.data, flags.FLAGS.download)
     source = from_config.source(config, "train")
     model = from_config.model(config, source.label_map)
     report = inspect(
@@ -79,6 +81,7 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     command.define_config_flag()
+    define_download_flag()
     flags.DEFINE_string("output", "runs/inspect_data", "Folder for the pictures.")
     flags.DEFINE_integer("images", 12, "How many images to draw.", lower_bound=1)
     command.run(main)

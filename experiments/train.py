@@ -7,6 +7,7 @@ metrics.json and detections.json. Started again with the same workdir it goes on
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,12 @@ from bifpn_jax.data.pipeline import count_crowded_images, eval_batches, train_ba
 from bifpn_jax.data.records import Source
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.evaluator import evaluate
-from bifpn_jax.evaluation.results import read_metrics, write_detections, write_metrics
+from bifpn_jax.evaluation.results import (
+    evaluated_step,
+    read_metrics,
+    write_detections,
+    write_metrics,
+)
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import EfficientDet, make_anchors
@@ -101,16 +107,18 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         best_metric=config.checkpoint.best_metric,
     )
     meta = {"config": json.loads(config.to_json()), "label_map": label_map.to_json()}
-    timer_state: dict[str, float] = {}
+    # What the loop counts and has not logged yet; a resumed run goes on with it.
+    loop = {"timer": {}, "recent": [], "dropped_boxes": 0}
     if checkpoints.latest_step is None:
         state = parallel.replicate(create_state(init_variables(model, config.seed), optimizer))
-        first_step = 0
+        position, first_step = iterator.get_state(), 0
     else:
         target = parallel.replicated_shapes(jax.eval_shape(lambda: _new_state(model, optimizer)))
-        state, position, saved = checkpoints.restore(target)
-        check_same_run(meta["config"], saved["config"], workdir)
+        state, position, saved = checkpoints.restore(
+            target, check=lambda saved: check_same_run(meta, saved, workdir)
+        )
         iterator.set_state(position)
-        first_step, timer_state = int(state.step), saved["timer"]
+        first_step, loop = int(state.step), saved["loop"]
     if is_primary:
         write_config(workdir, meta["config"])
         write_parameter_overview(workdir, state.params)
@@ -133,23 +141,29 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         f"steps {first_step} to {length.total_steps}, {rows} images each, on "
         f"{parallel.device_count()} device(s); the first step compiles"
     )
-    if first_step >= length.total_steps and (workdir / "metrics.json").exists():
+    if first_step >= length.total_steps:
+        if evaluated_step(workdir / "metrics.json") == first_step:
+            metrics = read_metrics(workdir / "metrics.json").to_json()
+        else:  # The run was stopped before its last evaluation.
+            metrics = evaluate_state(state, workdir)
+            checkpoints.save(first_step, state, position, {**meta, "loop": loop}, metrics)
         line.write(f"this run is complete; its results are in {workdir}")
         line.close()
         checkpoints.close()
-        return read_metrics(workdir / "metrics.json").to_json()
+        return metrics
 
     # --- The loop.
     eval_every = length.steps(config.eval.every_epochs)
     save_every = length.steps(config.checkpoint.every_epochs)
     batches = parallel.prefetch(iterator, TRAIN_FIELDS)
-    timer = Timer(batch_size=config.train.batch_size, total_steps=length.total_steps, **timer_state)
+    timer = Timer(
+        batch_size=config.train.batch_size, total_steps=length.total_steps, **loop["timer"]
+    )
     writer = MetricWriter(workdir, first_step=first_step, enabled=is_primary)
-    recent: list[dict[str, float]] = []
-    dropped_boxes = 0
+    recent, dropped_boxes = loop["recent"], loop["dropped_boxes"]
     unchecked = None
-    metrics: dict[str, Any] = {}
-    with StopRequest() as stop, writer:
+    metrics: dict[str, Any] | None = None
+    with closing(checkpoints), writer, StopRequest() as stop:
         for step in range(first_step + 1, length.total_steps + 1):
             batch, host, position = next(batches)
             state, on_device = step_fn(state, batch)
@@ -162,10 +176,11 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
                 jax.block_until_ready(on_device)
                 timer.start(step)
 
+            stopping = stop.signal
             last = step == length.total_steps
             log_now = step % config.log.every_steps == 0 or last
-            eval_now = step % eval_every == 0 or last
-            save_now = step % save_every == 0 or eval_now or stop.signal is not None
+            eval_now = (step % eval_every == 0 or last) and stopping is None
+            save_now = step % save_every == 0 or eval_now or stopping is not None
             if log_now or save_now:
                 recent.append(_fetch_finite(*unchecked))
                 unchecked = None
@@ -186,7 +201,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
                         "train/dropped_boxes": dropped_boxes,
                     },
                 )
-            if eval_now and stop.signal is None:
+            metrics = None
+            if eval_now:
                 with timer.pause():
                     metrics = evaluate_state(state, workdir)
                 line.write(
@@ -196,16 +212,18 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
                 writer.write(step, {f"eval/{k}": v for k, v in metrics.items() if _is_number(v)})
             if save_now:
                 with timer.pause():
-                    now = {**meta, "timer": timer.state()}
-                    evaluated = metrics if eval_now and stop.signal is None else None
-                    checkpoints.save(step, state, position, now, evaluated)
-            if stop.signal is not None:
-                line.write(f"{stop.signal.name}: saved step {step}; the same command goes on there")
+                    loop = {
+                        "timer": timer.state(),
+                        "recent": recent,
+                        "dropped_boxes": dropped_boxes,
+                    }
+                    checkpoints.save(step, state, position, {**meta, "loop": loop}, metrics)
+            if stopping is not None:
                 break
     line.close()
-    checkpoints.close()
-    if stop.signal is not None and not metrics:
-        raise Interrupted(stop.signal)
+    if stopping is not None:
+        line.write(f"{stopping.name}: saved step {step}; the same command goes on there")
+        raise Interrupted(stopping)
     line.write(f"trained for {format_seconds(timer.seconds)}; results are in {workdir}")
     return metrics
 
@@ -265,7 +283,7 @@ def _make_evaluation(
 
     def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
         result, detections = run(state, config.eval.weights != "raw")
-        write_metrics(workdir / "metrics.json", result)
+        write_metrics(workdir / "metrics.json", result, step=int(state.step))
         write_detections(workdir / "detections.json", detections)
         metrics = result.to_json()
         if config.eval.weights == "both":

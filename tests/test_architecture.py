@@ -20,9 +20,8 @@ LAYERS = (
     ["matching", "nms", "models.layers", "models.fusion", "visualize"],
     ["losses", "postprocess", "models.efficientnet", "models.feature_network", "models.heads"],
     ["models", "data"],
-    ["evaluation", "weights", "data_report", "data_pictures"],
+    ["evaluation", "inference", "weights", "data_report", "data_pictures"],
     ["train"],
-    ["inference"],
     ["__init__"],
 )
 

@@ -188,7 +188,7 @@ def _check_images(folder: Path, images: CocoImages) -> CocoImages:
     def check(row: int) -> tuple[int, int] | UserError:
         stated = tuple(images.hw[row].tolist())
         try:
-            return _check_image(folder / images.names[row], stated if all(stated) else None)
+            return check_image(folder / images.names[row], stated if all(stated) else None)
         except UserError as error:
             return error
 
@@ -205,8 +205,16 @@ def _check_images(folder: Path, images: CocoImages) -> CocoImages:
     return CocoImages(images.ids, images.names, np.array(found, np.int32).reshape(-1, 2))
 
 
-def _check_image(path: Path, stated_hw: tuple[int, int] | None) -> tuple[int, int]:
-    """Return an image's height and width, from a decode only where a quick look is not enough."""
+def check_image(path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Return an image's height and width, from a decode only where a quick look is not enough.
+
+    Args:
+      path: the image file.
+      stated_hw: what the size should be, if that is known.
+
+    Raises:
+      UserError: there is no such image, it is damaged, or of another size.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)

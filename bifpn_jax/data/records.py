@@ -15,7 +15,8 @@ from bifpn_jax.errors import UserError
 # The pipeline works on one image per thread; threads inside OpenCV would only get in their way.
 cv2.setNumThreads(0)
 # A file that cannot be decoded becomes a UserError; OpenCV need not say it on stderr as well.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+_set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # 4.x, 5
+_set_log_level(0)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-_REPLACE = "put a good copy in its place or remove the image from the annotations"
+_REPLACE = "put a good copy in its place or leave the image out"
 
 
 def load_image(record: Record) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Drawn images for detection: overlapping shapes of five classes on textured backgrounds.
+"""Drawn images for detection: overlapping shapes of four classes on textured backgrounds.
 
 A detection problem in small that needs no download: sizes from a few pixels to the whole image,
 occlusion, clutter, empty images. Every image is a pure function of its random generator.
@@ -7,15 +7,16 @@ occlusion, clutter, empty images. Every image is a pure function of its random g
 import cv2
 import numpy as np
 
-CLASSES = ("circle", "rectangle", "triangle", "star", "cross")
+CLASSES = ("circle", "rectangle", "triangle", "cross")
 
 _SMALLEST = 6.0  # radius in pixels of the smallest shape
-_VISIBLE = 0.5  # an object is kept while this part of its pixels can be seen
+_MOST_TURN = np.deg2rad(20)  # how far a shape is turned from upright
+_VISIBLE = 0.6  # an object is kept while this part of its pixels can be seen
 _SUBPIXEL = 4  # cv2's fixed-point bits for the corners of a polygon
 
 
 def draw_image(
-    rng: np.random.Generator, sides: tuple[int, int] = (128, 192), max_shapes: int = 6
+    rng: np.random.Generator, sides: tuple[int, int] = (80, 112), max_shapes: int = 5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Draw one image.
 
@@ -27,7 +28,7 @@ def draw_image(
     Returns:
       image [H, W, 3] uint8; boxes [N, 4] float32 yxyx, each around the whole shape, the part that
       others cover included, cut at the image's border; labels [N] int32, indices into CLASSES;
-      visible areas [N] float32 in pixels. A shape of which less than half can be seen is no object.
+      visible areas [N] float32 in pixels. A shape of which less than 60 % can be seen is no object.
     """
     height, width = (int(side) for side in rng.integers(sides[0], sides[1] + 1, 2))
     image = _draw_background(rng, height, width)
@@ -78,16 +79,14 @@ def _draw_cover(
     width: int,
 ) -> np.ndarray:
     """Return how much of each pixel a shape covers: [H, W] uint8, 255 = all of it."""
-    turn = rng.uniform(0, 2 * np.pi)
+    turn = rng.uniform(-_MOST_TURN, _MOST_TURN)
     if name == "circle":
         corners = _polar(np.linspace(0, 2 * np.pi, 48, endpoint=False), 1.0)
     elif name == "rectangle":
         half = np.array([rng.uniform(0.35, 1.0), 1.0])
         corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * half[None] * 0.8
     elif name == "triangle":
-        corners = _polar(np.arange(3) * 2 * np.pi / 3, 1.1)
-    elif name == "star":
-        corners = _polar(np.arange(10) * np.pi / 5, np.where(np.arange(10) % 2, 0.42, 1.1))
+        corners = _polar((np.arange(3) * 2 / 3 - 1 / 2) * np.pi, 1.1)
     else:
         arm = rng.uniform(0.2, 0.32)
         quarter = np.array([[-1, -arm], [-1, arm], [-arm, arm]])
@@ -101,8 +100,8 @@ def _draw_cover(
     return cover
 
 
-def _polar(angles: np.ndarray, radii: np.ndarray | float) -> np.ndarray:
-    return np.stack([np.sin(angles) * radii, np.cos(angles) * radii], axis=1)
+def _polar(angles: np.ndarray, radius: float) -> np.ndarray:
+    return np.stack([np.sin(angles), np.cos(angles)], axis=1) * radius
 
 
 def _paint(rng: np.random.Generator, image: np.ndarray, cover: np.ndarray) -> None:

@@ -27,8 +27,8 @@ def draw_record(
     *,
     seed: int = 0,
     split: str = "train",
-    sides: tuple[int, int] = (128, 192),
-    max_shapes: int = 6,
+    sides: tuple[int, int] = (80, 112),
+    max_shapes: int = 5,
 ) -> Record:
     """Draw image ``index`` of a split; the same arguments give the same record."""
     rng = np.random.default_rng((seed, {"train": 0, "validation": 1}[split], index))
@@ -83,8 +83,8 @@ class ShapesConfig(tfds.core.BuilderConfig):
     num_train: int = 2000
     num_eval: int = 300
     seed: int = 0
-    sides: tuple[int, int] = (128, 192)
-    max_shapes: int = 6
+    sides: tuple[int, int] = (80, 112)
+    max_shapes: int = 5
 
 
 def shapes_config(**options: Any) -> ShapesConfig:

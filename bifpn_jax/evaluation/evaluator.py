@@ -34,22 +34,41 @@ def evaluate(
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """Detects in all batches and scores the result against the annotations of the source.
 
+    Takes what `detect_all` takes, with the source in place of its ground truth.
+
+    Returns:
+        The metrics and the detections in COCO's results format.
+    """
+    ground_truth = source.ground_truth()
+    detections = detect_all(predict, ground_truth, batches, label_map=label_map, progress=progress)
+    return evaluate_detections(ground_truth, detections), detections
+
+
+def detect_all(
+    predict: Callable[[Batch], Detections],
+    ground_truth: Mapping[str, Any],
+    batches: Iterable[Batch],
+    *,
+    label_map: LabelMap,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Detects in all batches, which together hold every image of the ground truth once.
+
     Args:
         predict: from a batch to its detections with a leading [B], jax or numpy arrays, boxes in
             pixels of the original images.
-        source: gives the ground truth.
+        ground_truth: its ``images`` are expected.
         batches: dicts with at least ``image_id`` [B] and ``mask`` [B]; rows where the mask is False
             are dropped.
         label_map: from labels to the category ids of the ground truth.
         progress: whether to show a progress bar, where stderr is a terminal.
 
     Returns:
-        The metrics and the detections in COCO's results format.
+        The detections in COCO's results format.
 
     Raises:
-        UserError: an image of the source came up twice or not at all, or one did that is not in it.
+        UserError: an image came up twice or not at all, or one did that is not in the ground truth.
     """
-    ground_truth = source.ground_truth()
     expected = {image["id"] for image in ground_truth["images"]}
     seen: set[int] = set()
     detections: list[dict[str, Any]] = []
@@ -73,7 +92,7 @@ def evaluate(
             f"{len(missing)} of {len(expected)} images were not evaluated, among them image "
             f"{min(missing)}: the batches must go through the whole source once"
         )
-    return evaluate_detections(ground_truth, detections), detections
+    return detections
 
 
 def _one_ahead(

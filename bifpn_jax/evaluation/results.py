@@ -73,9 +73,15 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
     return detections
 
 
-def write_metrics(path: str | Path, metrics: CocoMetrics) -> None:
-    """Writes the metrics as one JSON object, NaN as null."""
-    _replace(path, json.dumps(metrics.to_json(), indent=2, allow_nan=False) + "\n")
+def write_metrics(path: str | Path, metrics: CocoMetrics, **facts: Any) -> None:
+    """Writes the metrics as one JSON object, NaN as null.
+
+    Args:
+        path: the file.
+        metrics: the numbers.
+        **facts: what they are of, such as ``step=800``; written first.
+    """
+    _replace(path, json.dumps({**facts, **metrics.to_json()}, indent=2, allow_nan=False) + "\n")
 
 
 def read_metrics(path: str | Path) -> CocoMetrics:
@@ -84,6 +90,14 @@ def read_metrics(path: str | Path) -> CocoMetrics:
         return CocoMetrics.from_json(_read(path))
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not hold the metrics of an evaluation: {error}") from error
+
+
+def evaluated_step(path: str | Path) -> int | None:
+    """The fact ``step`` that ``write_metrics`` wrote into the file; None without file or fact."""
+    if not Path(path).exists():
+        return None
+    values = _read(path)
+    return values.get("step") if isinstance(values, dict) else None
 
 
 def _read(path: str | Path) -> Any:

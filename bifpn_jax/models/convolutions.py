@@ -11,7 +11,7 @@ extra row or column goes to the end.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -206,26 +206,35 @@ def _input_gradient(g: Array, kernel: Array, hw: tuple[int, int], stride: int) -
 
 
 def _kernel_gradient(x: Array, g: Array, kernel: Array, stride: int) -> Array:
-    """Gradient of a depthwise convolution with respect to its kernel, row by row.
+    """Gradient of a depthwise convolution with respect to its kernel, a few rows at a time.
 
-    One output row and the kh input rows it saw stay in the cache for all kh x kw products.
+    All kh x kw sums over those rows are one reduction, which reads them once, from the cache.
     """
     kh, kw = kernel.shape[:2]
     _, out_h, out_w, c = g.shape
     padded = jnp.pad(x, ((0, 0), *_pads(x, (kh, kw), stride), (0, 0)))
+    rows = next(n for n in (4, 3, 2, 1) if out_h % n == 0) if out_h > 8 else out_h
 
-    def add_row(y: Array, total: Array) -> Array:
-        g_row = lax.dynamic_slice_in_dim(g, y, 1, axis=1).astype(jnp.float32)
-        x_rows = lax.dynamic_slice_in_dim(padded, y * stride, kh, axis=1)
-        windows = [
-            _window(x_rows, i, j, (1, out_w), stride).astype(jnp.float32)
+    def add_rows(step: Array | int, total: Array) -> Array:
+        g_rows = lax.dynamic_slice_in_dim(g, step * rows, rows, axis=1).astype(jnp.float32)
+        seen = (rows - 1) * stride + kh
+        x_rows = lax.dynamic_slice_in_dim(padded, step * rows * stride, seen, axis=1)
+        products = tuple(
+            _window(x_rows, i, j, (rows, out_w), stride).astype(jnp.float32) * g_rows
             for i in range(kh)
             for j in range(kw)
-        ]
-        return total + jnp.stack([jnp.sum(seen * g_row, (0, 1, 2)) for seen in windows])
+        )
+        zeros = (jnp.zeros((), jnp.float32),) * (kh * kw)
+        return total + jnp.stack(lax.reduce(products, zeros, _add_each, (0, 1, 2)))
 
-    total = lax.fori_loop(0, out_h, add_row, jnp.zeros((kh * kw, c), jnp.float32))
+    total = jnp.zeros((kh * kw, c), jnp.float32)
+    steps = out_h // rows
+    total = add_rows(0, total) if steps == 1 else lax.fori_loop(0, steps, add_rows, total)
     return total.reshape(kh, kw, 1, c).astype(kernel.dtype)
+
+
+def _add_each(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
 def _sliced_max_pool(x: Array, *, window: int, stride: int) -> Array:
@@ -247,6 +256,8 @@ def _native_max_pool(x: Array, *, window: int, stride: int) -> Array:
     )
 
 
+# Cached, because JAX traces a function that it has met with the same shapes only once.
+@cache
 def _depthwise(stride: int) -> Callable[[Array, Array], Array]:
     return _per_platform(
         lambda x, kernel: _shifted_depthwise(x, kernel, stride),
@@ -254,6 +265,7 @@ def _depthwise(stride: int) -> Callable[[Array, Array], Array]:
     )
 
 
+@cache
 def _max_pool(window: int, stride: int) -> Callable[[Array], Array]:
     return _per_platform(
         partial(_sliced_max_pool, window=window, stride=stride),

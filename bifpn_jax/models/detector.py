@@ -149,6 +149,8 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
         _check_choice("model setting", key, fields)
     for key in ("aspect_ratios", "mean_rgb", "std_rgb", "image_hw"):
         if key in settings:
+            if not isinstance(settings[key], list | tuple) or not settings[key]:
+                raise UserError(f"model setting {key}={settings[key]!r} must be a list of numbers.")
             settings[key] = tuple(tuple(v) if isinstance(v, list) else v for v in settings[key])
     model = EfficientDet(**settings)
     _check_choice("backbone", model.backbone, BACKBONES)
@@ -157,12 +159,18 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
     _check_choice("activation", model.activation, ACTIVATIONS)
     _check_choice("dtype", model.dtype, ("float32", "bfloat16"))
     for key in ("num_classes", "width", "network_repeats", "head_repeats", "num_scales"):
-        if getattr(model, key) < 1:
-            raise UserError(f"model setting {key}={getattr(model, key)} must be at least 1.")
-    if not 3 <= model.min_level <= 5 <= model.max_level <= 10:
+        value = getattr(model, key)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"model setting {key}={value!r} must be a whole number, at least 1.")
+    if model.min_level not in (3, 4, 5) or model.max_level not in range(5, 11):
         raise UserError(
             f"model levels {model.min_level}-{model.max_level} do not work: min_level must be 3-5 "
             "and max_level 5-10."
+        )
+    if model.min_level == model.max_level:
+        raise UserError(
+            f"model levels {model.min_level}-{model.max_level} do not work: a feature network "
+            "needs two levels or more."
         )
     if not 0.0 < model.survival_prob <= 1.0:
         raise UserError(f"model setting survival_prob={model.survival_prob} must be in (0, 1].")

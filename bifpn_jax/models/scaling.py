@@ -39,7 +39,10 @@ def compound_scaling(phi: float) -> Rule:
 
 
 class ReleasedModel(NamedTuple):
-    """Settings of a released model; the fields are those of `EfficientDet`."""
+    """Settings of a released model; `EfficientDet` has fields of the same names.
+
+    Only `image_size`, the side of the square input, is there the pair `image_hw`.
+    """
 
     phi: int | None  # None for Lite, which was not made by the rule
     backbone: str

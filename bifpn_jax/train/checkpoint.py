@@ -8,6 +8,7 @@ that prediction needs.
 
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,13 @@ class Checkpoints:
             score = {self._best_metric: self._score(metrics)}
             self._best.save(step, args=items, metrics=score, force=True)
 
-    def restore(self, target: Any, step: int | str | None = None) -> tuple[Any, dict, dict]:
+    def restore(
+        self,
+        target: Any,
+        step: int | str | None = None,
+        *,
+        check: Callable[[dict], None] | None = None,
+    ) -> tuple[Any, dict, dict]:
         """Returns (state, iterator_state, meta) of a checkpoint.
 
         Args:
@@ -94,6 +101,8 @@ class Checkpoints:
                 as leaves. The restored arrays get those shardings.
             step: a step, "latest" or "best". None: the newest one that can be read; any newer are
                 reported and moved to ``checkpoints/unreadable``.
+            check: gets the meta before the state is read, and raises a UserError where the
+                checkpoint is not wanted.
 
         Raises UserError where there is no such checkpoint or it does not fit `target`.
         """
@@ -107,7 +116,10 @@ class Checkpoints:
         unreadable = {}
         for path in paths:
             try:
-                restored = read_state(path, target), *read_json(path, "iterator", "meta")
+                iterator_state, meta = read_json(path, "iterator", "meta")
+                if check is not None:
+                    check(meta)
+                state = read_state(path, target)
             except UserError:
                 raise
             except Exception as error:  # A damaged checkpoint makes orbax raise nearly anything.
@@ -116,7 +128,7 @@ class Checkpoints:
             else:
                 self._set_aside(list(unreadable))
                 logging.info("restored %s", path)
-                return restored
+                return state, iterator_state, meta
         if not unreadable:
             raise no_checkpoint(self._workdir)
         path, error = next(iter(unreadable.items()))

@@ -98,18 +98,17 @@ def prefetch(
         fields: what goes to the devices.
     """
 
-    def load() -> tuple[dict[str, jax.Array], dict[str, np.ndarray], Any]:
-        batch = next(iterator)
+    def load() -> tuple[dict[str, jax.Array], dict[str, np.ndarray], Any] | None:
+        batch = next(iterator, None)
+        if batch is None:
+            return None
         host = {k: v for k, v in batch.items() if k not in fields}
         return split(batch, fields), host, iterator.get_state()
 
-    try:
-        ahead = load()
-        while True:
-            current, ahead = ahead, load()
-            yield current
-    except StopIteration:
-        yield ahead
+    ahead = load()
+    while ahead is not None:
+        current, ahead = ahead, load()
+        yield current
 
 
 def _sharding(spec: PartitionSpec) -> NamedSharding:

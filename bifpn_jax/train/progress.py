@@ -48,6 +48,7 @@ class Timer:
         self._clock = clock
         self._origin = clock() - seconds
         self._paused = 0.0
+        self._pause_start: float | None = None
         self._start = self._last = None
 
     def start(self, step: int) -> None:
@@ -57,16 +58,18 @@ class Timer:
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Context in which time does not count."""
-        before = self._clock()
+        self._pause_start = self._clock()
         try:
             yield
         finally:
-            self._paused += self._clock() - before
+            self._paused += self._clock() - self._pause_start
+            self._pause_start = None
 
     @property
     def seconds(self) -> float:
         """Training time until now, with that before a resume."""
-        return self._clock() - self._origin - self._paused
+        now = self._clock() if self._pause_start is None else self._pause_start
+        return now - self._origin - self._paused
 
     def measure(self, step: int) -> Speed:
         """Speed up to `step`; not a number where no step was made since the last call."""

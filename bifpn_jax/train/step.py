@@ -64,7 +64,7 @@ def loss_fn(
 
     Returns:
         loss [], (new batch_stats, {"class_loss", "box_loss", "num_positives"}). On a split batch
-        the mean of the loss over the axis is the loss of the whole batch.
+        the mean of a loss over the axis is that of the whole batch; num_positives is the sum.
     """
     outputs, updates = model.apply(
         {"params": params, "batch_stats": batch_stats},
@@ -76,11 +76,12 @@ def loss_fn(
     assign = jax.vmap(match, in_axes=(None, 0, 0, None))
     targets = assign(jnp.asarray(anchors), boxes, labels, settings.iou_threshold)
     num_positives = jnp.sum(targets.num_positives).astype(jnp.float32)
-    # Published code adds 1 to the positives of each replica; here it is once for the whole batch.
-    normalizer = num_positives + 1.0
+    replicas = 1
     if model.axis_name is not None:
+        num_positives = lax.psum(num_positives, model.axis_name)
         replicas = lax.axis_size(model.axis_name)
-        normalizer = lax.pmean(num_positives, model.axis_name) + 1.0 / replicas
+    # Published code adds 1 to the positives of each replica; here it is once for the whole batch.
+    normalizer = (num_positives + 1.0) / replicas
     loss, parts = detection_loss(
         outputs.class_logits,
         outputs.box_codes,
@@ -117,12 +118,13 @@ def train_step(
         optimizer: transformation from gradients to updates.
         schedule: learning rate of a step, for the metrics.
         settings: constants of the loss.
-        max_ema_decay: decay of the weight average once it has warmed up; 0 keeps no average.
+        max_ema_decay: decay of the weight average once it has warmed up; with 0 the average is
+            the newest value.
         seed: of the stochastic depth; the draw of a step depends on it and on the step.
 
     Returns:
         The state after the step, and float32 scalars of the whole batch: loss, class_loss,
-        box_loss, num_positives (mean per replica), gradient_norm, learning_rate.
+        box_loss, num_positives, gradient_norm (before decay and clipping), learning_rate.
     """
     images = normalize_images(batch["image"], batch["content_hw"], model.mean_rgb, model.std_rgb)
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -152,6 +154,6 @@ def train_step(
         ema_params=update_ema(state.ema_params, params, decay),
         ema_batch_stats=update_ema(state.ema_batch_stats, batch_stats, decay),
     )
-    metrics["gradient_norm"] = optax.global_norm(gradients)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
     metrics["learning_rate"] = jnp.asarray(schedule(state.step - 1), jnp.float32)
     return state, metrics

@@ -110,8 +110,9 @@ def check_is_effdet(names: set[str]) -> None:
     """Raises UserError unless the names look like an effdet detector's."""
     for prefix in ("backbone.conv_stem.", "fpn.cell.", "class_net.", "box_net."):
         if not any(name.startswith(prefix) for name in names):
+            first = ", ".join(sorted(names)[:3]) or "none"
             raise UserError(
-                f"the state dict has no entry {prefix}*, so it is not an effdet detector "
-                f"(its first entries: {', '.join(sorted(names)[:3])}); pass a whole detector's "
-                "state dict, e.g. that of tf_efficientdet_d0."
+                f"the state dict has no entry {prefix}*, so it is not an effdet detector (its "
+                f"first entries: {first}); pass a whole detector's state dict, e.g. that of "
+                "tf_efficientdet_d0."
             )

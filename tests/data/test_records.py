@@ -54,7 +54,6 @@ KINDS = {
         np.repeat((RGB[..., :1] > 127) * np.uint8(255), 3, axis=2),
     ),
     "palette": (encode(PALETTE, "PNG"), np.asarray(PALETTE.convert("RGB"))),
-    "gif": (encode(PALETTE, "GIF"), np.asarray(PALETTE.convert("RGB"))),
     "alpha": (encode(np.dstack([RGB, RGB[..., 0]]), "PNG"), RGB),
     "grey with alpha": (encode(RGB[..., :2], "PNG"), np.repeat(RGB[..., :1], 3, axis=2)),
     "16 bit": (

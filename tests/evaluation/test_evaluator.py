@@ -109,7 +109,8 @@ def test_lost_and_doubled_images_are_refused(images, message):
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_progress_bar(capsys, progress):
+def test_progress_bar_on_a_terminal(capsys, monkeypatch, progress):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     evaluate(perfect, Source(), batches_of(4), label_map=LABEL_MAP, progress=progress)
     out, err = capsys.readouterr()
     assert out == ""

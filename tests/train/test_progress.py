@@ -51,6 +51,17 @@ def test_a_pause_ends_with_an_exception_too():
     assert timer.seconds == pytest.approx(2.0)
 
 
+def test_the_state_within_a_pause_is_that_before_it():
+    clock = Clock()
+    timer = Timer(batch_size=1, total_steps=10, clock=clock)
+    clock.now += 5
+    with timer.pause():
+        clock.now += 100
+        assert timer.state() == {"seconds": pytest.approx(5.0)}
+    clock.now += 1
+    assert timer.seconds == pytest.approx(6.0)
+
+
 def test_training_time_goes_on_after_a_resume():
     clock = Clock()
     timer = Timer(batch_size=8, total_steps=100, clock=clock)

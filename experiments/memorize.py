@@ -1,0 +1,107 @@
+"""Can this code learn at all? Trains on a few real images and evaluates on the same ones.
+
+    python -m experiments.memorize --images=DIR --annotations=FILE --workdir=runs/memorize
+
+A detector without a mistake in its data, targets, losses, training or evaluation memorises a handful
+of images almost perfectly; nearly every silent mistake keeps it from doing so. It takes the first
+images of a COCO JSON that have at most ten objects and no crowds, no augmentation, and D0 at 256 px.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from bifpn_jax.data.coco_json import CocoJson
+from bifpn_jax.errors import UserError
+from configs import base
+from experiments import command
+
+FLAGS = flags.FLAGS
+
+
+def choose_images(ground_truth: dict, count: int, max_objects: int) -> dict:
+    """The part of a COCO dict with the first `count` images of 1 .. `max_objects` single objects."""
+    of_image: dict[int, list[dict]] = {image["id"]: [] for image in ground_truth["images"]}
+    for annotation in ground_truth["annotations"]:
+        of_image[annotation["image_id"]].append(annotation)
+    chosen = [
+        image
+        for image in ground_truth["images"]
+        if 1 <= len(of_image[image["id"]]) <= max_objects
+        and not any(annotation.get("iscrowd") for annotation in of_image[image["id"]])
+    ][:count]
+    if len(chosen) < count:
+        raise UserError(
+            f"only {len(chosen)} images have 1 to {max_objects} objects and no crowd: lower "
+            "--num_images or raise --max_objects."
+        )
+    annotations = [a for image in chosen for a in of_image[image["id"]]]
+    return ground_truth | {"images": chosen, "annotations": annotations}
+
+
+def memorize_config(
+    images: str, annotations: Path, *, model: str, size: int, count: int, steps: int
+) -> ConfigDict:
+    """The base config without everything that makes a model generalise."""
+    config = base.get_config(model)
+    config.name = f"memorize_{model}"
+    config.model.update({"image_hw": (size, size), "survival_prob": 1.0})
+    config.data.update(
+        {
+            "source": "coco_json",
+            "train_images": images,
+            "train_annotations": str(annotations),
+            "eval_images": images,
+            "eval_annotations": str(annotations),
+        }
+    )
+    config.augment.update({"flip": False, "jitter": (1.0, 1.0)})
+    config.train.update({"batch_size": count, "steps": steps})
+    config.optimizer.update({"name": "adamw", "weight_decay": 0.0})
+    config.schedule.update(
+        {"base_rate": 0.008, "warmup_epochs": steps / 20, "warmup_init": 0.0, "offset_cosine": True}
+    )
+    config.ema_decay = 0.98
+    config.eval.update({"every_epochs": steps / 4, "batch_size": count})
+    config.checkpoint.every_epochs = steps / 4
+    config.log.every_steps = 10
+    return config
+
+
+def main(_: list[str]) -> None:
+    """Runs the command."""
+    from experiments.train import train_and_evaluate
+
+    for name in ("images", "annotations"):
+        if not FLAGS[name].value:
+            raise UserError(f"--{name} is missing: name a folder of images and its COCO JSON.")
+    source = CocoJson(FLAGS.images, FLAGS.annotations, bad_boxes="clip")
+    subset = choose_images(source.ground_truth(), FLAGS.num_images, FLAGS.max_objects)
+    workdir = Path(FLAGS.workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = workdir / "memorize.json"
+    file.write_text(json.dumps(subset), encoding="utf-8")
+    config = memorize_config(
+        FLAGS.images,
+        file,
+        model=FLAGS.model,
+        size=FLAGS.size,
+        count=FLAGS.num_images,
+        steps=FLAGS.steps,
+    )
+    metrics = train_and_evaluate(config, workdir)
+    print(f"AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f} on the {FLAGS.num_images} images")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("images", "", "Folder of images.")
+    flags.DEFINE_string("annotations", "", "COCO JSON.")
+    flags.DEFINE_string("workdir", "runs/memorize", "Folder of the run.")
+    flags.DEFINE_string("model", "d0", "Model by name.")
+    flags.DEFINE_integer("size", 256, "Side of the network's frame in pixels.", lower_bound=64)
+    flags.DEFINE_integer("num_images", 8, "Images to memorise.", lower_bound=1)
+    flags.DEFINE_integer("max_objects", 10, "Most objects in an image.", lower_bound=1)
+    flags.DEFINE_integer("steps", 400, "Training steps.", lower_bound=20)
+    command.run(main)

@@ -1,0 +1,135 @@
+"""Checks ``--config=FILE[:ARG]`` and its ``--config.x.y=VALUE`` overrides before they are applied.
+
+A wrong one gets one line that names the nearest right one; what ml_collections itself says names
+neither the whole field nor what it takes.
+"""
+
+import difflib
+import inspect
+import re
+import runpy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from bifpn_jax.errors import UserError
+
+_BASES = ("__init__", "base")  # files in configs/ that are no config
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "values in brackets",
+}
+
+Fields = dict[str, Any]
+
+
+def check_overrides(words: Sequence[str]) -> Fields:
+    """Finds the first of the command line's overrides that the config does not have.
+
+    Args:
+        words: the command line.
+
+    Returns:
+        Every field of the config, "train.batch_size", and every group, "train", with its value;
+        nothing where the command line asks for help.
+
+    Raises:
+        UserError: there is no such config file, or no such field.
+    """
+    if any(re.match("--?help", word) for word in words):
+        return {}
+    file, names = _split(words)
+    if not file:
+        raise UserError("a config is needed: --config=configs/d0.py, or another file in configs/.")
+    fields = dict(_flat(_load(file)))
+    for name in names:
+        whole = name.partition("[")[0]
+        if whole not in fields:
+            raise UserError(f"--config.{name}: there is no such field; {_nearest(whole, fields)}")
+        if whole != name:
+            raise UserError(f"--config.{name}: set the whole, --config.{whole}={fields[whole]!r}.")
+    return fields
+
+
+def keep_last(words: Sequence[str]) -> list[str]:
+    """The words without overrides that come again later; ml_collections would join tuples."""
+    names = [
+        w.partition("=")[0] if re.match(r"--?config\..*=", w) else i for i, w in enumerate(words)
+    ]
+    return [word for i, word in enumerate(words) if names[i] not in names[i + 1 :]]
+
+
+def explain_value(message: str, fields: Fields) -> str:
+    """What is wrong with a value, from the message of the flag that refused it."""
+    message = " ".join(message.split())
+    found = re.match(r"flag (--config\.([^=]+)=.*?): ", message)
+    if found is None or found[2] not in fields:
+        return message.removeprefix("flag ")
+    override, name = found.groups()
+    value = fields[name]
+    if isinstance(value, ConfigDict):
+        inside = [field for field in fields if field.startswith(f"{name}.")]
+        one = f", such as --config.{inside[0]}" if inside else ""
+        return f"{override}: this is a group of fields; set one of them{one}."
+    return f"{override}: give {_KINDS.get(type(value), type(value).__name__)}, such as {value!r}."
+
+
+def _split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The value of --config, and the names of the overrides."""
+    file, names = "", []
+    for i, word in enumerate(words):
+        if word == "--":
+            break
+        name, equals, value = word.partition("=")
+        if re.fullmatch("--?config", name):
+            file = value if equals else "".join(words[i + 1 : i + 2])
+        elif override := re.match(r"--?(?:no)?config\.(.+)", name):
+            names.append(override[1])
+    return file, names
+
+
+def _load(value: str) -> ConfigDict:
+    file, colon, arg = value.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        stems = [other.stem for other in sorted(Path("configs").glob("*.py"))]
+        near = difflib.get_close_matches(path.stem, [s for s in stems if s not in _BASES], 1, 0.5)
+        hint = f"did you mean configs/{near[0]}.py?" if near else "the configs are in configs/."
+        raise UserError(f"--config={value}: there is no file {file}; {hint}")
+    get_config = runpy.run_path(file).get("get_config") if path.suffix == ".py" else None
+    arguments = (arg,) if colon else ()
+    try:
+        inspect.signature(get_config).bind(*arguments)
+    except TypeError:
+        takes = f"get_config({'text' if colon else ''})"
+        raise UserError(
+            f"--config={value}: {file} is no config, it has no {takes}; take one from configs/, "
+            "such as configs/d0.py."
+        ) from None
+    return get_config(*arguments)
+
+
+def _flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, ConfigDict):
+            yield from _flat(value, f"{prefix}{name}.")
+
+
+def _nearest(name: str, fields: Fields) -> str:
+    """A hint: the field most like a name that is none, or those that end alike."""
+    ends = {field: field.rpartition(".")[2] for field in fields}
+    end = name.rpartition(".")[2]
+    near = difflib.get_close_matches(name, fields, 1, 0.85)
+    if not near:
+        alike = difflib.get_close_matches(end, set(ends.values()), 1, 0.7)
+        near = [field for field in fields if [ends[field]] == alike][:3]
+    if not near:
+        return "configs/base.py lists them all."
+    return f"did you mean {' or '.join(f'--config.{field}' for field in near)}?"

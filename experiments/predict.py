@@ -1,0 +1,227 @@
+"""Finds objects in images and draws them.
+
+    python -m experiments.predict --model=d0 --weights=runs/d0 --output=runs/d0/pictures IMAGE...
+
+IMAGE is a file, a folder of images, or a glob in quotes; --eval_images=12 takes the first images
+that the run was evaluated on. The output folder gets a picture of every image, with boxes, class
+names and scores, under the image's name (as .png where it is neither .jpg nor .png, and with -2,
+-3 … where a name comes again); and detections.json in COCO's results format. There the images are
+numbered from 1 in the order they are given in, and every detection has three more keys:
+``file_name``, the image; ``picture``, its drawing; ``category_name``, what was found.
+"""
+
+import glob
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from bifpn_jax.data.coco_json import check_image
+from bifpn_jax.data.records import decode_image, load_image
+from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.results import coco_results, write_detections
+from bifpn_jax.inference import ImageDetections, make_detector
+from bifpn_jax.postprocess import Detections
+from bifpn_jax.visualize import draw_boxes, write_image, zoom_for
+from experiments import command, from_config, trained_model
+from experiments.download import ask_before_download, define_download_flag
+from experiments.trained_model import TrainedModel
+
+# What a folder is searched for; a file that is named itself may be called anything.
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_DRAWN = (".jpg", ".jpeg", ".png")
+
+
+class Image(NamedTuple):
+    """An image that is not read yet.
+
+    Attributes:
+        file_name: what to call it.
+        read: gives it as [H, W, 3] uint8, RGB.
+    """
+
+    file_name: str
+    read: Callable[[], np.ndarray]
+
+
+def find_images(words: Sequence[str]) -> list[Image]:
+    """The image files that words name, each once, in the order of the words.
+
+    Args:
+        words: files, folders (the images in them, not below them) or globs.
+
+    Raises:
+        UserError: a word names nothing, or a file is no whole image.
+    """
+    files = list(dict.fromkeys(file for word in words for file in _files_of(word)))
+    for file in files:
+        check_image(file)
+    return [Image(str(file), partial(_read_file, file)) for file in files]
+
+
+def eval_images(trained: TrainedModel, count: int, *, agreed: bool = False) -> list[Image]:
+    """The first images of the evaluation data of a model's config.
+
+    Args:
+        trained: the model.
+        count: how many, or fewer if there are fewer.
+        agreed: whether COCO 2017 may be downloaded without asking.
+    """
+    ask_before_download(trained.config.data, agreed)
+    source = from_config.source(trained.config, "eval", len(trained.label_map))
+    records = (source[i] for i in range(min(count, len(source))))
+    return [Image(record.where, partial(load_image, record)) for record in records]
+
+
+def picture_names(file_names: Sequence[str]) -> list[str]:
+    """A different name for the picture of each file, also where letters have no case."""
+    taken: set[str] = set()
+    names = []
+    for file in map(Path, file_names):
+        suffix = file.suffix if file.suffix.lower() in _DRAWN else ".png"
+        name, number = f"{file.stem}{suffix}", 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{file.stem}-{number}{suffix}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def predict_images(
+    trained: TrainedModel,
+    images: Sequence[Image],
+    output: Path,
+    *,
+    score: float = 0.4,
+    min_score: float = 0.05,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Detects in every image and writes a picture of it and detections.json into a folder.
+
+    Args:
+        trained: the model; its config has the settings of the postprocessing.
+        images: the images.
+        output: the folder.
+        score: least score of a box that is drawn.
+        min_score: least score of a detection in the file.
+        progress: whether to print a line per image.
+
+    Returns:
+        The content of detections.json.
+
+    Raises:
+        UserError: a file is no image, or a picture would take the place of an image.
+    """
+    names = picture_names([image.file_name for image in images])
+    inputs = {Path(image.file_name).resolve() for image in images}
+    for name in names:
+        if (output / name).resolve() in inputs:
+            raise UserError(
+                f"{output / name} is one of the images and would be overwritten; name another "
+                "--output."
+            )
+    detect = make_detector(
+        trained.model,
+        trained.variables,
+        class_names=trained.label_map.names,
+        score_threshold=min(score, min_score),
+        **from_config.postprocessing(trained.config),
+    )
+    results = []
+    for index in tqdm(range(len(images)), unit="img", disable=None if progress else True):
+        file_name, name = images[index].file_name, names[index]
+        image = images[index].read()
+        found = detect(image)
+        drawn = found.scores >= score
+        picture = draw_boxes(
+            image,
+            found.boxes[drawn],
+            found.labels[drawn],
+            trained.label_map.names,
+            found.scores[drawn],
+            zoom=zoom_for(image),
+        )
+        write_image(output / name, picture)
+        if progress:
+            tqdm.write(f"{file_name}: {_summary(found, drawn)}")
+        kept = found.scores >= min_score
+        entries = coco_results(
+            index + 1,
+            Detections(found.boxes[kept], found.scores[kept], found.labels[kept]),
+            trained.label_map,
+        )
+        for entry, label in zip(entries, found.labels[kept].tolist(), strict=True):
+            entry["file_name"] = file_name
+            entry["picture"] = name
+            entry["category_name"] = trained.label_map.names[label]
+        results += entries
+    write_detections(output / "detections.json", results)
+    return results
+
+
+def _read_file(file: Path) -> np.ndarray:
+    return decode_image(file.read_bytes(), str(file))
+
+
+def _files_of(word: str) -> list[Path]:
+    path = Path(word).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+        if not files:
+            raise UserError(f"{word}: no image in this folder ({', '.join(_IMAGES)}).")
+        return files
+    if path.is_file():
+        return [path]
+    found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    if not found:
+        what = "nothing fits this glob" if glob.has_magic(word) else "no such image or folder"
+        raise UserError(f"{word}: {what}; correct the path.")
+    return [file for file in found if file.is_file()]
+
+
+def _summary(found: ImageDetections, drawn: np.ndarray) -> str:
+    """What was drawn: "2 dog, 1 cat"."""
+    counts = Counter(name for name, shown in zip(found.names, drawn, strict=True) if shown)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
+
+
+def main(words: list[str]) -> None:
+    """Runs the command."""
+    given = flags.FLAGS
+    images = find_images(words)
+    if not images and not given.eval_images:
+        raise UserError("no image is given; name files, folders or globs, or set --eval_images=12.")
+    output = command.make_folder(given.output)
+    trained = trained_model.load_from_flags()
+    if given.eval_images:
+        images += eval_images(trained, given.eval_images, agreed=given.download)
+    start = time.monotonic()
+    results = predict_images(
+        trained, images, output, score=given.score, min_score=given.min_score, progress=True
+    )
+    seconds = time.monotonic() - start
+    print(
+        f"{len(images)} images in {seconds:.1f} s; their pictures and detections.json "
+        f"({len(results)} detections with a score of at least {given.min_score:g}) are in {output}"
+    )
+
+
+if __name__ == "__main__":
+    trained_model.define_flags()
+    define_download_flag()
+    flags.DEFINE_string("output", "runs/predict", "Folder for the pictures and detections.json.")
+    flags.DEFINE_integer(
+        "eval_images", 0, "As many of the images that the run was evaluated on.", lower_bound=0
+    )
+    flags.DEFINE_float("score", 0.4, "Least score of a box that is drawn.", 0.0, 1.0)
+    flags.DEFINE_float(
+        "min_score", 0.05, "Least score of a detection in detections.json.", 0.0, 1.0
+    )
+    command.run(main, arguments=True)

@@ -1,0 +1,110 @@
+"""A trained model, ready to predict: from what ``--weights`` names to model, variables, classes."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.detector import EfficientDet
+from bifpn_jax.train.checkpoint_reader import FOLDER, read_weights, restore_meta
+from experiments import from_config
+
+
+class TrainedModel(NamedTuple):
+    """A model with its weights and all that predicting with it takes.
+
+    Attributes:
+        model: the network.
+        variables: {"params", "batch_stats"}, numpy arrays.
+        label_map: its classes.
+        config: of the run that trained it.
+    """
+
+    model: EfficientDet
+    variables: dict[str, Any]
+    label_map: LabelMap
+    config: ConfigDict
+
+
+def load_trained(
+    weights: str | Path, name: str = "", *, ema: bool = True, step: int | str | None = None
+) -> TrainedModel:
+    """Reads a trained model.
+
+    Args:
+        weights: the workdir of a training run, a folder with checkpoints/.
+        name: the model that is expected to be there, "d0"; "" takes what is there.
+        ema: whether to take the averaged weights, or the raw ones.
+        step: a step, "latest" or "best"; None for the best if there is one, else the latest.
+
+    Raises:
+        UserError: nothing that can be read, no such step, or another model than expected.
+    """
+    path = Path(weights).expanduser()
+    if not path.exists():
+        raise UserError(f"{path}: no such folder; name the workdir of a training run.")
+    # Every kind of weights is a branch here and a function from its path to a TrainedModel.
+    if path.is_dir():
+        trained = _read_workdir(path, ema, step)
+    else:
+        raise UserError(
+            f"{path}: this kind of file cannot be read; name the workdir of a training run, a "
+            f"folder with {FOLDER}/."
+        )
+    names = (trained.config.model.name, trained.config.name)
+    if name and name not in names:
+        raise UserError(
+            f"{path} holds a {names[0]}, not a {name}: use --model={names[0]}, or leave it out."
+        )
+    return trained
+
+
+def _read_workdir(path: Path, ema: bool, step: int | str | None) -> TrainedModel:
+    if not (path / FOLDER).is_dir():
+        above = next((p for p in path.absolute().parents if (p / FOLDER).is_dir()), None)
+        hint = f"{above} is one" if above else f"name a folder with {FOLDER}/ in it"
+        raise UserError(f"{path} is not the workdir of a training run; {hint}.")
+    meta = restore_meta(path, step)
+    config = ConfigDict(meta["config"])
+    label_map = LabelMap.from_json(meta["label_map"])
+    model = from_config.model(config, label_map)
+    return TrainedModel(model, read_weights(path, step, ema=ema), label_map, config)
+
+
+def define_flags() -> None:
+    """Defines the flags that say which weights to use, and how to use them."""
+    flags.DEFINE_string("model", "", "Name of the model, d0 … d7x or lite0 …; only a check.")
+    flags.DEFINE_string("weights", None, "Workdir of a training run.", required=True)
+    flags.DEFINE_string("step", "", "Its checkpoint: best, latest or a step; best if there is one.")
+    flags.DEFINE_bool("ema", True, "Averaged weights; --noema takes the raw ones.")
+    flags.DEFINE_enum(
+        "nms", None, ("gaussian", "hard"), "Kind of NMS; by default as in the run's config."
+    )
+    flags.DEFINE_list(
+        "image_hw", None, "Height,width of the network's frame; by default the model's own."
+    )
+
+
+def load_from_flags() -> TrainedModel:
+    """Reads the trained model that the command line names, with --nms and --image_hw applied."""
+    given = flags.FLAGS
+    step = given.step or None
+    if step not in (None, "best", "latest"):
+        if not step.isdecimal():
+            raise UserError(f"--step={step}: give best, latest or the number of a step.")
+        step = int(step)
+    sides = [int(side) for side in given.image_hw or () if side.strip().isdecimal()]
+    if given.image_hw and (len(sides) != 2 or len(given.image_hw) != 2 or min(sides) < 32):
+        raise UserError(
+            f"--image_hw={','.join(given.image_hw)}: give height and width, such as 512,640, "
+            "32 pixels or more."
+        )
+    trained = load_trained(given.weights, given.model, ema=given.ema, step=step)
+    if given.nms:
+        trained.config.eval.nms_method = given.nms
+    if sides:
+        trained = trained._replace(model=trained.model.clone(image_hw=tuple(sides)))
+    return trained

@@ -1,0 +1,95 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bifpn_jax.data.sources import Relabelled
+from bifpn_jax.errors import UserError
+from experiments.evaluate import evaluate_trained, open_data
+from experiments.trained_model import load_trained
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load_trained(trained, step="latest")
+
+
+def test_files_give_the_numbers_of_the_run_itself(model, trained, coco_shapes):
+    _, files = coco_shapes()
+    source = open_data(model, str(files.images), str(files.annotations))
+    result = evaluate_trained(model, source, batch_size=3)  # rounded up to the 8 devices
+    expected = json.loads((trained / "metrics.json").read_text())
+    assert result.metrics.to_json() | {"step": 24} == expected
+    assert result.detections == json.loads((trained / "detections.json").read_text())
+    assert result.images_per_second > 0
+
+
+def test_by_default_the_data_of_the_run(model):
+    source = open_data(model)
+    assert len(source) == 11
+    assert Relabelled(source, model.label_map).label_map == model.label_map
+
+
+def test_categories_must_fit(model, coco_shapes):
+    _, files = coco_shapes((1, 2, 3, 4, 6))
+    source = open_data(model, str(files.images), str(files.annotations))
+    with pytest.raises(UserError, match="does not fit the model's classes: category id 6"):
+        evaluate_trained(model, source)
+
+
+def test_messages_name_the_flags_of_this_command(model, coco_shapes, tmp_path):
+    _, files = coco_shapes()
+    images, annotations = str(files.images), str(files.annotations)
+    with pytest.raises(UserError, match="--annotations=FILE is missing"):
+        open_data(model, images)
+    with pytest.raises(UserError, match="--images=DIR is missing"):
+        open_data(model, "", annotations)
+    with pytest.raises(UserError, match=r"no such annotation file; .* \(--annotations=FILE\)"):
+        open_data(model, images, str(tmp_path / "absent.json"))
+    with pytest.raises(UserError, match=r"no such folder of images; .* \(--images=DIR\)"):
+        open_data(model, str(tmp_path / "absent"), annotations)
+
+    content = json.loads(files.annotations.read_text())
+    content["annotations"][0]["bbox"] = [1, 1, 0, 5]
+    files.annotations.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="or set --bad_boxes=skip"):
+        open_data(model, images, annotations)
+    assert len(open_data(model, images, annotations, bad_boxes="skip")) == 11
+
+
+def test_the_command(trained, coco_shapes, tmp_path):
+    _, files = coco_shapes()
+    words = [
+        "--model=d0",
+        f"--weights={trained}",
+        f"--images={files.images}",
+        f"--annotations={files.annotations}",
+        f"--output={tmp_path / 'out'}",
+        "--nms=hard",
+        "--step=24",
+        "--noema",
+        "--image_hw=64,96",
+        "--batch_size=4",
+    ]
+    result = subprocess.run(
+        [sys.executable, "-m", "experiments.evaluate", *words],
+        cwd=ROOT,
+        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert "11 images (" in lines[0]
+    assert any(line.startswith("AP50 ") and line.endswith("at IoU 0.50") for line in lines)
+    assert any("circle" in line and "cross" in line for line in lines)
+    assert "images/s; metrics.json and detections.json are in" in lines[-1]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["num_images"] == 11
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) > 0
+    assert (tmp_path / ".cache" / "bifpn_jax").is_dir()

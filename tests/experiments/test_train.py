@@ -1,0 +1,277 @@
+import itertools
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from bifpn_jax.data.shapes import DrawnShapes
+from bifpn_jax.errors import UserError
+from bifpn_jax.train.checkpoint_reader import read_json, restore_meta
+from bifpn_jax.train.logs import MetricWriter
+from experiments import train
+
+MEASURED = ("train/seconds", "train/images_per_second")  # different every time
+
+
+def read_lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def results_of(workdir):
+    """Everything that a run logged but the clock."""
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in read_lines(workdir)]
+
+
+def checkpoint_steps(workdir, name):
+    return sorted(int(path.name) for path in (workdir / "checkpoints" / name).iterdir())
+
+
+def arrays(workdir, step):
+    """All arrays of a checkpoint by name."""
+    with ocp.PyTreeCheckpointer() as reader:
+        path = workdir / "checkpoints" / "latest" / str(step) / "state"
+        tree = reader.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        restored = reader.restore(path, restore_args=as_numpy)
+    return {
+        jax.tree_util.keystr(name): array
+        for name, array in jax.tree_util.tree_leaves_with_path(restored)
+    }
+
+
+def stop_at(monkeypatch, step):
+    """SIGTERM arrives while the results of this step are logged."""
+    write = MetricWriter.write
+
+    def write_and_stop(self, logged, values):
+        write(self, logged, values)
+        if logged == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(MetricWriter, "write", write_and_stop)
+
+
+def test_what_a_run_leaves(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "detections.json",
+        "metrics.json",
+        "metrics.jsonl",
+        "parameters.txt",
+        "tensorboard",
+    }
+    config = json.loads((trained / "config.json").read_text())
+    assert config["model"]["backbone"] == "nano"
+    assert config == restore_meta(trained, "latest")["config"]
+    assert (
+        restore_meta(trained)["label_map"]["names"] == DrawnShapes(1).label_map.to_json()["names"]
+    )
+    overview = (trained / "parameters.txt").read_text()
+    assert "backbone/stem_conv/kernel" in overview
+    assert "Total:" in overview
+    assert list((trained / "tensorboard").iterdir())
+    assert checkpoint_steps(trained, "latest") == [20, 24]
+    assert len(checkpoint_steps(trained, "best")) == 1
+
+
+def test_every_logged_step_is_a_line(trained):
+    lines = read_lines(trained)
+    training = [line for line in lines if "train/loss" in line]
+    assert [line["step"] for line in training] == list(range(2, 25, 2))
+    for line in training:
+        assert line["train/loss"] == pytest.approx(
+            line["train/class_loss"] + 50 * line["train/box_loss"], rel=1e-4
+        )
+        assert line["train/epoch"] == pytest.approx(line["step"] * 8 / 20)
+    # The clock of the speed starts after the first step.
+    assert all(line["train/images_per_second"] > 0 for line in training)
+    assert [line["step"] for line in lines if "eval/AP" in line] == [12, 24]
+
+
+def test_the_loss_falls(trained):
+    losses = [line["train/loss"] for line in read_lines(trained) if "train/loss" in line]
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    assert max(losses[-3:]) < min(losses[:3])
+
+
+def test_every_image_is_evaluated_once(trained):
+    # 11 images in batches of 8.
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["num_images"] == 11
+    assert metrics["step"] == 24
+    assert set(metrics["per_class"]) == set(DrawnShapes(1).label_map.names)
+    detections = json.loads((trained / "detections.json").read_text())
+    assert len(detections) == metrics["num_detections"]
+    assert {detection["image_id"] for detection in detections} == set(range(1, 12))
+    last = [line for line in read_lines(trained) if "eval/AP" in line][-1]
+    assert last["eval/AP"] == metrics["AP"]
+    assert last["eval/num_images"] == 11
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    trained, tiny_config, run_training, tmp_path, monkeypatch
+):
+    # Step 6 is logged, 7 is neither logged nor saved by itself.
+    with monkeypatch.context() as patch:
+        stop_at(patch, 6)
+        with pytest.raises(train.Interrupted) as interrupted:
+            run_training(tiny_config(), tmp_path)
+    assert interrupted.value.args[0] == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert checkpoint_steps(tmp_path, "latest") == [5, 7]
+    assert [line["step"] for line in results_of(tmp_path)] == [2, 4, 6]
+    assert not (tmp_path / "metrics.json").exists()
+
+    # And once more after an evaluation: what that one found does not make the run complete.
+    with monkeypatch.context() as patch:
+        stop_at(patch, 14)
+        with pytest.raises(train.Interrupted):
+            run_training(tiny_config(), tmp_path)
+    assert checkpoint_steps(tmp_path, "latest") == [12, 15]
+
+    metrics = run_training(tiny_config(), tmp_path)
+    assert results_of(tmp_path) == results_of(trained)
+    assert metrics | {"step": 24} == json.loads((trained / "metrics.json").read_text())
+    for file in ("metrics.json", "detections.json", "config.json", "parameters.txt"):
+        assert (tmp_path / file).read_bytes() == (trained / file).read_bytes()
+    last = "checkpoints/latest/24"
+    assert read_json(tmp_path / last, "iterator") == read_json(trained / last, "iterator")
+    ours, expected = arrays(tmp_path, 24), arrays(trained, 24)
+    assert ours.keys() == expected.keys()
+    assert len(ours) > 900
+    for name in expected:
+        assert ours[name].tobytes() == expected[name].tobytes(), name
+
+
+def test_a_complete_run_returns_at_once(trained, tiny_config, run_training, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("checkpoints/**/*")}
+
+    def fail(*_):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(train.parallel, "prefetch", fail)
+    metrics = run_training(tiny_config(), trained)
+    assert metrics["AP"] == json.loads((trained / "metrics.json").read_text())["AP"]
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("checkpoints/**/*")}
+
+
+def test_a_run_that_was_stopped_before_its_last_evaluation_is_evaluated(
+    trained, tiny_config, run_training, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    expected = json.loads((workdir / "metrics.json").read_text())
+    (workdir / "metrics.json").write_text(json.dumps(expected | {"step": 12, "AP": 0.0}))
+    metrics = run_training(tiny_config(), workdir)
+    assert metrics["AP"] == expected["AP"]
+    assert json.loads((workdir / "metrics.json").read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value", "was"),
+    [("model", "width", 24, 16), ("optimizer", "weight_decay", 0.5, 4e-5), ("", "seed", 1, 0)],
+)
+def test_a_run_goes_on_with_its_own_config_only(
+    trained, tiny_config, run_training, group, field, value, was
+):
+    config = tiny_config()
+    (config[group] if group else config)[field] = value
+    name = f"{group}.{field}" if group else field
+    with pytest.raises(UserError) as error:
+        run_training(config, trained)
+    message = str(error.value)
+    assert f"{name}={value!r} (it was {was!r})" in message
+    assert str(trained) in message
+    assert "\n" not in message
+
+
+def test_a_batch_that_the_devices_cannot_share(tiny_config, run_training, tmp_path):
+    config = tiny_config()
+    config.train.batch_size = 12
+    with pytest.raises(UserError, match="batch size 12 cannot be split over 8 devices"):
+        run_training(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, run_training, tmp_path):
+    """The weights blow up before step 8; the last checkpoint is of step 5."""
+    steps = itertools.count(1)
+
+    def blow_up(train_step):
+        def step(state, batch):
+            if next(steps) == 8:
+                state = state.replace(params=jax.tree.map(lambda x: 1e30 * x, state.params))
+            return train_step(state, batch)
+
+        return step
+
+    with pytest.raises(UserError, match=r"step 8: loss (nan|inf)") as error:
+        run_training(tiny_config(), tmp_path, blow_up)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "learning rate 0.00" in message
+    ids = message.partition("with ids ")[2].partition(". ")[0].split(", ")
+    assert len(ids) == 8
+    assert set(map(int, ids)) <= set(range(1, 21))
+    assert checkpoint_steps(tmp_path, "latest") == [5]
+    for name, array in arrays(tmp_path, 5).items():
+        assert np.isfinite(array).all(), name
+    assert [line["step"] for line in read_lines(tmp_path)] == [2, 4, 6]
+
+
+def on_coco_files(config, train, evaluation):
+    config.data.update(
+        {
+            "source": "coco_json",
+            "train_images": str(train.images),
+            "train_annotations": str(train.annotations),
+            "eval_images": str(evaluation.images),
+            "eval_annotations": str(evaluation.annotations),
+        }
+    )
+    return config
+
+
+def test_files_with_category_ids_of_their_own(
+    tiny_config, run_training, coco_shapes, trained, tmp_path
+):
+    ids = (3, 7, 40, 89, 90)
+    metrics = run_training(on_coco_files(tiny_config(), *coco_shapes(ids)), tmp_path)
+    assert restore_meta(tmp_path)["label_map"]["category_ids"] == list(ids)
+    found = json.loads((tmp_path / "detections.json").read_text())
+    assert found
+    assert {detection["category_id"] for detection in found} <= set(ids)
+    # The same images under other ids and from other files are the same run.
+    expected = json.loads((trained / "metrics.json").read_text())
+    assert metrics | {"step": 24} == expected
+    assert results_of(tmp_path) == results_of(trained)
+
+
+def test_outputs_that_are_category_ids(tiny_config, run_training, coco_shapes, tmp_path):
+    config = on_coco_files(tiny_config(), *coco_shapes((1, 3, 5)))
+    config.data.label_space = "category_id"
+    metrics = run_training(config, tmp_path)
+    label_map = restore_meta(tmp_path)["label_map"]
+    assert label_map["category_ids"] == [1, 2, 3, 4, 5]
+    assert label_map["names"] == ["circle", "unused-2", "rectangle", "unused-4", "triangle"]
+    assert list(metrics["per_class"]) == ["circle", "rectangle", "triangle"]
+    found = json.loads((tmp_path / "detections.json").read_text())
+    assert {detection["category_id"] for detection in found} & {3, 5}
+
+
+def test_data_that_is_wrong_is_found_before_anything_is_written(
+    tiny_config, run_training, coco_shapes, tmp_path
+):
+    train_files, evaluation = coco_shapes()
+    content = json.loads(evaluation.annotations.read_text())
+    content["categories"][0]["name"] = "disc"
+    evaluation.annotations.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="id 1 is 'circle' in the first and 'disc' in the second"):
+        run_training(on_coco_files(tiny_config(), train_files, evaluation), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,170 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from random_weights import random_variables
+
+from bifpn_jax.models.feature_network import Cell, FeatureNetwork, Resample
+from bifpn_jax.models.graphs import Node, bifpn
+
+CHANNELS = {3: 40, 4: 112, 5: 320}  # of B0
+
+
+def feature_shapes(hw, channels=CHANNELS, batch=1, dtype=np.float32):
+    return {
+        level: jax.ShapeDtypeStruct((batch, *(-(-s // 2**level) for s in hw), c), dtype)
+        for level, c in channels.items()
+    }
+
+
+def draw(shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(s.dtype), shapes)
+
+
+def init_shapes(model, features):
+    return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x), features)
+
+
+def num_parameters(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("levels", [(3, 7), (3, 8), (4, 6), (5, 7), (3, 5)])
+@pytest.mark.parametrize("hw", [(97, 131), (64, 512), (1, 7)])
+def test_outputs_have_the_size_of_their_level(levels, hw):
+    model = FeatureNetwork(bifpn(*levels), 2, 16, max_level=levels[1])
+    channels = {level: c for level, c in CHANNELS.items() if level >= levels[0]}
+    out, _ = init_shapes(model, feature_shapes(hw, channels, batch=2))
+    expected = feature_shapes(hw, dict.fromkeys(range(levels[0], levels[1] + 1), 16), batch=2)
+    assert {level: x.shape for level, x in out.items()} == {
+        level: x.shape for level, x in expected.items()
+    }
+
+
+def test_every_edge_from_the_backbone_has_its_own_projection():
+    """P3 has one, P4 and P5 two each, and one more makes P6; later cells have none."""
+    model = FeatureNetwork(bifpn(3, 7), 2, 64)
+    _, variables = init_shapes(model, feature_shapes((128, 128)))
+    kernels = {
+        "/".join(path[:-2]): value.shape
+        for path, value in traverse_util.flatten_dict(variables["params"]).items()
+        if path[-2:] == ("conv", "kernel")
+    }
+    assert kernels == {
+        "level_6": (1, 1, 320, 64),
+        "cell_0/node_1_edge_2": (1, 1, 320, 64),
+        "cell_0/node_2_edge_1": (1, 1, 112, 64),
+        "cell_0/node_3_edge_0": (1, 1, 40, 64),
+        "cell_0/node_4_edge_1": (1, 1, 112, 64),
+        "cell_0/node_5_edge_2": (1, 1, 320, 64),
+    }
+
+
+def test_no_projection_where_the_width_is_right():
+    _, variables = init_shapes(
+        FeatureNetwork(bifpn(3, 7), 1, 64), feature_shapes((128, 128), {3: 64, 4: 64, 5: 64})
+    )
+    paths = traverse_util.flatten_dict(variables["params"])
+    assert not [path for path in paths if "edge" in path[1] or path[0].startswith("level")]
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "repeats", "channels", "max_level", "fusion", "sixth", "network"),
+    [
+        ("d0", 64, 3, (40, 112, 320), 7, "fast", 20_672, 175_609),
+        ("d5", 288, 7, (64, 176, 512), 7, "fast", 148_320, 5_257_573),
+        ("d6", 384, 8, (72, 200, 576), 7, "sum", 222_336, 10_361_472),
+        ("d7x", 384, 8, (80, 224, 640), 8, "sum", 246_912, 12_865_152),
+        ("lite3x", 200, 6, (48, 136, 384), 7, "sum", 77_400, 2_255_800),
+    ],
+)
+def test_number_of_parameters(name, width, repeats, channels, max_level, fusion, sixth, network):
+    model = FeatureNetwork(bifpn(3, max_level), repeats, width, max_level, fusion)
+    features = feature_shapes((256, 256), dict(zip((3, 4, 5), channels, strict=True)))
+    params = init_shapes(model, features)[1]["params"]
+    assert num_parameters(params.pop("level_6")) == sixth, name
+    assert num_parameters(params) == network, name
+
+
+def norm(x, params, stats):
+    return (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-3) * params["scale"] + params["bias"]
+
+
+def test_resampling_projects_and_normalises_before_it_pools():
+    x = draw(jax.ShapeDtypeStruct((2, 5, 8, 3), np.float32))
+    model = Resample(4)
+    variables = random_variables(model, x, hw=(3, 4), train=False)
+    # A negative scale turns the maximum of the pool into a minimum, so the order shows.
+    variables["params"]["bn"]["scale"][:2] *= -1
+    params = variables["params"]
+    with jax.numpy_rank_promotion("allow"):
+        y = x @ params["conv"]["kernel"][0, 0] + params["conv"]["bias"]
+        y = norm(y, params["bn"], variables["batch_stats"]["bn"])
+    padded = np.pad(y, [(0, 0), (1, 1), (0, 1), (0, 0)], constant_values=-np.inf)
+    expected = np.max(
+        [padded[:, i : i + 5 : 2, j : j + 7 : 2] for i in range(3) for j in range(3)], 0
+    )
+    out = model.apply(variables, x, (3, 4), False)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("hw", "target"), [((3, 4), (5, 7)), ((1, 1), (1, 2)), ((4, 6), (4, 6)), ((9, 12), (3, 3))]
+)
+def test_resampling_reaches_any_size(hw, target):
+    x = draw(jax.ShapeDtypeStruct((1, *hw, 4), np.float32))
+    out = Resample(4).apply({}, x, target, False)
+    assert out.shape == (1, *target, 4)
+    assert set(np.ravel(out)) <= set(np.ravel(x))
+
+
+def test_a_node_fuses_activates_convolves_and_normalises():
+    """No activation behind the batch norm, and none inside the convolution."""
+    features = draw(feature_shapes((48, 32), {3: 6, 4: 6}, batch=2))
+    model = Cell((Node(3, (0, 1)),), 6, "sum", "relu6")
+    variables = random_variables(model, features, train=False)
+    params, stats = variables["params"], variables["batch_stats"]
+
+    x = features[3] + features[4].repeat(2, axis=1).repeat(2, axis=2)
+    x = np.clip(x, 0, 6)
+    padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    h, w = x.shape[1:3]
+    kernel = params["node_0_conv"]["depthwise"]["kernel"]
+    with jax.numpy_rank_promotion("allow"):
+        x = sum(padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(3) for j in range(3))
+        pointwise = params["node_0_conv"]["pointwise"]
+        x = x @ pointwise["kernel"][0, 0] + pointwise["bias"]
+        x = norm(x, params["node_0_bn"], stats["node_0_bn"])
+    out = model.apply(variables, features, False)
+    np.testing.assert_allclose(out[3], x, rtol=1e-4, atol=1e-5)
+    # A level without a node passes through.
+    np.testing.assert_array_equal(out[4], features[4])
+
+
+def test_kernels_start_glorot_uniform_and_biases_at_zero():
+    model = Cell((Node(3, (0, 1)),), 64, "fast", "swish")
+    features = jax.tree.map(lambda s: jnp.zeros(s.shape), feature_shapes((16, 16), {3: 40, 4: 64}))
+    params = jax.jit(lambda key: model.init(key, features, False))(jax.random.key(0))["params"]
+    for path, (fan_in, fan_out) in {
+        ("node_0_edge_0", "conv"): (40, 64),
+        ("node_0_conv", "depthwise"): (9 * 64, 9),
+        ("node_0_conv", "pointwise"): (64, 64),
+    }.items():
+        layer = params[path[0]][path[1]]
+        limit = np.sqrt(6 / (fan_in + fan_out))
+        assert 0.9 * limit < np.abs(layer["kernel"]).max() <= limit
+        assert not np.any(layer.get("bias", 0))
+
+
+def test_information_from_every_level_reaches_every_level():
+    features = draw(feature_shapes((64, 64), {3: 8, 4: 12, 5: 16}))
+    model = FeatureNetwork(bifpn(3, 7), 1, 8)
+    variables = random_variables(model, features)
+    apply = jax.jit(lambda x: model.apply(variables, x))
+    before = apply(features)
+    for level in features:
+        after = apply({**features, level: -3 * features[level]})
+        changed = {k for k in before if not np.allclose(before[k], after[k], atol=1e-4)}
+        assert changed == {3, 4, 5, 6, 7}

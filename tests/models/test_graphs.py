@@ -1,0 +1,78 @@
+import pytest
+
+from bifpn_jax.models.graphs import GRAPHS, Node, bifpn, output_ids
+
+# (min level, max level) -> nodes as (level, ids of the inputs), from the released code.
+RELEASED = {
+    (3, 7): [
+        (6, (3, 4)),
+        (5, (2, 5)),
+        (4, (1, 6)),
+        (3, (0, 7)),
+        (4, (1, 7, 8)),
+        (5, (2, 6, 9)),
+        (6, (3, 5, 10)),
+        (7, (4, 11)),
+    ],
+    (3, 8): [
+        (7, (4, 5)),
+        (6, (3, 6)),
+        (5, (2, 7)),
+        (4, (1, 8)),
+        (3, (0, 9)),
+        (4, (1, 9, 10)),
+        (5, (2, 8, 11)),
+        (6, (3, 7, 12)),
+        (7, (4, 6, 13)),
+        (8, (5, 14)),
+    ],
+    (2, 7): [
+        (6, (4, 5)),
+        (5, (3, 6)),
+        (4, (2, 7)),
+        (3, (1, 8)),
+        (2, (0, 9)),
+        (3, (1, 9, 10)),
+        (4, (2, 8, 11)),
+        (5, (3, 7, 12)),
+        (6, (4, 6, 13)),
+        (7, (5, 14)),
+    ],
+}
+
+
+@pytest.mark.parametrize("levels", RELEASED)
+def test_bifpn_is_the_released_graph(levels):
+    assert bifpn(*levels) == tuple(Node(*node) for node in RELEASED[levels])
+
+
+@pytest.mark.parametrize(
+    ("levels", "ids"),
+    [((3, 7), [8, 9, 10, 11, 12]), ((3, 8), [10, 11, 12, 13, 14, 15])],
+)
+def test_bifpn_puts_out_the_last_node_of_every_level(levels, ids):
+    assert output_ids(bifpn(*levels), *levels) == ids
+
+
+def test_a_level_without_nodes_passes_through():
+    top_down = (Node(6, (3, 4)), Node(5, (2, 5)), Node(4, (1, 6)), Node(3, (0, 7)))
+    assert output_ids(top_down, 3, 7) == [8, 7, 6, 5, 4]
+
+
+def test_of_several_nodes_of_a_level_the_last_one_counts():
+    graph = (Node(4, (0, 1)), Node(4, (1, 2)), Node(3, (0, 2)))
+    assert output_ids(graph, 3, 4) == [4, 3]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("levels", [(3, 7), (3, 8), (4, 7), (3, 5), (5, 6)])
+def test_every_graph_reads_only_what_exists_and_loses_nothing(name, levels):
+    graph, num_levels = GRAPHS[name](*levels), levels[1] - levels[0] + 1
+    for n, node in enumerate(graph):
+        assert levels[0] <= node.level <= levels[1]
+        assert len(set(node.inputs)) == len(node.inputs) >= 1
+        assert all(0 <= i < num_levels + n for i in node.inputs)
+    outputs = output_ids(graph, *levels)
+    assert len(outputs) == num_levels
+    read = {i for node in graph for i in node.inputs}
+    assert read | set(outputs) == set(range(num_levels + len(graph)))

@@ -1,0 +1,136 @@
+"""Every file in configs/: it loads, its checks pass, and its whole training step has its shapes."""
+
+import importlib
+import runpy
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.cost import num_parameters
+from bifpn_jax.models.detector import create_model, make_anchors
+from bifpn_jax.models.scaling import MODELS
+from bifpn_jax.train import parallel
+from bifpn_jax.train.state import create_state, init_variables
+from bifpn_jax.train.step import TRAIN_FIELDS, train_step
+from configs import base
+from experiments import from_config
+from experiments.config_checks import check_config
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(p.stem for p in ROOT.glob("configs/*.py") if p.stem not in ("__init__", "base"))
+CLASSES = LabelMap(tuple(range(1, 91)), tuple(f"class-{i}" for i in range(1, 91)))
+
+# Trainable parameters with 90 classes, as published.
+PARAMETERS = {
+    "d0": 3_880_067,
+    "d1": 6_625_898,
+    "d2": 8_097_039,
+    "d3": 12_032_296,
+    "d4": 20_723_675,
+    "d5": 33_653_315,
+    "d6": 51_871_782,
+    "d7": 51_871_782,
+    "d7x": 77_147_166,
+    "lite0": 3_243_470,
+    "lite1": 4_248_318,
+    "lite2": 5_252_334,
+    "lite3": 8_350_862,
+    "lite3x": 9_280_862,
+    "lite4": 15_130_894,
+}
+
+
+def get_config(name, *arg):
+    return importlib.import_module(f"configs.{name}").get_config(*arg)
+
+
+def shapes_of(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_whole_training_step(name):
+    config = get_config(name)
+    check_config(config)
+    model = from_config.model(config, CLASSES, axis_name=parallel.AXIS)
+    length = from_config.run_length(config, 117_266)
+    schedule = from_config.schedule(config, length)
+    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    optimizer = from_config.optimizer(config, schedule, variables["params"])
+    state = jax.eval_shape(lambda v: create_state(v, optimizer), variables)
+    step = parallel.map_train_step(
+        partial(
+            train_step,
+            model=model,
+            anchors=make_anchors(model, model.image_hw),
+            optimizer=optimizer,
+            schedule=schedule,
+            settings=from_config.loss_settings(config),
+            max_ema_decay=config.ema_decay,
+            seed=config.seed,
+        )
+    )
+    boxes = config.data.max_boxes
+    batch = {
+        "image": ((*model.image_hw, 3), np.uint8),
+        "content_hw": ((2,), np.int32),
+        "boxes": ((boxes, 4), np.float32),
+        "labels": ((boxes,), np.int32),
+    }
+    assert set(batch) == set(TRAIN_FIELDS)
+    devices = parallel.device_count()
+    new, metrics = jax.eval_shape(
+        step,
+        state,
+        {k: jax.ShapeDtypeStruct((devices, 1, *s), dtype) for k, (s, dtype) in batch.items()},
+    )
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    assert shapes_of(new) == shapes_of(state)
+    assert {leaf.dtype for leaf in jax.tree.leaves(new.params)} == {np.dtype(np.float32)}
+    assert all(value.shape == () for value in metrics.values())
+    assert {"loss", "gradient_norm", "learning_rate"} <= set(metrics)
+    if name in PARAMETERS:
+        assert num_parameters(state.params) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_config_is_the_released_model(name):
+    assert set(PARAMETERS) == set(MODELS)
+    config = get_config(name)
+    assert config.name == config.model.name == name
+    assert from_config.model(config, CLASSES) == create_model(name, num_classes=90)
+    assert config.ema_decay == 0.9998
+    assert config.optimizer.weight_decay == 4e-5
+    assert config.train.epochs == (600 if name in ("d7", "d7x") else 300)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_debug_switch(name):
+    config = get_config(name, "debug")
+    check_config(config)
+    assert config.data.source == "shapes"
+    assert config.train.steps <= 16
+    assert max(config.model.image_hw) <= 128
+    from_config.model(config, CLASSES)
+
+
+def test_an_unknown_switch():
+    with pytest.raises(UserError, match=r"unknown switch 'debgu' .* use debug"):
+        base.get_config("d0", "debgu")
+
+
+def test_configs_load_by_file_too():
+    config = runpy.run_path(str(ROOT / "configs" / "d3.py"))["get_config"]()
+    assert config.to_json() == get_config("d3").to_json()
+
+
+def test_the_scaling_rule_is_written_down():
+    d6 = base.get_config("d6").scaling
+    assert d6.rule.width == pytest.approx(64 * 1.35**6)
+    assert d6.deviations
+    assert not base.get_config("lite0").scaling.rule
