@@ -133,7 +133,7 @@ def make_detector(
 
     def detect(image: np.ndarray) -> ImageDetections:
         image = np.asarray(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(
                 f"an image must be a uint8 array [H, W, 3] in RGB, this one is {image.dtype} "
                 f"{list(image.shape)}: convert it first."

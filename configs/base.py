@@ -55,11 +55,16 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     config.eval = _evaluation()
     config.checkpoint = ConfigDict({"every_epochs": 1.0, "keep_latest": 2, "best_metric": "AP"})
     config.log = ConfigDict({"every_steps": 50, "progress": True})
+    apply_switches(config, arg)
+    return config
+
+
+def apply_switches(config: ConfigDict, arg: str | None) -> None:
+    """Changes a config as the words after the colon of ``--config=FILE:WORDS`` say."""
     for switch in arg.split(",") if arg else ():
         if switch != "debug":
             raise UserError(f"unknown switch {switch!r} after the colon of --config; use debug.")
         _shrink(config)
-    return config
 
 
 def _model(name: str) -> ConfigDict:

@@ -13,24 +13,27 @@ from configs import base
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """See `configs.base`."""
-    config = base.get_config("d0", arg)
+    config = base.get_config("d0")
     config.name = "quickstart"
     config.model.update(
         {
             "backbone": "nano",
-            "image_hw": (128, 128),
+            "image_hw": (96, 96),
             "width": 48,
             "network_repeats": 2,
             "head_repeats": 2,
-            "max_level": 6,
-            "anchor_scale": 2.5,
+            "max_level": 5,
+            "anchor_scale": 2.0,
         }
     )
     config.data.source = "shapes"
     config.augment.jitter = (0.8, 1.25)
-    config.train.update({"batch_size": 16, "epochs": 12.0})
+    config.train.update({"batch_size": 16, "epochs": 20.0})
     config.optimizer.update({"name": "adamw", "weight_decay": 1e-2})
-    config.schedule.update({"base_rate": 0.008, "warmup_init": 0.0, "offset_cosine": True})
-    config.eval.update({"every_epochs": 4.0, "batch_size": 20})
-    config.checkpoint.every_epochs = 4.0
+    config.schedule.update(
+        {"base_rate": 0.02, "warmup_epochs": 0.5, "warmup_init": 0.0, "offset_cosine": True}
+    )
+    config.eval.update({"every_epochs": 5.0, "batch_size": 20})
+    config.checkpoint.every_epochs = 5.0
+    base.apply_switches(config, arg)
     return config

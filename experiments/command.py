@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -34,8 +35,10 @@ def run(main: Callable[[list[str]], int | None], *, arguments: bool = False) -> 
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     # XLA's C++ logs go around Python's logging; errors stay.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    cache = Path.home() / ".cache" / "bifpn_jax"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    # Not by setting the variable: jax is imported by now and has read it.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path.home() / ".cache" / "bifpn_jax"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
     _list_in_help()
     app.run(lambda argv: sys.exit(_call(main, argv[1:], arguments)), flags_parser=_parse)
 

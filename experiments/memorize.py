@@ -2,9 +2,9 @@
 
     python -m experiments.memorize --images=DIR --annotations=FILE --workdir=runs/memorize
 
-A detector without a mistake in its data, targets, losses, training or evaluation memorises a handful
-of images almost perfectly; nearly every silent mistake keeps it from doing so. It takes the first
-images of a COCO JSON that have at most ten objects and no crowds, no augmentation, and D0 at 256 px.
+A detector without a mistake in its data, targets, losses, training or evaluation memorises a few
+images almost perfectly; nearly every silent mistake keeps it from doing so. It takes the first
+A detector without a mistake in its data, targets, losses, training and evaluation memorises a few
 """
 
 import json
@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 
 
 def choose_images(ground_truth: dict, count: int, max_objects: int) -> dict:
-    """The part of a COCO dict with the first `count` images of 1 .. `max_objects` single objects."""
+    """The part of a COCO dict with the first `count` images of 1 .. `max_objects` objects."""
     of_image: dict[int, list[dict]] = {image["id"]: [] for image in ground_truth["images"]}
     for annotation in ground_truth["annotations"]:
         of_image[annotation["image_id"]].append(annotation)

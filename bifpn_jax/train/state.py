@@ -43,14 +43,14 @@ def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
 
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step; the averages start at the variables themselves."""
-    params, batch_stats = variables["params"], variables["batch_stats"]
-    # A copy, because the step donates its input and no buffer may be given away twice.
-    averages = jax.tree.map(jnp.copy, variables)
+    # Copies, because the step donates its input: no buffer may be given away twice, and those of
+    # the caller stay alive.
+    own, averages = (jax.device_put(variables, may_alias=False) for _ in range(2))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
+        params=own["params"],
+        batch_stats=own["batch_stats"],
+        opt_state=optimizer.init(own["params"]),
         ema_params=averages["params"],
         ema_batch_stats=averages["batch_stats"],
     )

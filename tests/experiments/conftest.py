@@ -137,7 +137,7 @@ class CocoShapes:
 def coco_shapes(tmp_path_factory):
     """Writes 20 images to train on and 11 to evaluate on, with the given category ids."""
 
-    def write(category_ids=(1, 2, 3, 4, 5)):
+    def write(category_ids=(1, 2, 3, 4)):
         root = tmp_path_factory.mktemp("coco")
         return [
             CocoShapes(root, split, count, category_ids)

@@ -11,12 +11,12 @@ from experiments.trained_model import load_trained
 def test_everything_comes_from_the_workdir(trained, tiny_config):
     model, variables, label_map, config = load_trained(trained)
     assert label_map == LABEL_MAP
-    assert (model.num_classes, model.width, model.image_hw) == (5, 16, (64, 64))
+    assert (model.num_classes, model.width, model.image_hw) == (4, 16, (64, 64))
     assert model.axis_name is None
     assert config.optimizer.name == tiny_config().optimizer.name
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), np.float32)
     outputs = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
-    assert outputs.class_logits.shape[2] == 5
+    assert outputs.class_logits.shape[2] == 4
 
 
 def test_steps_and_kinds_of_weights(trained):

@@ -28,9 +28,9 @@ def tiny_model(axis_name=None):
         width=16,
         network_repeats=1,
         head_repeats=1,
-        min_level=4,
+        min_level=5,
         max_level=6,
-        anchor_scale=2.0,
+        anchor_scale=1.0,
         survival_prob=0.8,
         axis_name=axis_name,
     )
@@ -59,11 +59,27 @@ def schedule(step):
     return 0.01 * (step + 1)
 
 
+class Compilations:
+    """Counts the programs that are compiled inside the `with` block."""
+
+    def __enter__(self):
+        self.count, self.active = 0, True
+        jax.monitoring.register_event_duration_secs_listener(self.listen)
+        return self
+
+    def listen(self, event, duration, **kwargs):
+        self.count += self.active and event == "/jax/core/compile/backend_compile_duration"
+
+    def __exit__(self, *exception):
+        self.active = False
+
+
 class Run(NamedTuple):
-    """States on the host, before the first step and after every one, and metrics."""
+    """States on the host, before the first step and after every one, and what a step gave."""
 
     states: list[TrainState]
     metrics: list[dict[str, np.ndarray]]
+    compilations: list[int]
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +112,14 @@ def make_step(optimizer, axis_name):
 
 
 def run(step, state, batches):
-    states, metrics = [jax.device_get(state)], []
+    run = Run([jax.device_get(state)], [], [])
     for batch in batches:
-        state, of_step = step(state, batch)
-        states.append(jax.device_get(state))
-        metrics.append(jax.device_get(of_step))
-    return Run(states, metrics)
+        with Compilations() as compilations:
+            state, metrics = step(state, batch)
+        run.states.append(jax.device_get(state))
+        run.metrics.append(jax.device_get(metrics))
+        run.compilations.append(compilations.count)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -185,34 +203,19 @@ def test_the_averages_warm_up(one):
     )
 
 
-def test_the_state_is_donated_and_the_step_compiled_once(
-    mapped_step, eight, variables, optimizer, batches
+def test_the_step_is_compiled_once(eight):
+    assert eight.compilations[0] >= 1
+    assert not any(eight.compilations[1:])
+
+
+def test_the_state_is_donated_and_the_variables_it_began_with_are_not(
+    mapped_step, variables, optimizer, batches
 ):
+    variables = jax.device_put(variables)
     state = parallel.replicate(create_state(variables, optimizer))
-    batch = parallel.split(batches[0], TRAIN_FIELDS)
-    with jax.log_compiles(False), compilations() as compiled:
-        after, _ = mapped_step(state, batch)
-        again, _ = mapped_step(after, batch)
-    assert not compiled
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state, after)))
-    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(again))
-
-
-class compilations:  # noqa: N801
-    """Names of the programs that are compiled inside the `with` block."""
-
-    def __enter__(self):
-        self.names = []
-        self.active = True
-        jax.monitoring.register_event_duration_secs_listener(self.listen)
-        return self.names
-
-    def listen(self, event, duration, **kwargs):
-        if self.active and event == "/jax/core/compile/backend_compile_duration":
-            self.names.append(kwargs.get("fun_name", "?"))
-
-    def __exit__(self, *exception):
-        self.active = False
+    after, _ = mapped_step(state, parallel.split(batches[0], TRAIN_FIELDS))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((after, variables)))
 
 
 def test_a_state_is_shaped_as_on_one_device(variables, optimizer):

@@ -62,26 +62,8 @@ def test_forward_pass_agrees_with_effdet(forward_pass):
         np.testing.assert_allclose(tensor.std(dtype=np.float64), deviation, **close)
 
 
-@pytest.mark.parametrize("name", ["d0", "d1", "lite0"])
-def test_names_and_shapes_are_effdets(name, shared):
-    facts = json.loads((shared / "goldens" / f"tf_efficientdet_{name}.json").read_text())
-    expected = {
-        entry: tuple(shape)
-        for entry, shape in facts["state_dict"]
-        if not effdet.IGNORED.search(entry)
-    }
-    model = create_model(name)
-    ours = {}
-    for path, shape in variable_shapes(model).items():
-        # The permutation of `from_effdet`, backwards.
-        torch_shape = tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape
-        ours[effdet.effdet_name(path[1:], model)] = torch_shape
-    assert ours == expected
-
-
-@pytest.mark.parametrize("name", ["d7x", "lite3x"])
-def test_every_variable_has_a_name_of_its_own(name):
-    model = create_model(name)
+def test_every_variable_has_a_name_of_its_own():
+    model = create_model("d7x")
     paths = list(variable_shapes(model))
     assert len({effdet.effdet_name(path[1:], model) for path in paths}) == len(paths)
 

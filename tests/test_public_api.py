@@ -1,0 +1,165 @@
+"""What `import bifpn_jax` offers, used as its documentation says."""
+
+import functools
+import inspect
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bifpn_jax
+from bifpn_jax import EfficientDet, UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "backbone": "nano",
+    "width": 8,
+    "network_repeats": 1,
+    "head_repeats": 1,
+    "max_level": 5,
+    "image_hw": (64, 64),
+}
+NUM_ANCHORS = (8 * 8 + 4 * 4 + 2 * 2) * 9
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly():
+    """Half the time to compile; the tests here compile more than they compute."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+MODEL_INIT = EfficientDet.init
+
+
+@functools.cache
+def init(model):
+    """Compiled as one; without jit every operation is compiled by itself."""
+    images = jnp.zeros((1, 64, 64, 3))
+    return jax.jit(functools.partial(MODEL_INIT, model))(jax.random.key(0), images)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return bifpn_jax.create_model("d0", num_classes=3, **TINY)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    """Weights with which some anchors are sure of something: class 2 is found everywhere."""
+    variables = init(model)
+    bias = variables["params"]["class_head"]["predictor"]["pointwise"]["bias"]
+    variables["params"]["class_head"]["predictor"]["pointwise"]["bias"] = (
+        bias.reshape(9, 3).at[:, 2].set(1.0).reshape(-1)
+    )
+    return variables
+
+
+@pytest.fixture(scope="module")
+def detect(model, variables):
+    return bifpn_jax.make_detector(model, variables, class_names=("ant", "bee", "cow"))
+
+
+def python_blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("source", ["README.md", "docstring"])
+def test_the_documented_example(source, monkeypatch):
+    """Word for word, but on a tiny model."""
+    if source == "README.md":
+        (code,) = (b for b in python_blocks((ROOT / source).read_text()) if "create_model" in b)
+    else:
+        code = inspect.cleandoc("\n".join(re.findall(r"^    .*", bifpn_jax.__doc__, re.MULTILINE)))
+    create_model = bifpn_jax.create_model
+    monkeypatch.setattr(bifpn_jax, "create_model", lambda *a, **k: create_model(*a, **k, **TINY))
+    monkeypatch.setattr(EfficientDet, "init", lambda model, key, images: init(model))
+    names = [f"class-{i}" for i in range(90)]
+    given = {
+        "bifpn_jax": bifpn_jax,
+        "key": jax.random.key(0),
+        "images": jnp.zeros((2, 64, 64, 3)),
+        "H": 64,
+        "W": 64,
+        "names": names,
+        "image_uint8": np.zeros((50, 70, 3), np.uint8),
+    }
+    exec(compile(code, source, "exec"), given)
+    assert given["outputs"].class_logits.shape == (2, NUM_ANCHORS, 90)
+    assert given["outputs"].box_codes.shape == (2, NUM_ANCHORS, 4)
+    assert given["anchors"].shape == (NUM_ANCHORS, 4)
+    assert callable(given["detect"])
+
+
+def test_outputs_and_anchors_for_any_size(model, variables):
+    images = jax.ShapeDtypeStruct((2, 65, 90, 3), np.float32)
+    outputs = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
+    anchors = bifpn_jax.make_anchors(model, (65, 90))
+    assert outputs.class_logits.shape == (2, len(anchors), 3)
+    assert outputs.box_codes.shape == (2, len(anchors), 4)
+    assert anchors.dtype == np.float32
+
+
+def test_detections_of_an_image(detect):
+    image = np.random.default_rng(0).integers(0, 256, (37, 81, 3), np.uint8)
+    found = detect(image)
+    count = len(found.scores)
+    assert 0 < count <= 100
+    assert found.boxes.shape == (count, 4)
+    assert found.boxes.dtype == np.float32
+    y0, x0, y1, x1 = found.boxes.T
+    assert (y0 >= 0).all()
+    assert (y0 <= y1).all()
+    assert (y1 <= 37).all()
+    assert (x0 >= 0).all()
+    assert (x0 <= x1).all()
+    assert (x1 <= 81).all()
+    assert (np.diff(found.scores) <= 0).all()
+    assert 0.05 <= found.scores[-1] <= found.scores[0] <= 1
+    assert found.names == [("ant", "bee", "cow")[label] for label in found.labels]
+    assert "cow" in found.names
+
+
+def test_images_of_other_sizes_need_no_other_program(detect):
+    # The last is enlarged to fill the frame; what is seen is the same.
+    image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    first, again = detect(image), detect(image)
+    np.testing.assert_array_equal(first.boxes, again.boxes)
+    assert len(detect(np.zeros((1, 500, 3), np.uint8)).boxes) <= 100
+
+
+@pytest.mark.parametrize(
+    ("image", "what"),
+    [
+        (np.zeros((4, 5, 3), np.float32), r"this one is float32 \[4, 5, 3\]"),
+        (np.zeros((4, 5), np.uint8), r"this one is uint8 \[4, 5\]"),
+        (np.zeros((2, 4, 5, 3), np.uint8), r"this one is uint8 \[2, 4, 5, 3\]"),
+        (np.zeros((4, 5, 4), np.uint8), r"this one is uint8 \[4, 5, 4\]"),
+        (np.zeros((0, 5, 3), np.uint8), r"this one is uint8 \[0, 5, 3\]"),
+    ],
+)
+def test_what_is_no_image_is_refused(detect, image, what):
+    with pytest.raises(UserError, match=what):
+        detect(image)
+
+
+def test_one_name_per_class(model, variables):
+    with pytest.raises(UserError, match="class_names has 2 names but the model has 3 classes"):
+        bifpn_jax.make_detector(model, variables, class_names=("ant", "bee"))
+
+
+def test_names_and_settings_that_do_not_exist():
+    with pytest.raises(UserError, match="unknown model 'd9': did you mean 'd"):
+        bifpn_jax.create_model("d9")
+    with pytest.raises(UserError, match="unknown model setting 'widht': did you mean 'width'"):
+        bifpn_jax.create_model("d0", widht=3)
+
+
+def test_everything_that_is_offered_is_documented():
+    for name in bifpn_jax.__all__:
+        if name != "MODELS":
+            assert inspect.getdoc(getattr(bifpn_jax, name)), name
