@@ -47,7 +47,9 @@ def memorize_config(
     """The base config without everything that makes a model generalise."""
     config = base.get_config(model)
     config.name = f"memorize_{model}"
-    config.model.update({"image_hw": (size, size), "survival_prob": 1.0})
+    config.model.update(
+        {"image_hw": (size, size), "survival_prob": 1.0, "batch_norm_momentum": 0.9}
+    )
     config.data.update(
         {
             "source": "coco_json",
@@ -63,7 +65,7 @@ def memorize_config(
     config.schedule.update(
         {"base_rate": 0.008, "warmup_epochs": steps / 20, "warmup_init": 0.0, "offset_cosine": True}
     )
-    config.ema_decay = 0.98
+    config.ema_decay = 0.95
     config.eval.update({"every_epochs": steps / 4, "batch_size": count})
     config.checkpoint.every_epochs = steps / 4
     config.log.every_steps = 10
@@ -103,5 +105,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("size", 256, "Side of the network's frame in pixels.", lower_bound=64)
     flags.DEFINE_integer("num_images", 8, "Images to memorise.", lower_bound=1)
     flags.DEFINE_integer("max_objects", 10, "Most objects in an image.", lower_bound=1)
-    flags.DEFINE_integer("steps", 400, "Training steps.", lower_bound=20)
+    flags.DEFINE_integer("steps", 240, "Training steps.", lower_bound=20)
     command.run(main)

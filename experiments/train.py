@@ -239,8 +239,8 @@ def _fetch_finite(step: int, on_device: Any, image_ids: np.ndarray) -> dict[str,
         raise UserError(
             f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']} at "
             f"learning rate {values['learning_rate']:.3g}, on the images with ids "
-            f"{', '.join(map(str, image_ids.tolist()))}. The last checkpoint is from before: lower "
-            "--config.schedule.base_rate or look at these images, and start again."
+            f"{', '.join(map(str, image_ids.tolist()))}. What is saved is from before: look at "
+            "these images, or start in another --workdir with a lower --config.schedule.base_rate."
         )
     return values
 

@@ -15,7 +15,7 @@ from bifpn_jax.models.feature_network import FeatureNetwork
 from bifpn_jax.models.fusion import NORMALIZERS
 from bifpn_jax.models.graphs import GRAPHS
 from bifpn_jax.models.heads import CLASS_PRIOR_BIAS, Head
-from bifpn_jax.models.layers import ACTIVATIONS
+from bifpn_jax.models.layers import ACTIVATIONS, BATCH_NORM_MOMENTUM
 from bifpn_jax.models.scaling import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -58,6 +58,8 @@ class EfficientDet(nn.Module):
         mean_rgb, std_rgb: normalisation of the input in units of 0..255.
         survival_prob: stochastic depth of the backbone's last block; 1 switches it off.
         dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
+        batch_norm_momentum: of the running batch statistics; the published 0.99 needs some hundred
+            steps to follow the weights, very short runs need less.
         axis_name: mapped axis over which batch statistics are averaged, or None.
     """
 
@@ -79,6 +81,7 @@ class EfficientDet(nn.Module):
     std_rgb: tuple[float, float, float] = IMAGENET_STD
     survival_prob: float = 1.0
     dtype: str = "float32"
+    batch_norm_momentum: float = BATCH_NORM_MOMENTUM
     axis_name: str | None = None
 
     @nn.compact
@@ -89,7 +92,11 @@ class EfficientDet(nn.Module):
         "stochastic_depth". Features are in the collection "intermediates" when it is mutable.
         """
         per_location = self.num_scales * len(self.aspect_ratios)
-        shared = {"activation": self.activation, "axis_name": self.axis_name}
+        shared = {
+            "activation": self.activation,
+            "axis_name": self.axis_name,
+            "momentum": self.batch_norm_momentum,
+        }
         features = EfficientNet(
             self.backbone, survival_prob=self.survival_prob, name="backbone", **shared
         )(images.astype(self.dtype), train)
@@ -171,6 +178,10 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
         raise UserError(
             f"model levels {model.min_level}-{model.max_level} do not work: a feature network "
             "needs two levels or more."
+        )
+    if not 0.0 <= model.batch_norm_momentum < 1.0:
+        raise UserError(
+            f"model setting batch_norm_momentum={model.batch_norm_momentum} must be in [0, 1)."
         )
     if not 0.0 < model.survival_prob <= 1.0:
         raise UserError(f"model setting survival_prob={model.survival_prob} must be in (0, 1].")

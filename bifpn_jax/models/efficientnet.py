@@ -12,6 +12,7 @@ import jax
 
 from bifpn_jax.models.layers import (
     ACTIVATIONS,
+    BATCH_NORM_MOMENTUM,
     BatchNorm,
     Conv,
     DepthwiseConv,
@@ -127,6 +128,7 @@ class InvertedBottleneck(nn.Module):
     activation: str
     survival_prob: float = 1.0
     axis_name: str | None = None
+    momentum: float = BATCH_NORM_MOMENTUM
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -135,7 +137,7 @@ class InvertedBottleneck(nn.Module):
 
         def conv_bn(x: Array, features: int, name: str) -> Array:
             x = Conv(features, use_bias=False, kernel_init=backbone_init, name=f"{name}_conv")(x)
-            return BatchNorm(self.axis_name, name=f"{name}_bn")(x, train)
+            return BatchNorm(self.axis_name, self.momentum, name=f"{name}_bn")(x, train)
 
         inputs = x
         if block.expand != 1:
@@ -143,7 +145,7 @@ class InvertedBottleneck(nn.Module):
         x = DepthwiseConv(
             block.kernel, block.stride, backbone_depthwise_init, name="depthwise_conv"
         )(x)
-        x = act(BatchNorm(self.axis_name, name="depthwise_bn")(x, train))
+        x = act(BatchNorm(self.axis_name, self.momentum, name="depthwise_bn")(x, train))
         if self.squeeze_excite:
             squeezed = max(1, int(SQUEEZE_RATIO * block.filters_in))
             x = SqueezeExcite(squeezed, self.activation, name="squeeze_excite")(x)
@@ -162,12 +164,14 @@ class EfficientNet(nn.Module):
         activation: key of `ACTIVATIONS`.
         survival_prob: of the last block; block i of n survives with 1 - (1 - p) * i / n.
         axis_name: mapped axis for batch statistics, or None.
+        momentum: of the running batch statistics.
     """
 
     variant: str = "b0"
     activation: str = "swish"
     survival_prob: float = 1.0
     axis_name: str | None = None
+    momentum: float = BATCH_NORM_MOMENTUM
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> dict[int, Array]:
@@ -175,7 +179,9 @@ class EfficientNet(nn.Module):
         backbone = BACKBONES[self.variant]
         stem, blocks = block_table(backbone)
         x = Conv(stem, 3, 2, use_bias=False, kernel_init=backbone_init, name="stem_conv")(images)
-        x = ACTIVATIONS[self.activation](BatchNorm(self.axis_name, name="stem_bn")(x, train))
+        x = ACTIVATIONS[self.activation](
+            BatchNorm(self.axis_name, self.momentum, name="stem_bn")(x, train)
+        )
         features = {}
         for i, block in enumerate(blocks):
             x = InvertedBottleneck(
@@ -184,6 +190,7 @@ class EfficientNet(nn.Module):
                 activation=self.activation,
                 survival_prob=1.0 - (1.0 - self.survival_prob) * i / len(blocks),
                 axis_name=self.axis_name,
+                momentum=self.momentum,
                 name=f"block_{i}",
             )(x, train)
             if block.endpoint:
@@ -199,12 +206,14 @@ class Classifier(nn.Module):
         num_classes: outputs; 1000 for ImageNet.
         survival_prob: of the last block, as in `EfficientNet`.
         axis_name: mapped axis for batch statistics, or None.
+        momentum: of the running batch statistics.
     """
 
     variant: str = "b0"
     num_classes: int = 1000
     survival_prob: float = 0.8
     axis_name: str | None = None
+    momentum: float = BATCH_NORM_MOMENTUM
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
@@ -215,11 +224,18 @@ class Classifier(nn.Module):
         backbone = BACKBONES[self.variant]
         activation = "relu6" if backbone.lite else "swish"
         features = EfficientNet(
-            self.variant, activation, self.survival_prob, self.axis_name, name="backbone"
+            self.variant,
+            activation,
+            self.survival_prob,
+            self.axis_name,
+            self.momentum,
+            name="backbone",
         )(images, train)
         filters = HEAD_FILTERS if backbone.lite else round_filters(HEAD_FILTERS, backbone.width)
         x = Conv(filters, use_bias=False, kernel_init=backbone_init, name="head_conv")(features[5])
-        x = ACTIVATIONS[activation](BatchNorm(self.axis_name, name="head_bn")(x, train))
+        x = ACTIVATIONS[activation](
+            BatchNorm(self.axis_name, self.momentum, name="head_bn")(x, train)
+        )
         x = x.mean((1, 2))
         x = nn.Dropout(backbone.dropout, deterministic=not train)(x)
         logits = nn.Dense(self.num_classes, name="classifier")(x)

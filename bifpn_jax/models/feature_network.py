@@ -6,7 +6,13 @@ import jax
 from bifpn_jax.models import convolutions
 from bifpn_jax.models.fusion import Fusion
 from bifpn_jax.models.graphs import Graph, output_ids
-from bifpn_jax.models.layers import ACTIVATIONS, BatchNorm, Conv, SeparableConv
+from bifpn_jax.models.layers import (
+    ACTIVATIONS,
+    BATCH_NORM_MOMENTUM,
+    BatchNorm,
+    Conv,
+    SeparableConv,
+)
 
 Array = jax.Array
 
@@ -19,13 +25,14 @@ class Resample(nn.Module):
 
     width: int
     axis_name: str | None = None
+    momentum: float = BATCH_NORM_MOMENTUM
 
     @nn.compact
     def __call__(self, x: Array, hw: tuple[int, int], train: bool) -> Array:
         """[B, H, W, C] -> [B, *hw, width]; no convolution where C is `width` already."""
         if x.shape[-1] != self.width:
             x = Conv(self.width, name="conv")(x)
-            x = BatchNorm(self.axis_name, name="bn")(x, train)
+            x = BatchNorm(self.axis_name, self.momentum, name="bn")(x, train)
         if x.shape[1] > hw[0] or x.shape[2] > hw[1]:
             stride = max((s - 1) // t + 1 for s, t in zip(x.shape[1:3], hw, strict=True))
             x = convolutions.max_pool(x, window=stride + 1, stride=stride)
@@ -42,6 +49,7 @@ class Cell(nn.Module):
     fusion: str
     activation: str
     axis_name: str | None = None
+    momentum: float = BATCH_NORM_MOMENTUM
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool) -> dict[int, Array]:
@@ -58,13 +66,15 @@ class Cell(nn.Module):
         self, n: int, inputs: tuple[int, ...], values: list[Array], hw: tuple[int, int], train: bool
     ) -> Array:
         resampled = [
-            Resample(self.width, self.axis_name, name=f"node_{n}_edge_{i}")(values[i], hw, train)
+            Resample(self.width, self.axis_name, self.momentum, name=f"node_{n}_edge_{i}")(
+                values[i], hw, train
+            )
             for i in inputs
         ]
         x = Fusion(self.fusion, name=f"node_{n}_fusion")(resampled)
         x = ACTIVATIONS[self.activation](x)
         x = SeparableConv(self.width, name=f"node_{n}_conv")(x)
-        return BatchNorm(self.axis_name, name=f"node_{n}_bn")(x, train)
+        return BatchNorm(self.axis_name, self.momentum, name=f"node_{n}_bn")(x, train)
 
 
 class FeatureNetwork(nn.Module):
@@ -79,6 +89,7 @@ class FeatureNetwork(nn.Module):
         fusion: a key of `fusion.NORMALIZERS`.
         activation: a key of `layers.ACTIVATIONS`.
         axis_name: mapped axis for batch statistics, or None.
+        momentum: of the running batch statistics.
     """
 
     graph: Graph
@@ -88,6 +99,7 @@ class FeatureNetwork(nn.Module):
     fusion: str = "fast"
     activation: str = "swish"
     axis_name: str | None = None
+    momentum: float = BATCH_NORM_MOMENTUM
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
@@ -96,7 +108,7 @@ class FeatureNetwork(nn.Module):
         for level in range(max(features) + 1, self.max_level + 1):
             below = features[level - 1]
             hw = tuple(-(-size // 2) for size in below.shape[1:3])
-            resample = Resample(self.width, self.axis_name, name=f"level_{level}")
+            resample = Resample(self.width, self.axis_name, self.momentum, name=f"level_{level}")
             features[level] = resample(below, hw, train)
         for i in range(self.repeats):
             cell = Cell(
@@ -105,6 +117,7 @@ class FeatureNetwork(nn.Module):
                 self.fusion,
                 self.activation,
                 self.axis_name,
+                self.momentum,
                 name=f"cell_{i}",
             )
             features = cell(features, train)

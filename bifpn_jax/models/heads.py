@@ -10,6 +10,7 @@ import jax
 
 from bifpn_jax.models.layers import (
     ACTIVATIONS,
+    BATCH_NORM_MOMENTUM,
     BatchNorm,
     SeparableConv,
     head_depthwise_init,
@@ -32,6 +33,7 @@ class Head(nn.Module):
         activation: a key of `layers.ACTIVATIONS`.
         output_bias: initial value of the predictor's bias.
         axis_name: mapped axis for batch statistics, or None.
+        momentum: of the running batch statistics.
     """
 
     outputs: int
@@ -40,6 +42,7 @@ class Head(nn.Module):
     activation: str = "swish"
     output_bias: float = 0.0
     axis_name: str | None = None
+    momentum: float = BATCH_NORM_MOMENTUM
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
@@ -59,7 +62,7 @@ class Head(nn.Module):
         outputs = {}
         for level, x in sorted(features.items()):
             for i, conv in enumerate(convs):
-                bn = BatchNorm(self.axis_name, name=f"bn_{i}_level_{level}")
+                bn = BatchNorm(self.axis_name, self.momentum, name=f"bn_{i}_level_{level}")
                 x = act(bn(conv(x), train))
             outputs[level] = predictor(x)
         return outputs

@@ -1,7 +1,7 @@
 """The layers of which every part of the detector is built, with the published settings.
 
 Parameters are float32; a layer computes in the dtype of its input. Batch normalisation has epsilon
-1e-3 and momentum 0.99 everywhere.
+1e-3 and, unless a short run asks for less, momentum 0.99 everywhere.
 """
 
 from collections.abc import Callable
@@ -114,9 +114,11 @@ class BatchNorm(nn.Module):
 
     Attributes:
         axis_name: name of the mapped axis over which batch statistics are averaged, or None.
+        momentum: how much of the running statistics a training step keeps.
     """
 
     axis_name: str | None = None
+    momentum: float = BATCH_NORM_MOMENTUM
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -130,7 +132,7 @@ class BatchNorm(nn.Module):
             mean, var, count = self._batch_statistics(x)
             if not self.is_initializing():
                 unbiased = var * (count / max(count - 1, 1))
-                keep = BATCH_NORM_MOMENTUM
+                keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean
                 running_var.value = keep * running_var.value + (1 - keep) * unbiased
         else:

@@ -78,6 +78,7 @@ def run_training():
         settings = json.loads(config.to_json())
         for free in ("name", "log", "checkpoint", "data"):
             settings.pop(free)
+        settings["eval"].pop("weights")
 
         def once(make):
             def make_once(step):

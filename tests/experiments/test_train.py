@@ -173,6 +173,20 @@ def test_a_run_that_was_stopped_before_its_last_evaluation_is_evaluated(
     assert json.loads((workdir / "metrics.json").read_text()) == expected
 
 
+def test_raw_weights_are_evaluated_beside_the_averaged_ones(
+    trained, tiny_config, run_training, tmp_path
+):
+    shutil.copytree(trained, tmp_path / "run")
+    expected = json.loads((trained / "metrics.json").read_text())
+    (tmp_path / "run" / "metrics.json").unlink()
+    config = tiny_config()
+    config.eval.weights = "both"
+    metrics = run_training(config, tmp_path / "run")
+    assert metrics["AP"] == expected["AP"]
+    assert metrics["raw_AP"] != metrics["AP"]
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == expected
+
+
 @pytest.mark.parametrize(
     ("group", "field", "value", "was"),
     [("model", "width", 24, 16), ("optimizer", "weight_decay", 0.5, 4e-5), ("", "seed", 1, 0)],
