@@ -147,7 +147,8 @@ def main(_: list[str]) -> None:
     )
     print(source.summary(), flush=True)
     result = evaluate_trained(trained, source, batch_size=given.batch_size, progress=True)
-    write_metrics(output / "metrics.json", result.metrics)
+    facts = {"weights": given.weights, "checkpoint": given.step or "default", "ema": given.ema}
+    write_metrics(output / "metrics.json", result.metrics, **facts)
     write_detections(output / "detections.json", result.detections)
     print(metrics_table(result.metrics))
     speed = (

@@ -27,8 +27,8 @@ def test_the_set_is_what_it_should_be():
     for image, boxes, labels, areas in drawn:
         assert image.dtype == np.uint8
         height, width = image.shape[:2]
-        assert 128 <= height <= 192
-        assert 128 <= width <= 192
+        assert 80 <= height <= 112
+        assert 80 <= width <= 112
         assert boxes.shape == (len(labels), 4)
         assert (boxes[:, :2] >= 0).all()
         assert (boxes[:, 2:] <= np.array([height, width])[None]).all()
@@ -40,11 +40,11 @@ def test_the_set_is_what_it_should_be():
     assert (np.bincount(labels, minlength=len(CLASSES)) > 50).all()
     counts = np.array([len(labels) for _, _, labels, _ in drawn])
     assert 5 <= (counts == 0).sum() <= 30
-    assert counts.max() == 6
+    assert counts.max() == 5
     boxes = np.concatenate([boxes for _, boxes, _, _ in drawn])
     size = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
     assert size.min() < 12
-    assert size.max() > 130
+    assert size.max() > 90
 
 
 def test_boxes_fit_the_pixels_of_their_shapes():
@@ -80,7 +80,7 @@ def test_drawn_shapes_are_a_source():
     assert [image["id"] for image in truth["images"]] == [1, 2, 3, 4, 5, 6]
     assert len(truth["annotations"]) == source.box_counts().sum()
     assert truth["categories"][0] == {"id": 1, "name": "circle"}
-    assert "5 classes" in source.summary()
+    assert "4 classes" in source.summary()
 
 
 def test_the_prepared_set_is_the_drawn_one_and_is_reused(tmp_path, capsys):

@@ -81,15 +81,15 @@ def test_relabelled_for_a_model_with_gaps():
     wide = Relabelled(source, source.label_map.with_gaps(7))
     assert len(wide) == 8
     assert len(wide.label_map) == 7
-    assert wide[0].labels.tolist() == source[0].labels.tolist()  # ids 1..5: the same labels
+    assert wide[0].labels.tolist() == source[0].labels.tolist()  # ids 1..4: the same labels
     assert wide.ground_truth() == source.ground_truth()
     np.testing.assert_array_equal(wide.box_counts(), source.box_counts())
 
     names = source.label_map.names
-    turned = Relabelled(source, LabelMap((5, 4, 3, 2, 1), names[::-1]))
+    turned = Relabelled(source, LabelMap((4, 3, 2, 1), names[::-1]))
     for i in range(8):
         assert turned[i].labels.dtype == np.int32
-        assert turned[i].labels.tolist() == (4 - source[i].labels).tolist()
+        assert turned[i].labels.tolist() == (3 - source[i].labels).tolist()
 
 
 def test_relabelling_refuses_other_classes():
@@ -97,7 +97,7 @@ def test_relabelling_refuses_other_classes():
     with pytest.raises(UserError, match="does not fit the model's classes: category id 4"):
         Relabelled(source, LabelMap((1, 2, 3), source.label_map.names[:3]))
     with pytest.raises(UserError, match="category 1 is 'circle' but the model calls it 'dot'"):
-        Relabelled(source, LabelMap((1, 2, 3, 4, 5), ("dot", *source.label_map.names[1:])))
+        Relabelled(source, LabelMap((1, 2, 3, 4), ("dot", *source.label_map.names[1:])))
 
 
 def test_heavy_packages_are_loaded_by_their_own_modules_only():

@@ -96,5 +96,10 @@ def test_the_command(trained, coco_shapes, tmp_path):
     assert "images/s; metrics.json and detections.json are in" in lines[-1]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["num_images"] == 11
+    assert (metrics["weights"], metrics["checkpoint"], metrics["ema"]) == (
+        str(trained),
+        "24",
+        False,
+    )
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) > 0
     assert list((tmp_path / ".cache" / "bifpn_jax").iterdir())  # faster the next time
