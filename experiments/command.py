@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.train.interruption import Interrupted
 from experiments.overrides import check_overrides, explain_value, keep_last
 
 FAILED = 2
@@ -27,7 +28,7 @@ def define_config_flag() -> None:
 def run(main: Callable[[list[str]], int | None], *, arguments: bool = False) -> None:
     """Parses the flags and runs `main` with the words that are no flags, if it takes any.
 
-    Its return value is the exit status.
+    Its return value is the exit status; an interrupted run that saved leaves with 128 + the signal.
     Compiled programs are kept in ``~/.cache/bifpn_jax`` for the next run, unless the environment
     variable JAX_COMPILATION_CACHE_DIR names another place.
     """
@@ -56,6 +57,8 @@ def _call(main: Callable[[list[str]], int | None], words: list[str], arguments: 
         fail(f"unexpected argument {words[0]!r}; options are written --name=value.")
     try:
         return main(words)
+    except Interrupted as interrupted:
+        return 128 + interrupted.args[0]
     except UserError as error:
         fail(error)
 

@@ -14,18 +14,14 @@ from experiments.download import ask_before_download, define_download_flag
 FLAGS = flags.FLAGS
 
 
-def main(_: list[str]) -> int:
+def main(_: list[str]) -> None:
     """Runs the command."""
-    from experiments.train import Interrupted, train_and_evaluate
+    from experiments.train import train_and_evaluate
 
     check_config(FLAGS.config)
     ask_before_download(FLAGS.config.data, FLAGS.download)
     workdir = FLAGS.workdir or f"runs/{FLAGS.config.name}"
-    try:
-        train_and_evaluate(FLAGS.config, workdir)
-    except Interrupted as interrupted:
-        return 128 + interrupted.args[0]
-    return 0
+    train_and_evaluate(FLAGS.config, workdir)
 
 
 if __name__ == "__main__":

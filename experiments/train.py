@@ -32,17 +32,13 @@ from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.train import parallel
 from bifpn_jax.train.checkpoint import Checkpoints
-from bifpn_jax.train.interruption import StopRequest
+from bifpn_jax.train.interruption import Interrupted, StopRequest
 from bifpn_jax.train.logs import MetricWriter, write_config, write_parameter_overview
 from bifpn_jax.train.progress import ProgressLine, Timer, format_seconds
 from bifpn_jax.train.state import TrainState, create_state, init_variables
 from bifpn_jax.train.step import TRAIN_FIELDS, train_step
 from experiments import from_config
 from experiments.config_checks import check_config, check_same_run
-
-
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """The run was asked to stop, saved its state and can be resumed; holds the signal."""
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:

@@ -5,6 +5,10 @@ from types import FrameType
 from typing import Self
 
 
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """The run was asked to stop, saved its state and can be resumed; holds the signal."""
+
+
 class StopRequest:
     """Context in which the first SIGINT or SIGTERM only sets `signal`; a second one acts at once.
 

@@ -120,7 +120,7 @@ class ProgressLine:
         """Shows the state of the run at `step`."""
         text = (
             f"step {step}/{self._total_steps}  loss {float(loss):.4f}  "
-            f"{speed.images_per_second:.1f} images/s  ETA {format_seconds(speed.eta_seconds)}"
+            f"{_rate(speed.images_per_second)} images/s  ETA {format_seconds(speed.eta_seconds)}"
         )
         if self._bar is not None:
             self._bar.n = step
@@ -139,6 +139,10 @@ class ProgressLine:
         """Leaves the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _rate(images_per_second: float) -> str:
+    return f"{images_per_second:.1f}" if math.isfinite(images_per_second) else "?"
 
 
 def format_seconds(seconds: float) -> str:
