@@ -24,10 +24,10 @@ on the command line, `--config=configs/d1.py:debug`, arrives as `arg`; single fi
 
 from ml_collections import ConfigDict
 
+from bifpn_jax.anchors import ASPECT_RATIOS
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.scaling import (
     MODELS,
-    PUBLISHED_ASPECT_RATIOS,
     compound_scaling,
     deviations,
 )
@@ -85,7 +85,7 @@ def _model(name: str) -> ConfigDict:
             "max_level": released.max_level,
             "anchor_scale": released.anchor_scale,
             "num_scales": 3,
-            "aspect_ratios": PUBLISHED_ASPECT_RATIOS,
+            "aspect_ratios": ASPECT_RATIOS,
             "mean_rgb": released.mean_rgb,
             "std_rgb": released.std_rgb,
             "survival_prob": released.survival_prob,

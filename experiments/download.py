@@ -25,20 +25,15 @@ def ask_before_download(data: ConfigDict, agreed: bool) -> None:
     """
     if data.source != "coco2017" or agreed:
         return
-    from bifpn_jax.data.coco2017 import download_plan
+    from bifpn_jax.data.coco2017 import INSTEAD, download_plan
 
     plan = download_plan(data.data_dir or None)
     if plan is None:
         return
     print(plan)
-    instead = (
-        "use a local copy (--config.data.source=coco_json --config.data.train_images=DIR "
-        "--config.data.train_annotations=FILE --config.data.eval_images=DIR "
-        "--config.data.eval_annotations=FILE) or drawn images (--config.data.source=shapes)"
-    )
     if not sys.stdin.isatty():
         raise UserError(
-            f"COCO 2017 is not here: agree to the download with --download, or {instead}."
+            f"COCO 2017 is not here: agree to the download with --download, or {INSTEAD}."
         )
     if input("Download it now? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UserError(f"without COCO 2017, {instead}.")
+        raise UserError(f"without COCO 2017, {INSTEAD}.")

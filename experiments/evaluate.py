@@ -10,14 +10,12 @@ id and name. Without --images and --annotations it takes the evaluation data of 
 
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
 
-from bifpn_jax.data.pipeline import eval_batches
 from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources import Relabelled
 from bifpn_jax.errors import UserError
@@ -26,8 +24,6 @@ from bifpn_jax.evaluation.evaluator import detect_all
 from bifpn_jax.evaluation.metrics import CocoMetrics
 from bifpn_jax.evaluation.results import write_detections, write_metrics
 from bifpn_jax.evaluation.table import metrics_table
-from bifpn_jax.inference import PREDICT_FIELDS, predict_step
-from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.train import parallel
 from experiments import command, from_config, trained_model
@@ -66,27 +62,14 @@ def evaluate_trained(
     """
     model, config = trained.model, trained.config
     source = Relabelled(source, trained.label_map)
-    batches = eval_batches(
-        source,
-        batch_size=parallel.round_up_batch_size(batch_size or config.eval.batch_size),
-        image_hw=model.image_hw,
-        max_boxes=config.data.max_boxes,
-        num_threads=config.data.num_threads or None,
-    )
-    step = parallel.map_predict_step(
-        partial(
-            predict_step,
-            model=model,
-            anchors=make_anchors(model, model.image_hw),
-            **from_config.postprocessing(config),
-        )
-    )
+    batches = from_config.evaluation_batches(config, model, source, batch_size)
+    step = from_config.predict_fn(config, model)
     variables = parallel.replicate(trained.variables)
     start, warm_up = None, 0
 
     def predict(batch: Mapping[str, np.ndarray]) -> Detections:
         nonlocal start, warm_up
-        detections = step(variables, parallel.split(batch, PREDICT_FIELDS))
+        detections = step(variables, batch)
         if start is None:
             jax.block_until_ready(detections)
             start, warm_up = time.monotonic(), int(batch["mask"].sum())

@@ -1,15 +1,22 @@
 """From the fields of a config to the calls of the library; the only place that knows both."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import grain.python as grain
 import optax
 from ml_collections import ConfigDict
 
 from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.pipeline import eval_batches
 from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources import Relabelled, check_same_classes, open_source
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.detector import EfficientDet, create_model
+from bifpn_jax.inference import PREDICT_FIELDS, predict_step
+from bifpn_jax.models.detector import EfficientDet, create_model, make_anchors
+from bifpn_jax.postprocess import Detections
+from bifpn_jax.train import parallel
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.schedule import make_schedule, peak_learning_rate
 from bifpn_jax.train.step import LossSettings
@@ -122,3 +129,29 @@ def postprocessing(config: ConfigDict) -> dict[str, Any]:
     """Arguments of `postprocess` for an evaluation."""
     keys = ("pre_nms_top_k", "max_detections", "nms_method", "iou_threshold", "sigma")
     return {key: config.eval[key] for key in keys}
+
+
+def predict_fn(config: ConfigDict, model: EfficientDet) -> Callable[[Any, Any], Detections]:
+    """(variables, host batch) -> detections [B, …], on all devices, as the config postprocesses."""
+    step = parallel.map_predict_step(
+        partial(
+            predict_step,
+            model=model,
+            anchors=make_anchors(model, model.image_hw),
+            **postprocessing(config),
+        )
+    )
+    return lambda variables, batch: step(variables, parallel.split(batch, PREDICT_FIELDS))
+
+
+def evaluation_batches(
+    config: ConfigDict, model: EfficientDet, source: Source, batch_size: int = 0
+) -> grain.IterDataset:
+    """Batches of one evaluation; a batch size of 0 is the config's."""
+    return eval_batches(
+        source,
+        batch_size=parallel.round_up_batch_size(batch_size or config.eval.batch_size),
+        image_hw=model.image_hw,
+        max_boxes=config.data.max_boxes,
+        num_threads=config.data.num_threads or None,
+    )

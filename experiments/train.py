@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from bifpn_jax.data.label_map import LabelMap
-from bifpn_jax.data.pipeline import count_crowded_images, eval_batches, train_batches
+from bifpn_jax.data.pipeline import count_crowded_images, train_batches
 from bifpn_jax.data.records import Source
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.evaluator import evaluate
@@ -27,7 +27,6 @@ from bifpn_jax.evaluation.results import (
     write_detections,
     write_metrics,
 )
-from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.train import parallel
@@ -82,7 +81,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             seed=config.seed,
         )
     )
-    evaluate_state = _make_evaluation(config, model, anchors, eval_source, label_map)
+    evaluate_state = _make_evaluation(config, model, eval_source, label_map)
 
     # --- The state: from this workdir's newest checkpoint, or new.
     iterator = train_batches(
@@ -109,7 +108,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         state = parallel.replicate(create_state(init_variables(model, config.seed), optimizer))
         position, first_step = iterator.get_state(), 0
     else:
-        target = parallel.replicated_shapes(jax.eval_shape(lambda: _new_state(model, optimizer)))
+        new_state = jax.eval_shape(lambda variables: create_state(variables, optimizer), shapes)
+        target = parallel.replicated_shapes(new_state)
         state, position, saved = checkpoints.restore(
             target, check=lambda saved: check_same_run(meta, saved, workdir)
         )
@@ -224,10 +224,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     return metrics
 
 
-def _new_state(model: EfficientDet, optimizer: Any) -> TrainState:
-    return create_state(init_variables(model, 0), optimizer)
-
-
 def _fetch_finite(step: int, on_device: Any, image_ids: np.ndarray) -> dict[str, float]:
     """The metrics of a step as floats; stops the run where the loss or gradient is not finite."""
     values = {name: float(value) for name, value in jax.device_get(on_device).items()}
@@ -248,7 +244,6 @@ def _is_number(value: Any) -> bool:
 def _make_evaluation(
     config: ConfigDict,
     model: EfficientDet,
-    anchors: np.ndarray,
     source: Source,
     label_map: LabelMap,
 ) -> Callable[[TrainState, Path], dict[str, Any]]:
@@ -256,21 +251,13 @@ def _make_evaluation(
 
     With both kinds of weights the raw ones' numbers are prefixed "raw_" and get no files.
     """
-    predict = parallel.map_predict_step(
-        partial(predict_step, model=model, anchors=anchors, **from_config.postprocessing(config))
-    )
-    batches = eval_batches(
-        source,
-        batch_size=parallel.round_up_batch_size(config.eval.batch_size),
-        image_hw=model.image_hw,
-        max_boxes=config.data.max_boxes,
-        num_threads=config.data.num_threads or None,
-    )
+    predict = from_config.predict_fn(config, model)
+    batches = from_config.evaluation_batches(config, model, source)
 
     def run(state: TrainState, ema: bool) -> tuple[Any, Any]:
         variables = state.variables(ema=ema)
         return evaluate(
-            lambda batch: predict(variables, parallel.split(batch, PREDICT_FIELDS)),
+            partial(predict, variables),
             source,
             batches,
             label_map=label_map,

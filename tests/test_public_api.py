@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_compilation import quick_compilation
 
 import bifpn_jax
 from bifpn_jax import EfficientDet, UserError
@@ -27,10 +28,8 @@ NUM_ANCHORS = (8 * 8 + 4 * 4 + 2 * 2) * 9
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_quickly():
-    """Half the time to compile; the tests here compile more than they compute."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with quick_compilation():
+        yield
 
 
 MODEL_INIT = EfficientDet.init

@@ -34,7 +34,8 @@ ARCHIVES = {
 _PREPARED_BYTES = 20_200_000_000  # the images once more, with their annotations
 _ANNOTATIONS = "annotations/annotations_trainval2017.zip"
 
-_INSTEAD = (
+# The cure of every error here, for a sentence to end with.
+INSTEAD = (
     "use a local copy: --config.data.source=coco_json --config.data.train_images=DIR "
     "--config.data.train_annotations=FILE --config.data.eval_images=DIR "
     "--config.data.eval_annotations=FILE --config.data.bad_boxes=skip; or train on drawn images: "
@@ -73,7 +74,7 @@ class Coco2017(tfds.core.GeneratorBasedBuilder):
             file = zipfile.Path(annotations, f"annotations/instances_{name}.json")
             label_map, images, objects = _read_annotations(file)
         if label_map != COCO:
-            raise UserError(f"{file}: these are not COCO's 80 categories; {_INSTEAD}")
+            raise UserError(f"{file}: these are not COCO's 80 categories; {INSTEAD}")
         with zipfile.ZipFile(archives[f"zips/{name}.zip"]) as archive:
             for row, file_name in enumerate(images.names):
                 own = slice(objects.first[row], objects.first[row + 1])
@@ -102,7 +103,7 @@ def download_plan(data_dir: str | Path | None = None) -> str | None:
         f"COCO 2017 is not in {root} yet: {sizes} will be downloaded from {URL} to "
         f"{root / 'downloads'} and prepared as {_PREPARED_BYTES / 1e9:.0f} GB in "
         f"{builder.data_path} ({_free_bytes(root) / 1e9:.0f} GB are free). Instead you can "
-        f"{_INSTEAD}"
+        f"{INSTEAD}"
     )
 
 
@@ -119,7 +120,7 @@ def prepare_coco2017(data_dir: str | Path | None = None) -> str:
         if _free_bytes(root) < needed:
             raise UserError(
                 f"{root}: COCO 2017 needs {needed / 1e9:.0f} GB and {_free_bytes(root) / 1e9:.0f} "
-                f"GB are free; name a larger place with --config.data.data_dir=DIR, or {_INSTEAD}"
+                f"GB are free; name a larger place with --config.data.data_dir=DIR, or {INSTEAD}"
             )
         _check_server()
         try:
@@ -127,10 +128,10 @@ def prepare_coco2017(data_dir: str | Path | None = None) -> str:
         except zipfile.BadZipFile as error:
             raise UserError(
                 f"COCO 2017: a downloaded archive is damaged ({error}); delete "
-                f"{root / 'downloads' / 'coco2017'} and start again, or {_INSTEAD}"
+                f"{root / 'downloads' / 'coco2017'} and start again, or {INSTEAD}"
             ) from error
         except (OSError, tfds.download.util.DownloadError) as error:
-            raise UserError(f"COCO 2017 could not be downloaded ({error}); {_INSTEAD}") from error
+            raise UserError(f"COCO 2017 could not be downloaded ({error}); {INSTEAD}") from error
     return f"coco2017:{Coco2017.VERSION}"
 
 
@@ -151,7 +152,7 @@ def _check_server() -> None:
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
         raise UserError(
-            f"COCO 2017 cannot be downloaded: no {URL}{name} to be had ({reason}); {_INSTEAD}"
+            f"COCO 2017 cannot be downloaded: no {URL}{name} to be had ({reason}); {INSTEAD}"
         )
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bifpn_jax.anchors import anchor_grid
+from bifpn_jax.anchors import ASPECT_RATIOS, anchor_grid
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.efficientnet import BACKBONES, EfficientNet
 from bifpn_jax.models.feature_network import FeatureNetwork
@@ -20,7 +20,6 @@ from bifpn_jax.models.scaling import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     MODELS,
-    PUBLISHED_ASPECT_RATIOS,
 )
 
 Array = jax.Array
@@ -75,7 +74,7 @@ class EfficientDet(nn.Module):
     max_level: int = 7
     anchor_scale: float = 4.0
     num_scales: int = 3
-    aspect_ratios: tuple[float | tuple[float, float], ...] = PUBLISHED_ASPECT_RATIOS
+    aspect_ratios: tuple[float | tuple[float, float], ...] = ASPECT_RATIOS
     image_hw: tuple[int, int] = (512, 512)
     mean_rgb: tuple[float, float, float] = IMAGENET_MEAN
     std_rgb: tuple[float, float, float] = IMAGENET_STD

@@ -7,9 +7,6 @@ roughly: `MODELS` is what they use, to the digit, and `deviations` says where th
 import math
 from typing import NamedTuple
 
-# The published checkpoints' anchors: (width factor, height factor) of square, wide and tall.
-PUBLISHED_ASPECT_RATIOS = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
-
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 LITE_MEAN = (127.0, 127.0, 127.0)

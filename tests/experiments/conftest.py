@@ -1,10 +1,10 @@
 """One tiny run that is really trained, shared by the tests of all commands."""
 
 import json
-from contextlib import contextmanager
 
 import jax
 import pytest
+from quick_compilation import quick_compilation
 
 from bifpn_jax.data.shapes import DrawnShapes
 from bifpn_jax.train.state import init_variables
@@ -12,16 +12,6 @@ from configs import base
 from experiments import train
 
 STEPS = 24
-
-
-@contextmanager
-def quick_compilation():
-    """Half the time to compile; the tests here compile more than they compute."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,11 @@
 from collections.abc import Iterator
 
-import jax
 import pytest
+from quick_compilation import quick_compilation
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
+def compile_quickly() -> Iterator[None]:
     """Hundreds of programs that each run once or twice: compiling them is nearly all the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with quick_compilation():
+        yield

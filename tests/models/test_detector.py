@@ -1,5 +1,7 @@
 """The whole detector: sizes, order of the outputs, precision, and what `create_model` refuses."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -188,13 +190,16 @@ def test_training_in_bfloat16_updates_statistics_in_float32():
     images = jax.ShapeDtypeStruct((2, *HW, 3), np.float32)
     outputs, updates = jax.eval_shape(train, variables, images, jax.random.key(0))
     assert isinstance(outputs, Outputs)
-    as_shapes = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)  # noqa: E731
+
+    def as_shapes(tree):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
     assert as_shapes(updates) == as_shapes({"batch_stats": variables["batch_stats"]})
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
 
 
 def test_features_are_in_the_intermediates(model, images, variables):
-    apply = lambda x: model.apply(variables, x, mutable=["intermediates"])  # noqa: E731
+    apply = functools.partial(model.apply, variables, mutable=["intermediates"])
     features = jax.eval_shape(apply, images)[1]["intermediates"]
     assert list(features["backbone_features"][0]) == [3, 4, 5]
     assert {x.shape[-1] for x in features["network_features"][0].values()} == {8}

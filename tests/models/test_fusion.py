@@ -47,8 +47,11 @@ def test_fast_fusion_gives_the_published_example():
 
 def test_fast_fusion_of_negative_weights_is_zero_and_finite():
     params = {"weights": jnp.full(3, -1.0)}
-    f = lambda params: Fusion("fast").apply({"params": params}, FEATURES).sum()  # noqa: E731
-    value, gradient = jax.value_and_grad(f)(params)
+
+    def total(params):
+        return Fusion("fast").apply({"params": params}, FEATURES).sum()
+
+    value, gradient = jax.value_and_grad(total)(params)
     assert value == 0
     np.testing.assert_array_equal(gradient["weights"], [0, 0, 0])
 

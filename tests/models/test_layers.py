@@ -29,7 +29,10 @@ def normal(shape, seed=0):
 
 def batch_norm_variables(channels):
     rng = np.random.default_rng(1)
-    draw = lambda low, high: rng.uniform(low, high, channels).astype(np.float32)  # noqa: E731
+
+    def draw(low, high):
+        return rng.uniform(low, high, channels).astype(np.float32)
+
     return {
         "params": {"scale": draw(0.5, 2), "bias": draw(-1, 1)},
         "batch_stats": {"mean": draw(-1, 1), "var": draw(0.5, 2)},

@@ -7,7 +7,6 @@ from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.efficientnet import BACKBONES
 from bifpn_jax.models.scaling import (
     MODELS,
-    PUBLISHED_ASPECT_RATIOS,
     compound_scaling,
     deviations,
 )
@@ -65,7 +64,7 @@ def test_the_settings_are_attributes_of_the_detector():
 
 
 def test_the_published_aspect_ratios_are_the_anchors_default():
-    assert PUBLISHED_ASPECT_RATIOS == anchors.ASPECT_RATIOS
+    assert anchors.ASPECT_RATIOS == ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
 
 
 @pytest.mark.parametrize(

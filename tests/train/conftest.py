@@ -1,12 +1,11 @@
 from collections.abc import Iterator
 
-import jax
 import pytest
+from quick_compilation import quick_compilation
 
 
 @pytest.fixture(scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Compiles training steps in half the time; a step or two then take a little longer."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def compile_quickly() -> Iterator[None]:
+    """Training steps compile in half the time; a step or two then take a little longer."""
+    with quick_compilation():
+        yield

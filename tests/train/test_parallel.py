@@ -123,7 +123,7 @@ def run(step, state, batches):
 
 
 @pytest.fixture(scope="module")
-def one(quick_compilation, variables, optimizer, batches):
+def one(compile_quickly, variables, optimizer, batches):
     """Three steps on one device with the whole batch."""
     step = jax.jit(make_step(optimizer, None))
     parts = [{k: batch[k] for k in TRAIN_FIELDS} for batch in batches]
@@ -131,7 +131,7 @@ def one(quick_compilation, variables, optimizer, batches):
 
 
 @pytest.fixture(scope="module")
-def mapped_step(quick_compilation, optimizer):
+def mapped_step(compile_quickly, optimizer):
     return parallel.map_train_step(make_step(optimizer, parallel.AXIS))
 
 
