@@ -14,7 +14,7 @@ from bifpn_jax.inference import ImageDetections, make_detector
 from bifpn_jax.models.detector import EfficientDet, Outputs, create_model, make_anchors
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.postprocess import Detections, postprocess
-from bifpn_jax.weights import load_weights
+from bifpn_jax.weights import load_weights, save_weights, weights_catalog
 
 __version__ = "0.1.0"
 
@@ -30,4 +30,6 @@ __all__ = [
     "make_anchors",
     "make_detector",
     "postprocess",
+    "save_weights",
+    "weights_catalog",
 ]

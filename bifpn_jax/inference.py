@@ -90,6 +90,7 @@ def make_detector(
     *,
     class_names: Sequence[str] | None = None,
     image_hw: tuple[int, int] | None = None,
+    antialias: bool = False,
     score_threshold: float = 0.05,
     **postprocessing: Any,
 ) -> Callable[[np.ndarray], ImageDetections]:
@@ -102,6 +103,7 @@ def make_detector(
         variables: {"params", "batch_stats"}.
         class_names: name per label; by default the label's number.
         image_hw: size at which the network sees the image; by default the model's own.
+        antialias: how the image is resized, see `data.transforms.resize`.
         score_threshold: detections below are left out.
         **postprocessing: further arguments of `postprocess`, e.g. `nms_method="gaussian"`.
 
@@ -138,7 +140,7 @@ def make_detector(
                 f"an image must be a uint8 array [H, W, 3] in RGB, this one is {image.dtype} "
                 f"{list(image.shape)}: convert it first."
             )
-        framed, content_hw, scale = letterbox_image(image, frame_hw)
+        framed, content_hw, scale = letterbox_image(image, frame_hw, antialias)
         batch = {
             "image": framed[None],
             "content_hw": np.array([content_hw], np.int32),

@@ -43,6 +43,9 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.name = name
     config.seed = 0
+    # Weights to start from: a file, a workdir or the name of published weights; "": fresh ones.
+    config.init_from = ""
+    config.init_only = ""  # regular expression of the variables to take; "": all that there are
     config.model = _model(name)
     config.scaling = _scaling(name)
     config.data = _data()
@@ -78,8 +81,15 @@ def _model(name: str) -> ConfigDict:
             "width": released.width,
             "network_repeats": released.network_repeats,
             "head_repeats": released.head_repeats,
-            "feature_network": "bifpn",
+            "feature_network": "bifpn",  # or effdet_pan, qufpn
             "fusion": released.fusion,  # sum, unbounded, softmax or fast
+            "upsampling": "nearest",  # or bilinear
+            "downsampling": "max",  # or bilinear
+            # same: as TensorFlow pads; symmetric: as PyTorch does, for weights trained like that.
+            "padding": "same",
+            "backbone_padding": "",  # where the backbone's differs; empty: as padding
+            "conv_bias": True,  # before batch norm in feature network and heads; redundant
+            "expanded_features": False,  # True: the backbone's before a block's projection
             "activation": released.activation,
             "min_level": 3,
             "max_level": released.max_level,
@@ -90,6 +100,7 @@ def _model(name: str) -> ConfigDict:
             "std_rgb": released.std_rgb,
             "survival_prob": released.survival_prob,
             "batch_norm_momentum": 0.99,  # published; a run of a few hundred steps needs 0.9
+            "backbone_batch_norm_epsilon": 1e-3,  # 1e-5 in PyTorch's own backbones
             "dtype": "float32",  # of the computation; bfloat16 halves memory on accelerators
         }
     )
@@ -118,6 +129,7 @@ def _data() -> ConfigDict:
             # contiguous: 0 .. K-1 in the order of the category ids. category_id: label = id - 1
             # with unused outputs at the gaps, the layout of the published 90-class COCO models.
             "label_space": "contiguous",
+            "antialias": False,  # of resizing; the published recipe has none, Pillow has
             "max_boxes": 100,
             "num_threads": 0,  # 0: one per CPU
             "shapes": {"num_train": 2000, "num_eval": 300, "seed": 0},

@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from bifpn_jax.data.label_map import LabelMap
-from bifpn_jax.data.pipeline import eval_batches
+from bifpn_jax.data.pipeline import eval_batches, train_batches
 from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources import Relabelled, check_same_classes, open_source
 from bifpn_jax.errors import UserError
@@ -144,6 +144,30 @@ def predict_fn(config: ConfigDict, model: EfficientDet) -> Callable[[Any, Any], 
     return lambda variables, batch: step(variables, parallel.split(batch, PREDICT_FIELDS))
 
 
+def training_batches(
+    config: ConfigDict,
+    model: EfficientDet,
+    source: Source,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> grain.DatasetIterator:
+    """Endless augmented batches; of several shards, the share of one."""
+    return train_batches(
+        source,
+        batch_size=config.train.batch_size,
+        image_hw=model.image_hw,
+        max_boxes=config.data.max_boxes,
+        seed=config.seed,
+        flip=config.augment.flip,
+        jitter=tuple(config.augment.jitter),
+        antialias=config.data.antialias,
+        num_threads=config.data.num_threads or None,
+        shard_index=shard_index,
+        shard_count=shard_count,
+    )
+
+
 def evaluation_batches(
     config: ConfigDict, model: EfficientDet, source: Source, batch_size: int = 0
 ) -> grain.IterDataset:
@@ -153,5 +177,6 @@ def evaluation_batches(
         batch_size=parallel.round_up_batch_size(batch_size or config.eval.batch_size),
         image_hw=model.image_hw,
         max_boxes=config.data.max_boxes,
+        antialias=config.data.antialias,
         num_threads=config.data.num_threads or None,
     )

@@ -131,6 +131,7 @@ def predict_images(
         trained.model,
         trained.variables,
         class_names=trained.label_map.names,
+        antialias=trained.config.data.antialias,
         score_threshold=min(score, min_score),
         **from_config.postprocessing(trained.config),
     )

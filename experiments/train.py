@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from bifpn_jax.data.label_map import LabelMap
-from bifpn_jax.data.pipeline import count_crowded_images, train_batches
+from bifpn_jax.data.pipeline import count_crowded_images
 from bifpn_jax.data.records import Source
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.evaluator import evaluate
@@ -38,6 +38,7 @@ from bifpn_jax.train.state import TrainState, create_state, init_variables
 from bifpn_jax.train.step import TRAIN_FIELDS, train_step
 from experiments import from_config
 from experiments.config_checks import check_config, check_same_run
+from experiments.initialization import initial_variables
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
@@ -79,20 +80,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             settings=from_config.loss_settings(config),
             max_ema_decay=config.ema_decay,
             seed=config.seed,
+            freeze=config.optimizer.freeze or None,
         )
     )
     evaluate_state = _make_evaluation(config, model, eval_source, label_map)
 
     # --- The state: from this workdir's newest checkpoint, or new.
-    iterator = train_batches(
+    iterator = from_config.training_batches(
+        config,
+        model,
         train_source,
-        batch_size=config.train.batch_size,
-        image_hw=model.image_hw,
-        max_boxes=config.data.max_boxes,
-        seed=config.seed,
-        flip=config.augment.flip,
-        jitter=tuple(config.augment.jitter),
-        num_threads=config.data.num_threads or None,
         shard_index=parallel.process_index(),
         shard_count=parallel.process_count(),
     )
@@ -105,7 +102,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     # What the loop counts and has not logged yet; a resumed run goes on with it.
     loop = {"timer": {}, "recent": [], "dropped_boxes": 0}
     if checkpoints.latest_step is None:
-        state = parallel.replicate(create_state(init_variables(model, config.seed), optimizer))
+        variables = initial_variables(config, model, train_source, say=print)
+        state = parallel.replicate(create_state(variables, optimizer))
         position, first_step = iterator.get_state(), 0
     else:
         new_state = jax.eval_shape(lambda variables: create_state(variables, optimizer), shapes)

@@ -1,5 +1,6 @@
 """A trained model, ready to predict: from what ``--weights`` names to model, variables, classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train.checkpoint_reader import FOLDER, read_weights, restore_meta
+from bifpn_jax.weights.tf_checkpoint import is_tf_checkpoint
 from experiments import from_config
+from experiments.weight_file_model import read_weight_file
 
 
 class TrainedModel(NamedTuple):
@@ -30,30 +33,33 @@ class TrainedModel(NamedTuple):
 
 
 def load_trained(
-    weights: str | Path, name: str = "", *, ema: bool = True, step: int | str | None = None
+    weights: str | Path,
+    name: str = "",
+    *,
+    ema: bool = True,
+    step: int | str | None = None,
+    class_names: Sequence[str] = (),
 ) -> TrainedModel:
     """Reads a trained model.
 
     Args:
-        weights: the workdir of a training run, a folder with checkpoints/.
+        weights: the workdir of a training run, a file of weights, or the name of published ones.
         name: the model that is expected to be there, "d0"; "" takes what is there.
-        ema: whether to take the averaged weights, or the raw ones.
-        step: a step, "latest" or "best"; None for the best if there is one, else the latest.
+        ema: whether to take the averaged weights of a run, or the raw ones.
+        step: of a run, a step, "latest" or "best"; None for the best if there is one, else the
+            latest.
+        class_names: of a file that does not hold them, in the order of its outputs.
 
     Raises:
         UserError: nothing that can be read, no such step, or another model than expected.
     """
     path = Path(weights).expanduser()
-    if not path.exists():
-        raise UserError(f"{path}: no such folder; name the workdir of a training run.")
-    # Every kind of weights is a branch here and a function from its path to a TrainedModel.
-    if path.is_dir():
+    if path.is_dir() and not is_tf_checkpoint(path):
         trained = _read_workdir(path, ema, step)
     else:
-        raise UserError(
-            f"{path}: this kind of file cannot be read; name the workdir of a training run, a "
-            f"folder with {FOLDER}/."
-        )
+        if step is not None:
+            raise UserError(f"{path} is a file with one set of weights; leave --step out.")
+        trained = TrainedModel(*read_weight_file(weights, name, tuple(class_names)))
     names = (trained.config.model.name, trained.config.name)
     if name and name not in names:
         raise UserError(
@@ -76,8 +82,19 @@ def _read_workdir(path: Path, ema: bool, step: int | str | None) -> TrainedModel
 
 def define_flags() -> None:
     """Defines the flags that say which weights to use, and how to use them."""
-    flags.DEFINE_string("model", "", "Name of the model, d0 … d7x or lite0 …; only a check.")
-    flags.DEFINE_string("weights", None, "Workdir of a training run.", required=True)
+    flags.DEFINE_string(
+        "model", "", "Name of the model, d0 … d7x or lite0 …; needed where the weights fit several."
+    )
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "Workdir of a training run, file of weights (.pth, .safetensors, .tflite, TensorFlow "
+        "checkpoint), or a name that experiments.fetch_weights --list knows.",
+        required=True,
+    )
+    flags.DEFINE_list(
+        "class_names", None, "Classes of a file that does not name them, in the order of outputs."
+    )
     flags.DEFINE_string("step", "", "Its checkpoint: best, latest or a step; best if there is one.")
     flags.DEFINE_bool("ema", True, "Averaged weights; --noema takes the raw ones.")
     flags.DEFINE_enum(
@@ -102,7 +119,9 @@ def load_from_flags() -> TrainedModel:
             f"--image_hw={','.join(given.image_hw)}: give height and width, such as 512,640, "
             "32 pixels or more."
         )
-    trained = load_trained(given.weights, given.model, ema=given.ema, step=step)
+    trained = load_trained(
+        given.weights, given.model, ema=given.ema, step=step, class_names=given.class_names or ()
+    )
     if given.nms:
         trained.config.eval.nms_method = given.nms
     if sides:

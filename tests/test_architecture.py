@@ -16,26 +16,38 @@ ROOT = Path(__file__).resolve().parents[1]
 # longest that fits a module is its own. A module imports from lower layers and its own entry.
 LAYERS = (
     ["errors"],
-    ["boxes", "anchors", "drawing", "models.graphs", "models.scaling", "models.convolutions"],
+    [
+        "boxes",
+        "anchors",
+        "drawing",
+        "models.graphs",
+        "models.scaling",
+        "models.convolutions",
+        "models.resizing",
+    ],
     ["matching", "nms", "models.layers", "models.fusion", "visualize"],
     ["losses", "postprocess", "models.efficientnet", "models.feature_network", "models.heads"],
     ["models", "data"],
-    ["evaluation", "inference", "weights", "data_report", "data_pictures"],
+    ["evaluation", "inference", "data_report", "data_pictures"],
     ["train"],
+    ["weights"],
     ["__init__"],
 )
 
 # Heavy or optional packages, and the modules that are about them.
 HEAVY = {
     "clu": ["train.logs"],
+    "PIL": [],
     "cv2": ["data", "drawing", "visualize"],
     "grain": ["data.pipeline"],
     "matplotlib": [],
     "orbax": ["train.checkpoint", "train.checkpoint_reader"],
     "pycocotools": ["evaluation.coco_eval"],
+    "safetensors": [],
     "tensorboardX": ["train.logs"],
     "tensorflow": [],
     "tensorflow_datasets": ["data"],
+    "tflite": [],
     "torch": [],
 }
 

@@ -49,6 +49,7 @@ def train_batches(
     seed: int,
     flip: bool = True,
     jitter: tuple[float, float] = (0.1, 2.0),
+    antialias: bool = False,
     num_threads: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
@@ -67,6 +68,7 @@ def train_batches(
       seed: of the order and of the augmentation, 0 <= seed < 2^32.
       flip: mirror every other image, at random.
       jitter: lowest and highest scale relative to the frame.
+      antialias: how images are resized, see ``transforms.resize``.
       num_threads: threads that decode and augment; None is one for each CPU, up to 16.
       shard_index: which share of every batch this process reads.
       shard_count: how many processes read.
@@ -79,7 +81,7 @@ def train_batches(
         mirrored = rng.random() < 0.5
         if flip and mirrored:
             image, boxes = flip_horizontally(image, boxes)
-        example = scale_jitter_crop(image, boxes, labels, rng, image_hw, jitter)
+        example = scale_jitter_crop(image, boxes, labels, rng, image_hw, jitter, antialias)
         return _row(example, record.image_id, image.shape[:2], max_boxes)
 
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(augment)
@@ -92,6 +94,7 @@ def eval_batches(
     batch_size: int,
     image_hw: tuple[int, int],
     max_boxes: int,
+    antialias: bool = False,
     num_threads: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
@@ -102,7 +105,8 @@ def eval_batches(
     last one have mask False. The result can be iterated again. Arguments as in ``train_batches``.
     """
     rows = _rows_per_shard(batch_size, shard_count)
-    padded = _EvalRows(source, -(-len(source) // batch_size) * batch_size, image_hw, max_boxes)
+    length = -(-len(source) // batch_size) * batch_size
+    padded = _EvalRows(source, length, image_hw, max_boxes, antialias)
     dataset = grain.MapDataset.source(padded)
     return _read(dataset[shard_index::shard_count], rows, num_threads)
 
@@ -123,10 +127,16 @@ class _EvalRows:
     """Rows 0..length-1 of an evaluation: the source's images, then padding."""
 
     def __init__(
-        self, source: Source, length: int, image_hw: tuple[int, int], max_boxes: int
+        self,
+        source: Source,
+        length: int,
+        image_hw: tuple[int, int],
+        max_boxes: int,
+        antialias: bool,
     ) -> None:
         self._source, self._length = source, length
         self._image_hw, self._max_boxes = image_hw, max_boxes
+        self._antialias = antialias
 
     def __len__(self) -> int:
         return self._length
@@ -136,7 +146,7 @@ class _EvalRows:
             return self._padding()
         record = self._source[index]
         image = load_image(record)
-        example = letterbox(image, *_without_crowds(record), self._image_hw)
+        example = letterbox(image, *_without_crowds(record), self._image_hw, self._antialias)
         return _row(example, record.image_id, image.shape[:2], self._max_boxes)
 
     def _padding(self) -> Batch:

@@ -48,6 +48,7 @@ def scale_jitter_crop(
     rng: np.random.Generator,
     image_hw: tuple[int, int],
     jitter: tuple[float, float] = (0.1, 2.0),
+    antialias: bool = False,
 ) -> Example:
     """Scale an image by a random factor and cut or pad it to the network's frame.
 
@@ -62,6 +63,7 @@ def scale_jitter_crop(
       rng: three numbers are drawn from it, whatever happens.
       image_hw: height and width of the frame.
       jitter: lowest and highest s; (1, 1) is a letterbox.
+      antialias: as in ``resize``.
     """
     s = rng.uniform(*jitter)
     across = rng.random(2)
@@ -71,33 +73,56 @@ def scale_jitter_crop(
     scaled_hw = _scaled_hw(image, factor)
     excess = np.maximum(0, np.subtract(scaled_hw, image_hw))
     offset = (across * excess).astype(int)  # truncated: the last row is only reached at 1.0
-    return _place(image, boxes, labels, scaled_hw, tuple(offset.tolist()), image_hw, 1 / factor)
+    resized = resize(image, scaled_hw, antialias)
+    return _place(image, resized, boxes, labels, tuple(offset.tolist()), image_hw, 1 / factor)
 
 
 def letterbox(
-    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, image_hw: tuple[int, int]
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    image_hw: tuple[int, int],
+    antialias: bool = False,
 ) -> Example:
     """Fit an image with its boxes into the frame, as ``letterbox_image`` does."""
     factor = _fit(image, image_hw)
-    return _place(image, boxes, labels, _scaled_hw(image, factor), (0, 0), image_hw, 1 / factor)
+    resized = resize(image, _scaled_hw(image, factor), antialias)
+    return _place(image, resized, boxes, labels, (0, 0), image_hw, 1 / factor)
 
 
 def letterbox_image(
-    image: np.ndarray, image_hw: tuple[int, int]
+    image: np.ndarray, image_hw: tuple[int, int], antialias: bool = False
 ) -> tuple[np.ndarray, tuple[int, int], float]:
     """Fit an image into the network's frame, aspect ratio kept, content at the top-left.
 
     Args:
       image: [h, w, 3] uint8.
       image_hw: height H and width W of the frame.
+      antialias: as in ``resize``.
 
     Returns:
       image [H, W, 3] uint8, height and width of the content, and the scale: original pixels =
       network pixels * scale.
     """
     no_boxes, no_labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
-    example = letterbox(image, no_boxes, no_labels, image_hw)
+    example = letterbox(image, no_boxes, no_labels, image_hw, antialias)
     return example.image, example.content_hw, example.scale
+
+
+def resize(image: np.ndarray, hw: tuple[int, int], antialias: bool = False) -> np.ndarray:
+    """Resize an image [h, w, 3] uint8 to ``hw``, bilinear with half-pixel centres.
+
+    Args:
+      image: the image.
+      hw: height and width to give it.
+      antialias: widen the filter where the image shrinks, as Pillow does, so that every pixel
+        counts. The published recipe does not.
+    """
+    if not antialias:
+        return cv2.resize(image, hw[::-1], interpolation=cv2.INTER_LINEAR)
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize(hw[::-1], Image.Resampling.BILINEAR))
 
 
 def _fit(image: np.ndarray, image_hw: tuple[int, int]) -> float:
@@ -112,23 +137,22 @@ def _scaled_hw(image: np.ndarray, factor: float) -> tuple[int, int]:
 
 def _place(
     image: np.ndarray,
+    resized: np.ndarray,
     boxes: np.ndarray,
     labels: np.ndarray,
-    scaled_hw: tuple[int, int],
     offset: tuple[int, int],
     image_hw: tuple[int, int],
     scale: float,
 ) -> Example:
-    """Resize to ``scaled_hw``, cut ``image_hw`` out at ``offset``, pad at the bottom and right."""
+    """Cut ``image_hw`` out of the resized image at ``offset``, pad at the bottom and right."""
     (h, w), (top, left) = image.shape[:2], offset
-    resized = cv2.resize(image, scaled_hw[::-1], interpolation=cv2.INTER_LINEAR)
     content = resized[top : top + image_hw[0], left : left + image_hw[1]]
     content_hw = content.shape[:2]
     frame = np.zeros((*image_hw, 3), np.uint8)
     frame[: content_hw[0], : content_hw[1]] = content
 
     # Truncated sizes make the two factors differ a little; boxes follow the pixels exactly.
-    factors = np.array([scaled_hw[0] / h, scaled_hw[1] / w] * 2)
+    factors = np.array([resized.shape[0] / h, resized.shape[1] / w] * 2)
     placed = boxes * factors[None] - np.array([top, left] * 2)[None]
     placed = np.clip(placed, 0, np.array(image_hw * 2)[None] - 1).astype(np.float32)
     kept = (placed[:, 2:] > placed[:, :2]).all(axis=1)

@@ -6,8 +6,9 @@ of shifted slices, which fuses into one vectorised loop, with a gradient of the 
 choice is made when a program is lowered (`jax.lax.platform_dependent`), never by asking what the
 machine is.
 
-Padding follows TensorFlow's SAME: output size ceil(size / stride), and where the padding is odd the
-extra row or column goes to the end.
+Outputs have ceil(size / stride) entries per axis with either padding. "same" is TensorFlow's SAME:
+where the padding is odd the extra row or column goes to the end. "symmetric" is what PyTorch calls
+padding=kernel // 2. They differ where a stride meets an even size.
 """
 
 from collections.abc import Callable
@@ -27,13 +28,24 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def conv(x: Array, kernel: Array, *, stride: int = 1) -> Array:
+def symmetric_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """As `same_padding`, with kernel // 2 before, and after as much as the last output reads."""
+    out = -(-size // stride)
+    before = kernel // 2
+    return before, max((out - 1) * stride + kernel - size - before, 0)
+
+
+PADDINGS = {"same": same_padding, "symmetric": symmetric_padding}
+
+
+def conv(x: Array, kernel: Array, *, stride: int = 1, padding: str = "same") -> Array:
     """Ordinary convolution.
 
     Args:
         x: [B, H, W, Cin].
         kernel: [kh, kw, Cin, Cout], of the dtype of `x`.
         stride: the same in both directions.
+        padding: key of `PADDINGS`.
 
     Returns:
         [B, ceil(H / stride), ceil(W / stride), Cout].
@@ -44,45 +56,32 @@ def conv(x: Array, kernel: Array, *, stride: int = 1) -> Array:
         flat = jnp.dot(x.reshape(-1, c_in), kernel.reshape(c_in, c_out))
         return flat.reshape(*x.shape[:-1], c_out)
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x,
+        kernel,
+        (stride, stride),
+        _pads(x, (kh, kw), stride, padding),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 
-def depthwise_conv(x: Array, kernel: Array, *, stride: int = 1) -> Array:
+def depthwise_conv(x: Array, kernel: Array, *, stride: int = 1, padding: str = "same") -> Array:
     """Depthwise convolution: every channel is filtered by its own kernel.
 
     Args:
         x: [B, H, W, C].
         kernel: [kh, kw, 1, C], of the dtype of `x`.
         stride: 1 or more, the same in both directions.
+        padding: key of `PADDINGS`.
 
     Returns:
         [B, ceil(H / stride), ceil(W / stride), C].
     """
-    return _depthwise(stride)(x, kernel)
+    return _depthwise(stride, padding)(x, kernel)
 
 
-def max_pool(x: Array, *, window: int, stride: int) -> Array:
+def max_pool(x: Array, *, window: int, stride: int, padding: str = "same") -> Array:
     """Max-pooling [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]; padding is -inf."""
-    return _max_pool(window, stride)(x)
-
-
-def resize_nearest(x: Array, hw: tuple[int, int]) -> Array:
-    """Nearest-neighbour resize of [B, H, W, C] to `hw` with source index floor(i * in / out).
-
-    This is the convention of the published models; `jax.image.resize` samples at half-pixel centres
-    and differs for odd sizes (3 -> 5 is 0 0 1 1 2 here, 0 0 1 2 2 there).
-    """
-    for axis, out in zip((1, 2), hw, strict=True):
-        size = x.shape[axis]
-        index = [i * size // out for i in range(out)]
-        factor = -(-out // size)
-        if index == [i // factor for i in range(out)]:
-            # Repeat and cut: its gradient is a sum over neighbours instead of a scatter.
-            x = lax.slice_in_dim(jnp.repeat(x, factor, axis=axis), 0, out, axis=axis)
-        else:
-            x = jnp.take(x, jnp.asarray(index), axis=axis)
-    return x
+    return _max_pool(window, stride, padding)(x)
 
 
 def _per_platform(
@@ -112,8 +111,8 @@ def _per_platform(
     return call
 
 
-def _pads(x: Array, kernel_hw: tuple[int, int], stride: int) -> list[tuple[int, int]]:
-    return [same_padding(s, k, stride) for s, k in zip(x.shape[1:3], kernel_hw, strict=True)]
+def _pads(x: Array, kernel_hw: tuple[int, int], stride: int, padding: str) -> list[tuple[int, int]]:
+    return [PADDINGS[padding](s, k, stride) for s, k in zip(x.shape[1:3], kernel_hw, strict=True)]
 
 
 def _window(x: Array, i: int, j: int, hw: tuple[int, int], stride: int) -> Array:
@@ -127,12 +126,12 @@ def _output_hw(x: Array, stride: int) -> tuple[int, int]:
     return -(-x.shape[1] // stride), -(-x.shape[2] // stride)
 
 
-def _native_depthwise(x: Array, kernel: Array, *, stride: int) -> Array:
+def _native_depthwise(x: Array, kernel: Array, *, stride: int, padding: str) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
-        "SAME",
+        _pads(x, kernel.shape[:2], stride, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
     )
@@ -150,33 +149,40 @@ def _shifted_sum(x: Array, kernel: Array, hw: tuple[int, int], stride: int) -> A
     return sum(taps[1:], taps[0]).astype(x.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _shifted_depthwise(x: Array, kernel: Array, stride: int) -> Array:
-    pads = _pads(x, kernel.shape[:2], stride)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _shifted_depthwise(x: Array, kernel: Array, stride: int, padding: str) -> Array:
+    pads = _pads(x, kernel.shape[:2], stride, padding)
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     return _shifted_sum(padded, kernel, _output_hw(x, stride), stride)
 
 
-def _shifted_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return _shifted_depthwise(x, kernel, stride), (x, kernel)
+def _shifted_forward(
+    x: Array, kernel: Array, stride: int, padding: str
+) -> tuple[Array, tuple[Array, Array]]:
+    return _shifted_depthwise(x, kernel, stride, padding), (x, kernel)
 
 
-def _shifted_backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _shifted_backward(
+    stride: int, padding: str, saved: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
     x, kernel = saved
-    return _input_gradient(g, kernel, x.shape[1:3], stride), _kernel_gradient(x, g, kernel, stride)
+    pads = _pads(x, kernel.shape[:2], stride, padding)
+    of_x = _input_gradient(g, kernel, x.shape[1:3], stride, [before for before, _ in pads])
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    return of_x, _kernel_gradient(padded, g, kernel, stride)
 
 
 _shifted_depthwise.defvjp(_shifted_forward, _shifted_backward)
 
 
-def _input_gradient(g: Array, kernel: Array, hw: tuple[int, int], stride: int) -> Array:
-    """Gradient of a depthwise convolution with respect to its input of size `hw`.
+def _input_gradient(
+    g: Array, kernel: Array, hw: tuple[int, int], stride: int, before: list[int]
+) -> Array:
+    """Gradient of a depthwise convolution for its input of size `hw`, padded with `before`.
 
     Input rows y with the same y mod stride are touched by the same kernel rows, so each of the
     stride x stride phases is a stride-1 convolution of `g` with a part of the flipped kernel.
     """
-    kernel_hw = kernel.shape[:2]
-    before = [same_padding(s, k, stride)[0] for s, k in zip(hw, kernel_hw, strict=True)]
     phase_hw = tuple(-(-s // stride) for s in hw)
     phases = []
     for p in range(stride):
@@ -205,14 +211,13 @@ def _input_gradient(g: Array, kernel: Array, hw: tuple[int, int], stride: int) -
     return full[:, : hw[0], : hw[1]]
 
 
-def _kernel_gradient(x: Array, g: Array, kernel: Array, stride: int) -> Array:
+def _kernel_gradient(padded: Array, g: Array, kernel: Array, stride: int) -> Array:
     """Gradient of a depthwise convolution with respect to its kernel, a few rows at a time.
 
     All kh x kw sums over those rows are one reduction, which reads them once, from the cache.
     """
     kh, kw = kernel.shape[:2]
     _, out_h, out_w, c = g.shape
-    padded = jnp.pad(x, ((0, 0), *_pads(x, (kh, kw), stride), (0, 0)))
     rows = next(n for n in (4, 3, 2, 1) if out_h % n == 0) if out_h > 8 else out_h
 
     def add_rows(step: Array | int, total: Array) -> Array:
@@ -237,8 +242,8 @@ def _add_each(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array,
     return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
-def _sliced_max_pool(x: Array, *, window: int, stride: int) -> Array:
-    pads = _pads(x, (window, window), stride)
+def _sliced_max_pool(x: Array, *, window: int, stride: int, padding: str) -> Array:
+    pads = _pads(x, (window, window), stride, padding)
     lowest = jnp.array(-jnp.inf, x.dtype)
     padded = lax.pad(x, lowest, [(0, 0, 0), *[(*p, 0) for p in pads], (0, 0, 0)])
     hw = _output_hw(x, stride)
@@ -250,24 +255,25 @@ def _sliced_max_pool(x: Array, *, window: int, stride: int) -> Array:
     return out
 
 
-def _native_max_pool(x: Array, *, window: int, stride: int) -> Array:
+def _native_max_pool(x: Array, *, window: int, stride: int, padding: str) -> Array:
+    pads = [(0, 0), *_pads(x, (window, window), stride, padding), (0, 0)]
     return lax.reduce_window(
-        x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), "SAME"
+        x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), pads
     )
 
 
 # Cached, because JAX traces a function that it has met with the same shapes only once.
 @cache
-def _depthwise(stride: int) -> Callable[[Array, Array], Array]:
+def _depthwise(stride: int, padding: str) -> Callable[[Array, Array], Array]:
     return _per_platform(
-        lambda x, kernel: _shifted_depthwise(x, kernel, stride),
-        partial(_native_depthwise, stride=stride),
+        lambda x, kernel: _shifted_depthwise(x, kernel, stride, padding),
+        partial(_native_depthwise, stride=stride, padding=padding),
     )
 
 
 @cache
-def _max_pool(window: int, stride: int) -> Callable[[Array], Array]:
+def _max_pool(window: int, stride: int, padding: str) -> Callable[[Array], Array]:
     return _per_platform(
-        partial(_sliced_max_pool, window=window, stride=stride),
-        partial(_native_max_pool, window=window, stride=stride),
+        partial(_sliced_max_pool, window=window, stride=stride, padding=padding),
+        partial(_native_max_pool, window=window, stride=stride, padding=padding),
     )

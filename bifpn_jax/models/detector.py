@@ -10,17 +10,14 @@ import numpy as np
 
 from bifpn_jax.anchors import ASPECT_RATIOS, anchor_grid
 from bifpn_jax.errors import UserError
+from bifpn_jax.models.convolutions import PADDINGS
 from bifpn_jax.models.efficientnet import BACKBONES, EfficientNet
-from bifpn_jax.models.feature_network import FeatureNetwork
+from bifpn_jax.models.feature_network import DOWNSAMPLINGS, UPSAMPLINGS, FeatureNetwork
 from bifpn_jax.models.fusion import NORMALIZERS
 from bifpn_jax.models.graphs import GRAPHS
 from bifpn_jax.models.heads import CLASS_PRIOR_BIAS, Head
-from bifpn_jax.models.layers import ACTIVATIONS, BATCH_NORM_MOMENTUM
-from bifpn_jax.models.scaling import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    MODELS,
-)
+from bifpn_jax.models.layers import ACTIVATIONS, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
+from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODELS
 
 Array = jax.Array
 
@@ -48,6 +45,13 @@ class EfficientDet(nn.Module):
         head_repeats: convolutions in each head before its predictor.
         feature_network: key of `graphs.GRAPHS`.
         fusion: key of `fusion.NORMALIZERS`.
+        upsampling, downsampling: of features inside the feature network, "nearest" or "bilinear"
+            and "max" (a max-pool of 3x3) or "bilinear".
+        padding: "same", TensorFlow's, or "symmetric", PyTorch's; weights fit one of them only.
+        backbone_padding: the same for the backbone alone, where it differs; "" for `padding`.
+        conv_bias: bias of the convolutions before a batch norm in the feature network and the
+            heads, where it is redundant but published.
+        expanded_features: features come from inside the backbone's blocks, before the projection.
         activation: key of `layers.ACTIVATIONS`.
         min_level, max_level: pyramid levels; level l has stride 2^l.
         anchor_scale: size of the smallest anchor in strides.
@@ -59,6 +63,7 @@ class EfficientDet(nn.Module):
         dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
         batch_norm_momentum: of the running batch statistics; the published 0.99 needs some hundred
             steps to follow the weights, very short runs need less.
+        backbone_batch_norm_epsilon: of the backbone alone; 1e-5 in PyTorch's own ones.
         axis_name: mapped axis over which batch statistics are averaged, or None.
     """
 
@@ -69,6 +74,12 @@ class EfficientDet(nn.Module):
     head_repeats: int = 3
     feature_network: str = "bifpn"
     fusion: str = "fast"
+    upsampling: str = "nearest"
+    downsampling: str = "max"
+    padding: str = "same"
+    backbone_padding: str = ""
+    conv_bias: bool = True
+    expanded_features: bool = False
     activation: str = "swish"
     min_level: int = 3
     max_level: int = 7
@@ -81,6 +92,7 @@ class EfficientDet(nn.Module):
     survival_prob: float = 1.0
     dtype: str = "float32"
     batch_norm_momentum: float = BATCH_NORM_MOMENTUM
+    backbone_batch_norm_epsilon: float = BATCH_NORM_EPSILON
     axis_name: str | None = None
 
     @nn.compact
@@ -97,7 +109,13 @@ class EfficientDet(nn.Module):
             "momentum": self.batch_norm_momentum,
         }
         features = EfficientNet(
-            self.backbone, survival_prob=self.survival_prob, name="backbone", **shared
+            self.backbone,
+            survival_prob=self.survival_prob,
+            padding=self.backbone_padding or self.padding,
+            epsilon=self.backbone_batch_norm_epsilon,
+            expanded_features=self.expanded_features,
+            name="backbone",
+            **shared,
         )(images.astype(self.dtype), train)
         features = {level: x for level, x in features.items() if level >= self.min_level}
         self.sow("intermediates", "backbone_features", features)
@@ -107,21 +125,22 @@ class EfficientDet(nn.Module):
             self.width,
             self.max_level,
             self.fusion,
+            padding=self.padding,
+            conv_bias=self.conv_bias,
+            upsampling=self.upsampling,
+            downsampling=self.downsampling,
             name="feature_network",
             **shared,
         )(features, train)
         self.sow("intermediates", "network_features", features)
+        shared |= {"repeats": self.head_repeats, "width": self.width, "conv_bias": self.conv_bias}
         logits = Head(
             self.num_classes * per_location,
-            self.head_repeats,
-            self.width,
             output_bias=CLASS_PRIOR_BIAS,
             name="class_head",
             **shared,
         )(features, train)
-        codes = Head(4 * per_location, self.head_repeats, self.width, name="box_head", **shared)(
-            features, train
-        )
+        codes = Head(4 * per_location, name="box_head", **shared)(features, train)
         return Outputs(_flatten(logits, self.num_classes), _flatten(codes, 4))
 
 
@@ -162,12 +181,19 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
     _check_choice("backbone", model.backbone, BACKBONES)
     _check_choice("feature_network", model.feature_network, GRAPHS)
     _check_choice("fusion", model.fusion, NORMALIZERS)
+    _check_choice("upsampling", model.upsampling, UPSAMPLINGS)
+    _check_choice("downsampling", model.downsampling, DOWNSAMPLINGS)
+    _check_choice("padding", model.padding, PADDINGS)
+    _check_choice("backbone_padding", model.backbone_padding or model.padding, PADDINGS)
     _check_choice("activation", model.activation, ACTIVATIONS)
     _check_choice("dtype", model.dtype, ("float32", "bfloat16"))
     for key in ("num_classes", "width", "network_repeats", "head_repeats", "num_scales"):
         value = getattr(model, key)
         if not isinstance(value, int) or value < 1:
             raise UserError(f"model setting {key}={value!r} must be a whole number, at least 1.")
+    for key in ("conv_bias", "expanded_features"):
+        if not isinstance(getattr(model, key), bool):
+            raise UserError(f"model setting {key}={getattr(model, key)!r} must be True or False.")
     if model.min_level not in (3, 4, 5) or model.max_level not in range(5, 11):
         raise UserError(
             f"model levels {model.min_level}-{model.max_level} do not work: min_level must be 3-5 "
@@ -181,6 +207,11 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
     if not 0.0 <= model.batch_norm_momentum < 1.0:
         raise UserError(
             f"model setting batch_norm_momentum={model.batch_norm_momentum} must be in [0, 1)."
+        )
+    if not 0.0 < model.backbone_batch_norm_epsilon < 1.0:
+        raise UserError(
+            f"model setting backbone_batch_norm_epsilon={model.backbone_batch_norm_epsilon} must "
+            "be in (0, 1)."
         )
     if not 0.0 < model.survival_prob <= 1.0:
         raise UserError(f"model setting survival_prob={model.survival_prob} must be in (0, 1].")

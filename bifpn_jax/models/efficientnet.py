@@ -12,6 +12,7 @@ import jax
 
 from bifpn_jax.models.layers import (
     ACTIVATIONS,
+    BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
     BatchNorm,
     Conv,
@@ -129,31 +130,45 @@ class InvertedBottleneck(nn.Module):
     survival_prob: float = 1.0
     axis_name: str | None = None
     momentum: float = BATCH_NORM_MOMENTUM
+    padding: str = "same"
+    epsilon: float = BATCH_NORM_EPSILON
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """[B, H, W, filters_in] -> [B, ceil(H / stride), ceil(W / stride), filters_out]."""
+    def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
+        """[B, H, W, filters_in] -> [B, ceil(H / stride), ceil(W / stride), filters_out].
+
+        Returns:
+            The block's output, and what its projection reads.
+        """
         block, act = self.block, ACTIVATIONS[self.activation]
+
+        def norm(x: Array, name: str) -> Array:
+            return BatchNorm(self.axis_name, self.momentum, self.epsilon, name=name)(x, train)
 
         def conv_bn(x: Array, features: int, name: str) -> Array:
             x = Conv(features, use_bias=False, kernel_init=backbone_init, name=f"{name}_conv")(x)
-            return BatchNorm(self.axis_name, self.momentum, name=f"{name}_bn")(x, train)
+            return norm(x, f"{name}_bn")
 
         inputs = x
         if block.expand != 1:
             x = act(conv_bn(x, block.filters_in * block.expand, "expand"))
         x = DepthwiseConv(
-            block.kernel, block.stride, backbone_depthwise_init, name="depthwise_conv"
+            block.kernel,
+            block.stride,
+            backbone_depthwise_init,
+            self.padding,
+            name="depthwise_conv",
         )(x)
-        x = act(BatchNorm(self.axis_name, self.momentum, name="depthwise_bn")(x, train))
+        x = act(norm(x, "depthwise_bn"))
         if self.squeeze_excite:
             squeezed = max(1, int(SQUEEZE_RATIO * block.filters_in))
             x = SqueezeExcite(squeezed, self.activation, name="squeeze_excite")(x)
+        expanded = x
         x = conv_bn(x, block.filters_out, "project")
         if block.stride == 1 and block.filters_in == block.filters_out:
             drop = StochasticDepth(self.survival_prob, self.axis_name, name="stochastic_depth")
             x = inputs + drop(x, train)
-        return x
+        return x, expanded
 
 
 class EfficientNet(nn.Module):
@@ -165,6 +180,10 @@ class EfficientNet(nn.Module):
         survival_prob: of the last block; block i of n survives with 1 - (1 - p) * i / n.
         axis_name: mapped axis for batch statistics, or None.
         momentum: of the running batch statistics.
+        padding: key of `convolutions.PADDINGS`.
+        epsilon: of batch norm.
+        expanded_features: a level's features are what the projection of its last block reads,
+            several times wider, instead of that block's output.
     """
 
     variant: str = "b0"
@@ -172,29 +191,42 @@ class EfficientNet(nn.Module):
     survival_prob: float = 1.0
     axis_name: str | None = None
     momentum: float = BATCH_NORM_MOMENTUM
+    padding: str = "same"
+    epsilon: float = BATCH_NORM_EPSILON
+    expanded_features: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> dict[int, Array]:
         """Normalised images [B, H, W, 3] -> {level: [B, ceil(H / 2^level), ..., C]} for 1-5."""
         backbone = BACKBONES[self.variant]
         stem, blocks = block_table(backbone)
-        x = Conv(stem, 3, 2, use_bias=False, kernel_init=backbone_init, name="stem_conv")(images)
+        x = Conv(
+            stem,
+            3,
+            2,
+            use_bias=False,
+            kernel_init=backbone_init,
+            padding=self.padding,
+            name="stem_conv",
+        )(images)
         x = ACTIVATIONS[self.activation](
-            BatchNorm(self.axis_name, self.momentum, name="stem_bn")(x, train)
+            BatchNorm(self.axis_name, self.momentum, self.epsilon, name="stem_bn")(x, train)
         )
         features = {}
         for i, block in enumerate(blocks):
-            x = InvertedBottleneck(
+            x, expanded = InvertedBottleneck(
                 block,
                 squeeze_excite=not backbone.lite,
                 activation=self.activation,
                 survival_prob=1.0 - (1.0 - self.survival_prob) * i / len(blocks),
                 axis_name=self.axis_name,
                 momentum=self.momentum,
+                padding=self.padding,
+                epsilon=self.epsilon,
                 name=f"block_{i}",
             )(x, train)
             if block.endpoint:
-                features[block.endpoint] = x
+                features[block.endpoint] = expanded if self.expanded_features else x
         return features
 
 
@@ -207,6 +239,8 @@ class Classifier(nn.Module):
         survival_prob: of the last block, as in `EfficientNet`.
         axis_name: mapped axis for batch statistics, or None.
         momentum: of the running batch statistics.
+        padding: key of `convolutions.PADDINGS`.
+        epsilon: of batch norm.
     """
 
     variant: str = "b0"
@@ -214,6 +248,8 @@ class Classifier(nn.Module):
     survival_prob: float = 0.8
     axis_name: str | None = None
     momentum: float = BATCH_NORM_MOMENTUM
+    padding: str = "same"
+    epsilon: float = BATCH_NORM_EPSILON
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
@@ -229,12 +265,14 @@ class Classifier(nn.Module):
             self.survival_prob,
             self.axis_name,
             self.momentum,
+            self.padding,
+            self.epsilon,
             name="backbone",
         )(images, train)
         filters = HEAD_FILTERS if backbone.lite else round_filters(HEAD_FILTERS, backbone.width)
         x = Conv(filters, use_bias=False, kernel_init=backbone_init, name="head_conv")(features[5])
         x = ACTIVATIONS[activation](
-            BatchNorm(self.axis_name, self.momentum, name="head_bn")(x, train)
+            BatchNorm(self.axis_name, self.momentum, self.epsilon, name="head_bn")(x, train)
         )
         x = x.mean((1, 2))
         x = nn.Dropout(backbone.dropout, deterministic=not train)(x)

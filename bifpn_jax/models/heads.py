@@ -26,6 +26,8 @@ CLASS_PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
 class Head(nn.Module):
     """`repeats` separable convolutions with batch norm and activation, then a predictor.
 
+    All convolutions have stride 1, where every padding is the same.
+
     Attributes:
         outputs: channels of the predictor: anchors per location times values per anchor.
         repeats: convolutions before the predictor.
@@ -34,6 +36,7 @@ class Head(nn.Module):
         output_bias: initial value of the predictor's bias.
         axis_name: mapped axis for batch statistics, or None.
         momentum: of the running batch statistics.
+        conv_bias: bias of the convolutions before a batch norm; the predictor always has one.
     """
 
     outputs: int
@@ -43,13 +46,20 @@ class Head(nn.Module):
     output_bias: float = 0.0
     axis_name: str | None = None
     momentum: float = BATCH_NORM_MOMENTUM
+    conv_bias: bool = True
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
         """{level: [B, H_l, W_l, width]} -> {level: [B, H_l, W_l, outputs]}."""
         act = ACTIVATIONS[self.activation]
         convs = [
-            SeparableConv(self.width, head_depthwise_init, head_init, name=f"conv_{i}")
+            SeparableConv(
+                self.width,
+                head_depthwise_init,
+                head_init,
+                use_bias=self.conv_bias,
+                name=f"conv_{i}",
+            )
             for i in range(self.repeats)
         ]
         predictor = SeparableConv(

@@ -1,7 +1,8 @@
 """The layers of which every part of the detector is built, with the published settings.
 
 Parameters are float32; a layer computes in the dtype of its input. Batch normalisation has epsilon
-1e-3 and, unless a short run asks for less, momentum 0.99 everywhere.
+1e-3 and, unless a short run asks for less, momentum 0.99 everywhere; only PyTorch's own backbones
+have another epsilon.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,7 @@ head_depthwise_init: Initializer = nn.initializers.variance_scaling(
 
 
 class Conv(nn.Module):
-    """Convolution with SAME padding; kernel [k, k, Cin, features].
+    """Convolution; kernel [k, k, Cin, features].
 
     Attributes:
         features: output channels.
@@ -49,6 +50,7 @@ class Conv(nn.Module):
         stride: the same in both directions.
         use_bias: adds a vector per output channel.
         kernel_init, bias_init: initialisers.
+        padding: key of `convolutions.PADDINGS`.
     """
 
     features: int
@@ -57,13 +59,14 @@ class Conv(nn.Module):
     use_bias: bool = True
     kernel_init: Initializer = glorot_init
     bias_init: Initializer = nn.initializers.zeros_init()
+    padding: str = "same"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, H, W, Cin] -> [B, ceil(H / stride), ceil(W / stride), features]."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        x = convolutions.conv(x, kernel.astype(x.dtype), stride=self.stride)
+        x = convolutions.conv(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
             x = x + bias.astype(x.dtype)[None, None, None]
@@ -71,27 +74,31 @@ class Conv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """One k x k filter per channel, SAME padding, no bias; kernel [k, k, 1, C]."""
+    """One k x k filter per channel, no bias; kernel [k, k, 1, C]."""
 
     kernel_size: int
     stride: int = 1
     kernel_init: Initializer = glorot_init
+    padding: str = "same"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        return convolutions.depthwise_conv(x, kernel.astype(x.dtype), stride=self.stride)
+        return convolutions.depthwise_conv(
+            x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding
+        )
 
 
 class SeparableConv(nn.Module):
-    """Depthwise 3x3, then pointwise with bias, nothing between."""
+    """Depthwise 3x3, then pointwise, with bias unless told otherwise, nothing between."""
 
     features: int
     depthwise_init: Initializer = glorot_init
     pointwise_init: Initializer = glorot_init
     bias_init: Initializer = nn.initializers.zeros_init()
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -99,6 +106,7 @@ class SeparableConv(nn.Module):
         x = DepthwiseConv(3, kernel_init=self.depthwise_init, name="depthwise")(x)
         return Conv(
             self.features,
+            use_bias=self.use_bias,
             kernel_init=self.pointwise_init,
             bias_init=self.bias_init,
             name="pointwise",
@@ -115,10 +123,12 @@ class BatchNorm(nn.Module):
     Attributes:
         axis_name: name of the mapped axis over which batch statistics are averaged, or None.
         momentum: how much of the running statistics a training step keeps.
+        epsilon: is added to the variance.
     """
 
     axis_name: str | None = None
     momentum: float = BATCH_NORM_MOMENTUM
+    epsilon: float = BATCH_NORM_EPSILON
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -137,7 +147,7 @@ class BatchNorm(nn.Module):
                 running_var.value = keep * running_var.value + (1 - keep) * unbiased
         else:
             mean, var = running_mean.value, running_var.value
-        factor = scale * lax.rsqrt(var + BATCH_NORM_EPSILON)
+        factor = scale * lax.rsqrt(var + self.epsilon)
         offset = bias - mean * factor
         y = x.astype(jnp.float32) * factor[None, None, None] + offset[None, None, None]
         return y.astype(x.dtype)

@@ -16,7 +16,8 @@ from bifpn_jax.inference import normalize_images
 from bifpn_jax.losses import detection_loss
 from bifpn_jax.matching import match
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.train.optimizer import ema_decay, update_ema
+from bifpn_jax.train.frozen import frozen_norms
+from bifpn_jax.train.optimizer import ema_decay, freeze_mask, update_ema
 from bifpn_jax.train.state import TrainState
 
 Array = jax.Array
@@ -48,6 +49,7 @@ def loss_fn(
     model: EfficientDet,
     anchors: np.ndarray,
     settings: LossSettings,
+    freeze: str | None = None,
 ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
     """Loss of a batch in training mode, with its by-products.
 
@@ -61,18 +63,23 @@ def loss_fn(
         model: its `axis_name` says whether the batch is split.
         anchors: [A, 4].
         settings: constants of the loss.
+        freeze: regular expression of the parameters that are not trained. Their gradients are zero
+            and cost nothing, and their batch norms are in evaluation mode.
 
     Returns:
         loss [], (new batch_stats, {"class_loss", "box_loss", "num_positives"}). On a split batch
         the mean of a loss over the axis is that of the whole batch; num_positives is the sum.
     """
-    outputs, updates = model.apply(
-        {"params": params, "batch_stats": batch_stats},
-        images,
-        train=True,
-        mutable=["batch_stats"],
-        rngs={"stochastic_depth": rng},
-    )
+    frozen = freeze_mask(params, freeze)
+    params = jax.tree.map(lambda p, ice: lax.stop_gradient(p) if ice else p, params, frozen)
+    with frozen_norms(freeze):
+        outputs, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"stochastic_depth": rng},
+        )
     assign = jax.vmap(match, in_axes=(None, 0, 0, None))
     targets = assign(jnp.asarray(anchors), boxes, labels, settings.iou_threshold)
     num_positives = jnp.sum(targets.num_positives).astype(jnp.float32)
@@ -107,6 +114,7 @@ def train_step(
     settings: LossSettings,
     max_ema_decay: float,
     seed: int,
+    freeze: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update.
 
@@ -121,6 +129,7 @@ def train_step(
         max_ema_decay: decay of the weight average once it has warmed up; with 0 the average is
             the newest value.
         seed: of the stochastic depth; the draw of a step depends on it and on the step.
+        freeze: regular expression of the parameters that are not trained, the optimizer's.
 
     Returns:
         The state after the step, and float32 scalars of the whole batch: loss, class_loss,
@@ -139,6 +148,7 @@ def train_step(
         model=model,
         anchors=anchors,
         settings=settings,
+        freeze=freeze,
     )
     metrics = {"loss": loss, **metrics}
     if model.axis_name is not None:

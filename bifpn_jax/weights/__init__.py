@@ -1,5 +1,8 @@
-"""Published weights: naming schemes of other code bases, and loading with a report."""
+"""Published and own weights: reading them from files of any kind, with a report; writing them."""
 
-from bifpn_jax.weights.loading import LoadReport, load_weights
+from bifpn_jax.weights.catalog import weights_catalog
+from bifpn_jax.weights.loading import load_weights
+from bifpn_jax.weights.report import LoadReport
+from bifpn_jax.weights.saving import save_weights
 
-__all__ = ["LoadReport", "load_weights"]
+__all__ = ["LoadReport", "load_weights", "save_weights", "weights_catalog"]

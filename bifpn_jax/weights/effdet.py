@@ -2,77 +2,58 @@
 
 A parameter here, e.g. `backbone/block_3/expand_conv/kernel`, is one entry there,
 `backbone.blocks.1.1.conv_pw.weight`; convolution kernels are transposed.
+
+The names do not tell everything: whether the model pads like TensorFlow (`tf_efficientdet_*`) or
+like PyTorch, and the epsilon of its backbone, are known from the model's name only.
 """
 
 import re
+from collections.abc import Collection
 
-import numpy as np
+import flax.linen as nn
 
-from bifpn_jax.errors import UserError
-from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.models.efficientnet import BACKBONES, block_table
+from bifpn_jax.weights import timm
+from bifpn_jax.weights.scheme import DETECTOR, Path, Scheme
 
 # Entries that hold no weights.
 IGNORED = re.compile(r"(^|\.)num_batches_tracked$")
 
-_LEAVES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "scale": "weight",
-    "mean": "running_mean",
-    "var": "running_var",
-}
+_LEAVES = timm.LEAVES
+_HEADS = {"class_head": "class_net", "box_head": "box_net"}
 
 
-def effdet_name(path: tuple[str, ...], model: EfficientDet) -> str:
-    """The state-dict name of the variable at `path` (without its collection) of `model`."""
+def recognises(names: Collection[str]) -> bool:
+    """Whether these are names of an effdet detector with an EfficientNet backbone."""
+    return {
+        "backbone.conv_stem.weight",
+        "fpn.cell.0.fnode.0.after_combine.conv.conv_dw.weight",
+        "class_net.predict.conv_dw.weight",
+        "box_net.predict.conv_dw.weight",
+    } <= set(names)
+
+
+def entries(path: Path, model: nn.Module, names: Collection[str] = ()) -> tuple[str, ...]:
+    """The one entry that is the variable at `path` of a detector, or of a classifier's backbone.
+
+    Args:
+        path: without its collection.
+        model: an `EfficientDet` or a `Classifier`.
+        names: of the file's entries. They tell whether the heads' batch norms are listed by level
+            first, as effdet's newer models and those prepared for TorchScript have them.
+    """
     part, *rest = path
     if part == "backbone":
-        return _backbone_name(rest, model.backbone)
+        return (f"backbone.{timm.backbone_name(rest, timm.variant_of(model))}",)
     if part == "feature_network":
-        return _network_name(rest, model.min_level)
-    return _head_name(part, rest, model.min_level)
+        return (_network_name(rest, model.min_level),)
+    if part in _HEADS:
+        return (_head_name(_HEADS[part], rest, model.min_level, names),)
+    return ()
 
 
-def from_effdet(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
-    """A state-dict entry in this project's layout, float32.
-
-    Convolutions [out, in, kh, kw] -> [kh, kw, in, out]; depthwise ones, [C, 1, kh, kw] there,
-    become [kh, kw, 1, C] by the same transposition.
-    """
-    value = np.asarray(value, np.float32)
-    return value.transpose(2, 3, 1, 0) if path[-1] == "kernel" and value.ndim == 4 else value
-
-
-def _backbone_name(rest: list[str], backbone: str) -> str:
-    block, *layer = rest
-    if block == "stem_conv":
-        return "backbone.conv_stem.weight"
-    if block == "stem_bn":
-        return f"backbone.bn1.{_LEAVES[layer[0]]}"
-    _, blocks = block_table(BACKBONES[backbone])
-    where = blocks[int(block.removeprefix("block_"))]
-    if where.expand != 1:
-        names = {
-            "expand_conv": "conv_pw",
-            "expand_bn": "bn1",
-            "depthwise_conv": "conv_dw",
-            "depthwise_bn": "bn2",
-            "project_conv": "conv_pwl",
-            "project_bn": "bn3",
-        }
-    else:
-        names = {
-            "depthwise_conv": "conv_dw",
-            "depthwise_bn": "bn1",
-            "project_conv": "conv_pw",
-            "project_bn": "bn2",
-        }
-    if layer[0] == "squeeze_excite":
-        name = {"reduce": "se.conv_reduce", "expand": "se.conv_expand"}[layer[1]]
-    else:
-        name = names[layer[0]]
-    return f"backbone.blocks.{where.stage}.{where.index}.{name}.{_LEAVES[layer[-1]]}"
+def unused(name: str) -> str:
+    """Why an entry that no variable asked for is not needed, or ""."""
+    return "counters of batches" if IGNORED.search(name) else ""
 
 
 def _network_name(rest: list[str], min_level: int) -> str:
@@ -92,13 +73,15 @@ def _network_name(rest: list[str], min_level: int) -> str:
     return f"{prefix}.after_combine.conv.{_separable(rest[2])}.{_LEAVES[rest[-1]]}"
 
 
-def _head_name(head: str, rest: list[str], min_level: int) -> str:
-    net = {"class_head": "class_net", "box_head": "box_net"}[head]
+def _head_name(net: str, rest: list[str], min_level: int, names: Collection[str]) -> str:
     leaf = _LEAVES[rest[-1]]
     if rest[0] == "predictor":
         return f"{net}.predict.{_separable(rest[1])}.{leaf}"
     if match := re.fullmatch(r"bn_(\d+)_level_(\d+)", rest[0]):
-        return f"{net}.bn_rep.{match[1]}.{int(match[2]) - min_level}.bn.{leaf}"
+        repeat, level = match[1], int(match[2]) - min_level
+        if f"{net}.bn_rep.0.0.weight" in names:
+            return f"{net}.bn_rep.{level}.{repeat}.{leaf}"
+        return f"{net}.bn_rep.{repeat}.{level}.bn.{leaf}"
     return f"{net}.conv_rep.{rest[0].removeprefix('conv_')}.{_separable(rest[1])}.{leaf}"
 
 
@@ -106,13 +89,11 @@ def _separable(part: str) -> str:
     return {"depthwise": "conv_dw", "pointwise": "conv_pw"}[part]
 
 
-def check_is_effdet(names: set[str]) -> None:
-    """Raises UserError unless the names look like an effdet detector's."""
-    for prefix in ("backbone.conv_stem.", "fpn.cell.", "class_net.", "box_net."):
-        if not any(name.startswith(prefix) for name in names):
-            first = ", ".join(sorted(names)[:3]) or "none"
-            raise UserError(
-                f"the state dict has no entry {prefix}*, so it is not an effdet detector (its "
-                f"first entries: {first}); pass a whole detector's state dict, e.g. that of "
-                "tf_efficientdet_d0."
-            )
+SCHEME = Scheme(
+    label="effdet detector",
+    parts=DETECTOR,
+    recognises=recognises,
+    entries=entries,
+    convert=timm.from_torch,
+    unused=unused,
+)

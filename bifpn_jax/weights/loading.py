@@ -1,7 +1,8 @@
-"""Loads published weights into a model, and accounts for every entry on both sides."""
+"""Loads weights of any kind into a model, and accounts for every entry on both sides."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from pathlib import Path as FilePath
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,70 +10,99 @@ from flax import traverse_util
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.weights import effdet
+from bifpn_jax.models.efficientnet import Classifier
+from bifpn_jax.weights.files import WeightFile, open_weights
+from bifpn_jax.weights.identify import fitting_models
+from bifpn_jax.weights.matching_names import Match, match_names
+from bifpn_jax.weights.report import LoadReport
 
 Variables = dict[str, Any]
 
 
-class LoadReport(NamedTuple):
-    """What `load_weights` did: names loaded, and entries of the file that hold no weights."""
-
-    loaded: list[str]
-    ignored: list[str]
-
-    def __str__(self) -> str:
-        """One line for a log."""
-        return f"loaded {len(self.loaded)} arrays; ignored {len(self.ignored)} counters."
-
-
-def variable_shapes(model: EfficientDet) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """{(collection, module, …, leaf): shape} of all variables of a model, without computing any."""
-    image = jax.ShapeDtypeStruct((1, 128, 128, 3), np.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables).items()}
-
-
 def load_weights(
-    state_dict: Mapping[str, np.ndarray], model: EfficientDet, *, with_report: bool = False
-) -> Variables | tuple[Variables, LoadReport]:
-    """Variables of `model` from an effdet state dict.
+    source: str | FilePath | Mapping[str, np.ndarray] | WeightFile,
+    model: EfficientDet | Classifier,
+    *,
+    only: str | None = None,
+    seed: int = 0,
+    report: Callable[[LoadReport], object] | None = print,
+) -> Variables:
+    """Variables of `model` with the values of published or own weights.
 
     Args:
-        state_dict: {effdet name: array}, torch's layout; arrays are what `np.asarray` takes.
-        model: the model that fits the weights, e.g. `create_model("d0")` for tf_efficientdet_d0.
-        with_report: also return the `LoadReport`.
+        source: a path (effdet or timm `.pth` and `.safetensors`, a TensorFlow checkpoint, an
+            EfficientDet-Lite `.tflite`, a workdir, a `.safetensors` of this project), the name of
+            published weights, or a state dict {name: array} in one of these layouts. Weights of a
+            whole detector, or of an ImageNet classifier, which fill the backbone.
+        model: the model that they are for. Its number of classes and of anchors may differ: the
+            predictors that this changes are new.
+        only: regular expression; variables whose path it matches from the start are loaded, the
+            others stay new. None loads all there are.
+        seed: of the initial values of what is new.
+        report: called with the `LoadReport`; None for silence.
 
     Returns:
-        {"params": …, "batch_stats": …}, numpy float32.
+        {"params": …, "batch_stats": …}, float32.
 
     Raises:
-        UserError: an entry is missing, left over, or has another shape. None is silently skipped.
+        UserError: the source cannot be read; or an entry is missing, left over or of another shape
+            and nothing explains it. The message names the model that fits.
     """
-    effdet.check_is_effdet(set(state_dict))
-    loaded, missing, misfits = {}, [], []
-    names = {}
-    for path, shape in variable_shapes(model).items():
-        name = effdet.effdet_name(path[1:], model)
-        names[name] = path
-        if name not in state_dict:
-            missing.append(name)
-            continue
-        value = effdet.from_effdet(state_dict[name], path)
-        if value.shape != shape:
-            misfits.append(f"{name} gives {value.shape}, the model has {shape}")
-        loaded[path] = value
-    ignored = [name for name in state_dict if effdet.IGNORED.search(name)]
-    unused = [name for name in state_dict if name not in names and name not in ignored]
-    for problem, entries in (
-        ("lacks", missing),
-        ("has entries that the model lacks:", unused),
-        ("does not fit:", misfits),
-    ):
-        if entries:
-            raise UserError(
-                f"the state dict {problem} {entries[0]}"
-                + (f" and {len(entries) - 1} more" if len(entries) > 1 else "")
-                + "; create the model that these weights belong to (name, num_classes, settings)."
-            )
-    variables = traverse_util.unflatten_dict(loaded)
-    return (variables, LoadReport(sorted(names), ignored)) if with_report else variables
+    file = source if isinstance(source, WeightFile) else open_weights(source)
+    match = match_names(file, model, only)
+    if match.problem:
+        raise UserError(f"{file.source} {match.problem}; {_cure(file, model)}.")
+    variables = dict(match.values)
+    missing = [path for path in match.shapes if path not in variables]
+    if missing:
+        variables |= _initial_values(model, missing, seed)
+    if report is not None:
+        report(_report(file, model, match))
+    ordered = {path: variables[path] for path in match.shapes}
+    return traverse_util.unflatten_dict(ordered)
+
+
+def _report(file: WeightFile, model: EfficientDet | Classifier, match: Match) -> LoadReport:
+    def theirs_and_ours(name: str) -> tuple[Any, Any]:
+        return file.settings[name], getattr(model, name)
+
+    different = [
+        name for name in file.settings if hasattr(model, name) and not _same(*theirs_and_ours(name))
+    ]
+    return LoadReport(
+        source=file.source,
+        label=file.label,
+        loaded=tuple("/".join(path[1:]) for path in match.values),
+        initial={"/".join(path[1:]): reason for path, reason in match.initial.items()},
+        unused=match.unused,
+        folded=file.folded,
+        differences={name: theirs_and_ours(name) for name in different},
+    )
+
+
+def _same(theirs: Any, ours: Any) -> bool:
+    if isinstance(theirs, list | tuple) and isinstance(ours, list | tuple):
+        return len(theirs) == len(ours) and all(map(_same, theirs, ours))
+    return theirs == ours
+
+
+def _cure(file: WeightFile, model: EfficientDet | Classifier) -> str:
+    fitting = fitting_models(file, type(model))
+    if not fitting:
+        return "no released model fits: is the file whole, and of an EfficientDet?"
+    return f"the model that fits is {' or '.join(map(str, fitting))}"
+
+
+def _initial_values(
+    model: EfficientDet | Classifier, paths: list[tuple[str, ...]], seed: int
+) -> dict[tuple[str, ...], np.ndarray]:
+    """Fresh values of some variables, the same as `model.init` gives them."""
+
+    def fresh() -> dict[str, jax.Array]:
+        image = np.zeros((1, 128, 128, 3), np.float32)
+        flat = traverse_util.flatten_dict(model.init(jax.random.key(seed), image))
+        return {"/".join(path): flat[path] for path in paths}
+
+    # Compiled, because XLA leaves out all that these variables do not need.
+    values = jax.device_get(jax.jit(fresh)())
+    return {path: values["/".join(path)] for path in paths}

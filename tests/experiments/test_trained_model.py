@@ -41,11 +41,11 @@ def test_the_name_is_checked(trained):
 
 def test_paths_that_are_no_workdir(trained, tmp_path):
     cases = {
-        tmp_path / "absent": "no such folder; name the workdir of a training run",
+        tmp_path / "absent": "no such file or folder; give an effdet or timm .pth",
         tmp_path: "is not the workdir of a training run; name a folder with checkpoints/ in it",
         trained / "checkpoints" / "latest": f"{trained} is one",
-        trained / "config.json": "this kind of file cannot be read; name the workdir",
-        tmp_path / "d0.pth": "this kind of file cannot be read; name the workdir",
+        trained / "config.json": "holds no weights that can be read; give an effdet or timm .pth",
+        tmp_path / "d0.pth": "d0.pth",
     }
     (tmp_path / "d0.pth").write_bytes(b"PK")
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)

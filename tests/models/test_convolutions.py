@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from bifpn_jax.models import convolutions
 from bifpn_jax.models.convolutions import (
     conv,
     depthwise_conv,
     max_pool,
-    resize_nearest,
     same_padding,
+    symmetric_padding,
 )
+from bifpn_jax.models.resizing import resize_nearest
 
 # All sides from 1 to 11, square and not.
 SIZES = [(1, 11), (10, 2), (9, 3), (4, 8), (7, 5), (6, 6)]
@@ -115,7 +117,7 @@ def test_depthwise_of_xla_equals_its_definition(kernel, stride):
         g = integers((2, *output_hw(hw, stride), 3), 3)
 
         def native(x, k):
-            return convolutions._native_depthwise(x, k, stride=stride)
+            return convolutions._native_depthwise(x, k, stride=stride, padding="same")
 
         expected = depthwise_reference(x, k, g, stride)
         for theirs, reference in zip(with_gradients(native)(g, x, k), expected, strict=True):
@@ -175,7 +177,7 @@ def test_max_pool_equals_its_definition(window, stride, sizes):
         expected = pool_reference(x, g, window, stride)
 
         def native(x):
-            return convolutions._native_max_pool(x, window=window, stride=stride)
+            return convolutions._native_max_pool(x, window=window, stride=stride, padding="same")
 
         for f in (lambda x: max_pool(x, window=window, stride=stride), native):
             for ours, reference in zip(with_gradients(f)(g, x), expected, strict=True):
@@ -186,60 +188,90 @@ def test_max_pool_in_bfloat16():
     x = different_negatives((1, 9, 10, 2)).astype(jnp.bfloat16)
     sliced = max_pool(x, window=3, stride=2)
     assert sliced.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(sliced, convolutions._native_max_pool(x, window=3, stride=2))
+    native = convolutions._native_max_pool(x, window=3, stride=2, padding="same")
+    np.testing.assert_array_equal(sliced, native)
+
+
+def test_symmetric_padding_puts_half_the_kernel_first():
+    assert symmetric_padding(512, 3, 2) == (1, 0)  # the second 1 would not be read
+    assert symmetric_padding(512, 5, 2) == (2, 1)
+    assert symmetric_padding(513, 3, 2) == (1, 1)
+    for kernel in (1, 3, 5):
+        for size in range(1, 12):
+            assert symmetric_padding(size, kernel, 1) == same_padding(size, kernel, 1)
+            if size % 2:
+                assert symmetric_padding(size, kernel, 2) == same_padding(size, kernel, 2)
+
+
+def plain_conv(x, kernel, stride, groups):
+    """As PyTorch writes it: padding=kernel // 2."""
+    half = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(half, half)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+SYMMETRIC_CASES = [(kernel, 2, hw) for kernel in (3, 5) for hw in SIZES]
+# Strides of no published model, and sizes where the kernel's gradient goes over rows in parts.
+SYMMETRIC_CASES += [(3, 1, (7, 5)), (5, 1, (4, 8)), (1, 2, (6, 6)), (3, 3, (7, 5)), (5, 3, (6, 6))]
+SYMMETRIC_CASES += [(3, 2, (24, 6)), (5, 2, (22, 3))]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "hw"), SYMMETRIC_CASES)
+def test_symmetric_depthwise_and_its_gradients_are_the_plain_convolutions(kernel, stride, hw):
+    x, k = integers((2, *hw, 3), 1), integers((kernel, kernel, 1, 3), 2)
+    g = integers((2, *output_hw(hw, stride), 3), 3)
+    expected = with_gradients(lambda x, k: plain_conv(x, k, stride, 3))(g, x, k)
+
+    def native(x, k):
+        return convolutions._native_depthwise(x, k, stride=stride, padding="symmetric")
+
+    def on_cpu(x, k):
+        return depthwise_conv(x, k, stride=stride, padding="symmetric")
+
+    for f in (on_cpu, native):
+        for ours, reference in zip(with_gradients(f)(g, x, k), expected, strict=True):
+            np.testing.assert_array_equal(ours, reference)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])
+def test_symmetric_conv_and_its_gradients_are_the_plain_convolutions(kernel, stride):
+    for hw in [(1, 1), (5, 8), (6, 6)]:
+        x, k = integers((2, *hw, 3), 1), integers((kernel, kernel, 3, 4), 2)
+        g = integers((2, *output_hw(hw, stride), 4), 3)
+        ours = with_gradients(lambda x, k: conv(x, k, stride=stride, padding="symmetric"))(g, x, k)
+        plain = with_gradients(lambda x, k: plain_conv(x, k, stride, 1))(g, x, k)
+        for a, b in zip(ours, plain, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("hw", SIZES)
+def test_symmetric_max_pool_and_its_gradient_are_the_plain_ones(hw):
+    x = different_negatives((1, *hw, 2)).astype(np.float32)
+    g = integers((1, *output_hw(hw, 2), 2), 3)
+
+    def plain(x):
+        pads = [(0, 0), (1, 1), (1, 1), (0, 0)]
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+
+    def native(x):
+        return convolutions._native_max_pool(x, window=3, stride=2, padding="symmetric")
+
+    expected = with_gradients(plain)(g, x)
+    for f in (lambda x: max_pool(x, window=3, stride=2, padding="symmetric"), native):
+        for ours, reference in zip(with_gradients(f)(g, x), expected, strict=True):
+            np.testing.assert_array_equal(ours, reference)
 
 
 def test_max_pool_shares_the_gradient_of_a_tie():
     x = np.ones((1, 7, 7, 1), np.float32)
     gradient = jax.jit(pool_gradient)(x)
     assert gradient.sum() == 16
-
-
-@pytest.mark.parametrize(
-    ("size", "indices"),
-    [(3, [0, 0, 1, 1, 2]), (4, [0, 0, 1, 1, 2, 2, 3]), (1, [0, 0]), (5, [0, 1, 3])],
-)
-def test_nearest_resize_takes_the_published_indices(size, indices):
-    x = np.arange(float(size), dtype=np.float32)
-    out = resize_nearest(x[None, :, None, None], (len(indices), 1))
-    np.testing.assert_array_equal(out[0, :, 0, 0], indices)
-    out = resize_nearest(x[None, None, :, None], (1, len(indices)))
-    np.testing.assert_array_equal(out[0, 0, :, 0], indices)
-
-
-def test_half_pixel_resize_would_differ():
-    x = jnp.arange(3.0)[None, :, None, None]
-    halves = jax.image.resize(x, (1, 5, 1, 1), "nearest")
-    np.testing.assert_array_equal(halves[0, :, 0, 0], [0, 0, 1, 2, 2])
-
-
-def resize_cases():
-    halved = [(size, out) for size in range(1, 7) for out in (2 * size - 1, 2 * size)]
-    others = [(3, 7), (2, 11), (7, 10), (9, 4), (11, 11), (5, 3)]
-    pairs = halved + others
-    # Each pair in height with another in width.
-    return list(zip(pairs, pairs[5:] + pairs[:5], strict=True))
-
-
-@pytest.mark.parametrize(("height", "width"), resize_cases())
-def test_nearest_resize_equals_its_definition(height, width):
-    (h, out_h), (w, out_w) = height, width
-    x, g = integers((2, h, w, 2), 1), integers((2, out_h, out_w, 2), 2)
-    rows = [i * h // out_h for i in range(out_h)]
-    columns = [i * w // out_w for i in range(out_w)]
-    index = np.ix_(range(2), rows, columns, range(2))
-    gradient = np.zeros_like(x)
-    np.add.at(gradient, index, g)
-    ours = with_gradients(lambda x: resize_nearest(x, (out_h, out_w)))(g, x)
-    np.testing.assert_array_equal(ours[0], x[index])
-    np.testing.assert_array_equal(ours[1], gradient)
-
-
-def test_nearest_resize_keeps_bfloat16():
-    x = integers((1, 3, 4, 2), 1, jnp.bfloat16)
-    out = resize_nearest(x, (5, 7))
-    assert out.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(out[:, [0, 2, 4], ::2], x)
 
 
 def lowered(f, *args, platform):

@@ -12,8 +12,9 @@ from random_weights import random_variables
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.cost import num_parameters
-from bifpn_jax.models.detector import Outputs, create_model, make_anchors
+from bifpn_jax.models.detector import EfficientDet, Outputs, create_model, make_anchors
 from bifpn_jax.models.scaling import MODELS
+from configs import base
 
 # Trainable parameters with 90 classes, and anchors at the model's own size.
 PUBLISHED = {
@@ -57,6 +58,32 @@ def test_number_of_parameters_is_the_published_one(name):
     assert num_parameters(variables["params"]) == PUBLISHED[name][0]
 
 
+# Trainable parameters of effdet's detectors with 90 classes.
+PYTORCH = {"padding": "symmetric", "conv_bias": False, "backbone_batch_norm_epsilon": 1e-5}
+QUAD = {**PYTORCH, "feature_network": "qufpn"}
+BILINEAR = {"upsampling": "bilinear", "downsampling": "bilinear"}
+EFFDET = [
+    ("d0", {"feature_network": "effdet_pan"}, 3_881_216),
+    ("d0", {"feature_network": "effdet_pan", "fusion": "sum"}, 3_881_162),
+    ("d0", {"feature_network": "qufpn"}, 4_131_418),
+    ("d0", {"feature_network": "qufpn", "fusion": "sum"}, 4_131_304),
+    ("d0", {"fusion": "sum"}, 3_880_010),
+    ("d0", {"fusion": "softmax"}, 3_880_067),
+    ("d0", PYTORCH, 3_877_763),
+    ("d1", PYTORCH, 6_622_026),
+    ("d0", QUAD, 4_126_234),
+    ("d1", {**QUAD, **BILINEAR, "network_repeats": 3}, 6_976_294),
+    ("d0", {**PYTORCH, "width": 80, "expanded_features": True}, 4_291_811),
+    ("lite0", {"conv_bias": False, "backbone_padding": "symmetric", "fusion": "fast"}, 3_241_223),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "expected"), EFFDET)
+def test_number_of_parameters_is_effdets(name, settings, expected):
+    _, variables = init_shapes(create_model(name, **settings), (64, 64))
+    assert num_parameters(variables["params"]) == expected
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_number_of_anchors_is_the_published_one(name):
     model = create_model(name)
@@ -65,7 +92,16 @@ def test_number_of_anchors_is_the_published_one(name):
 
 
 @pytest.mark.parametrize("hw", [(97, 131), (1, 1), (130, 64)])
-@pytest.mark.parametrize("settings", [{}, {"max_level": 8}, {"min_level": 4, "max_level": 6}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"max_level": 8},
+        {"min_level": 4, "max_level": 6},
+        {"feature_network": "effdet_pan", "padding": "symmetric"},
+        {"feature_network": "qufpn", "max_level": 6, **BILINEAR},
+    ],
+)
 def test_any_size_gives_one_output_per_anchor(hw, settings):
     model = tiny_model(**settings)
     outputs, _ = init_shapes(model, hw, batch=2)
@@ -237,6 +273,56 @@ def test_every_batch_norm_averages_over_the_named_axis():
     assert {"/".join(path) for path in stored} <= set(norms)
 
 
+def test_symmetric_padding_is_the_same_one_mirrored():
+    """At even sizes TensorFlow pads at the end and PyTorch, in effect, at the start.
+
+    So a mirrored image under mirrored kernels gives the mirrored output: in the stem, in every
+    block and in every pool, or the outputs would differ.
+    """
+    settings = {"max_level": 5, "backbone": "nano"}
+    same, symmetric = (tiny_model(padding=p, **settings) for p in ("same", "symmetric"))
+    # Even down to 4 x 6 at level 5, and the levels above the backbone's would be pooled too.
+    x = np.random.default_rng(1).standard_normal((1, 128, 192, 3)).astype(np.float32)
+    variables = random_variables(same, x)
+    mirrored = jax.tree.map(lambda w: w[::-1, ::-1] if w.ndim == 4 else w, variables)
+    outputs = jax.jit(same.apply)(variables, x)
+    others = jax.jit(symmetric.apply)(mirrored, x[:, ::-1, ::-1])
+    for a, b in zip(outputs, others, strict=True):
+        start = 0
+        for level in (3, 4, 5):
+            h, w = 128 >> level, 192 >> level
+            rows = slice(start, start + h * w * 9)
+            a_map, b_map = (np.reshape(o[:, rows], (h, w, -1)) for o in (a, b))
+            np.testing.assert_allclose(a_map, b_map[::-1, ::-1], atol=1e-4 * np.std(a_map))
+            assert np.abs(a_map - b_map).max() > np.std(a_map)
+            start = rows.stop
+
+
+def test_settings_of_the_backbone_alone_stay_there():
+    found = {}
+
+    def watch(next_fun, args, kwargs, context):
+        where = context.module.path[:1] == ("backbone",)
+        for key in ("padding", "epsilon"):
+            if hasattr(context.module, key):
+                found.setdefault((where, key), set()).add(getattr(context.module, key))
+        return next_fun(*args, **kwargs)
+
+    settings = {"backbone_padding": "symmetric", "backbone_batch_norm_epsilon": 1e-5}
+    with nn.intercept_methods(watch):
+        init_shapes(tiny_model(**settings, activation="relu6"), (64, 64))
+    # 1x1 convolutions have nothing to pad and keep the default.
+    assert found[True, "padding"] == {"same", "symmetric"}
+    assert found[True, "epsilon"] == {1e-5}
+    assert found[False, "padding"] == {"same"}
+    assert found[False, "epsilon"] == {1e-3}
+
+
+def test_every_setting_is_a_field_of_the_configs():
+    fields = set(EfficientDet.__dataclass_fields__) - {"parent", "name", "axis_name"}
+    assert set(base.get_config("d0").model) == fields | {"name"}
+
+
 def test_keywords_override_the_named_model():
     model = create_model("d3", num_classes=7, width=32, aspect_ratios=[[1.0, 1.0], [1.4, 0.7]])
     assert (model.num_classes, model.width, model.backbone) == (7, 32, "b3")
@@ -255,6 +341,19 @@ def test_keywords_override_the_named_model():
         ("d0", {"backbone": "b9"}, "unknown backbone 'b9': did you mean 'b"),
         ("d0", {"fusion": "fastt"}, "unknown fusion 'fastt': did you mean 'fast'?"),
         ("d0", {"feature_network": "bifp"}, "did you mean 'bifpn'?"),
+        ("d0", {"feature_network": "pan"}, "unknown feature_network 'pan': did you mean"),
+        ("d0", {"padding": "symetric"}, "unknown padding 'symetric': did you mean 'symmetric'?"),
+        ("d0", {"padding": ""}, "unknown padding '': choose from same, symmetric."),
+        (
+            "d0",
+            {"backbone_padding": "sane"},
+            "unknown backbone_padding 'sane': did you mean 'same'",
+        ),
+        ("d0", {"upsampling": "max"}, "unknown upsampling 'max': choose from nearest, bilinear."),
+        ("d0", {"downsampling": "bilinar"}, "unknown downsampling 'bilinar': did you mean"),
+        ("d0", {"conv_bias": "no"}, "conv_bias='no' must be True or False"),
+        ("d0", {"expanded_features": 1}, "expanded_features=1 must be True or False"),
+        ("d0", {"backbone_batch_norm_epsilon": 0.0}, "epsilon=0.0 must be in (0, 1)"),
         ("d0", {"activation": "swich"}, "did you mean 'swish'?"),
         ("d0", {"dtype": "bfloat"}, "did you mean 'bfloat16'?"),
         ("d0", {"dtype": jnp.bfloat16}, "unknown dtype"),

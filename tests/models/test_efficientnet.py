@@ -104,6 +104,32 @@ def test_features_halve_and_round_up(hw):
         assert features[level].shape == (2, h, w, channels)
 
 
+@pytest.mark.parametrize("hw", [(97, 131), (64, 32)])
+def test_symmetric_padding_changes_no_size(hw):
+    same, symmetric = (shapes(EfficientNet("b0", padding=p), hw) for p in ("same", "symmetric"))
+    assert same == symmetric
+
+
+def test_expanded_features_are_what_the_projection_reads():
+    reads, endpoints = {}, {}
+
+    def watch(next_fun, args, kwargs, context):
+        out = next_fun(*args, **kwargs)
+        if context.module.name == "project_conv":
+            reads[context.module.path[0]] = args[0]
+        elif type(context.module) is EfficientNet:
+            for level, x in out.items():
+                endpoints[level] = next(block for block, read in reads.items() if read is x)
+        return out
+
+    model = EfficientNet("b0", expanded_features=True)
+    with nn.intercept_methods(watch):
+        features, _ = shapes(model, (64, 64))
+    assert endpoints == {1: "block_0", 2: "block_2", 3: "block_4", 4: "block_10", 5: "block_15"}
+    channels = [x.shape[-1] for x in features.values()]
+    assert channels == [32, 6 * 24, 6 * 40, 6 * 112, 6 * 192]
+
+
 @pytest.mark.parametrize(("name", "head"), [("b0", 1280), ("b2", 1408), ("lite2", 1280)])
 def test_classifier_has_the_published_head(name, head):
     logits, variables = shapes(Classifier(name), (64, 65))
@@ -183,7 +209,7 @@ def test_every_key_drops_other_images():
     @jax.jit
     def residual(key):
         rngs = {"stochastic_depth": key}
-        return BLOCK.apply(variables, x, True, rngs=rngs, mutable=["batch_stats"])[0] - x
+        return BLOCK.apply(variables, x, True, rngs=rngs, mutable=["batch_stats"])[0][0] - x
 
     first, second, again = (residual(jax.random.key(seed)) for seed in (1, 2, 1))
     np.testing.assert_array_equal(first, again)

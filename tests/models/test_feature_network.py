@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +7,8 @@ from flax import traverse_util
 from random_weights import random_variables
 
 from bifpn_jax.models.feature_network import Cell, FeatureNetwork, Resample
-from bifpn_jax.models.graphs import Node, bifpn
+from bifpn_jax.models.fusion import Fusion
+from bifpn_jax.models.graphs import Node, bifpn, qufpn
 
 CHANNELS = {3: 40, 4: 112, 5: 320}  # of B0
 
@@ -108,6 +110,75 @@ def test_resampling_projects_and_normalises_before_it_pools():
     )
     out = model.apply(variables, x, (3, 4), False)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_symmetric_padding_moves_the_windows_of_the_pool():
+    x = draw(jax.ShapeDtypeStruct((1, 6, 7, 4), np.float32))
+    out = Resample(4, padding="symmetric").apply({}, x, (3, 4), False)
+    padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=-np.inf)
+    windows = [padded[:, i : i + 6 : 2, j : j + 7 : 2] for i in range(3) for j in range(3)]
+    np.testing.assert_array_equal(out, np.max(windows, 0))
+    assert np.any(out != Resample(4).apply({}, x, (3, 4), False))
+
+
+def test_bilinear_resampling():
+    x = draw(jax.ShapeDtypeStruct((1, 4, 6, 4), np.float32))
+    up = Resample(4, upsampling="bilinear").apply({}, x, (8, 12), False)
+    np.testing.assert_allclose(up[:, 0, 0], x[:, 0, 0], rtol=1e-6)
+    between = (9 * x[:, 1, 1] + 3 * x[:, 1, 2] + 3 * x[:, 2, 1] + x[:, 2, 2]) / 16
+    np.testing.assert_allclose(up[:, 3, 3], between, rtol=1e-5, atol=1e-6)
+    down = Resample(4, downsampling="bilinear").apply({}, x, (2, 3), False)
+    means = x.reshape(1, 2, 2, 3, 2, 4).mean((2, 4))
+    np.testing.assert_allclose(down, means, rtol=1e-5, atol=1e-6)
+    # One of the two settings does not touch the other way.
+    for model, target in (
+        (Resample(4, upsampling="bilinear"), (2, 3)),
+        (Resample(4, downsampling="bilinear"), (8, 12)),
+    ):
+        plain = Resample(4).apply({}, x, target, False)
+        np.testing.assert_array_equal(model.apply({}, x, target, False), plain)
+
+
+def test_the_settings_reach_every_resampling():
+    features = feature_shapes((128, 96))
+    settings = {
+        "padding": "symmetric",
+        "conv_bias": False,
+        "upsampling": "bilinear",
+        "downsampling": "bilinear",
+    }
+    found = []
+
+    def watch(next_fun, args, kwargs, context):
+        if isinstance(context.module, Resample):
+            found.append({key: getattr(context.module, key) for key in settings})
+        return next_fun(*args, **kwargs)
+
+    with nn.intercept_methods(watch):
+        init_shapes(FeatureNetwork(bifpn(3, 7), 2, 64, **settings), features)
+    assert found == [settings] * (2 + 2 * 19)
+
+
+def test_without_biases_only_the_batch_norms_have_one():
+    model = FeatureNetwork(bifpn(3, 7), 2, 64, conv_bias=False)
+    params = init_shapes(model, feature_shapes((128, 128)))[1]["params"]
+    biases = [path for path in traverse_util.flatten_dict(params) if path[-1] == "bias"]
+    assert len(biases) == 6 + 2 * 8
+    assert all("bn" in path[-2] for path in biases)
+
+
+@pytest.mark.parametrize(("fusion", "own"), [("sum", "fast"), ("softmax", "fast")])
+def test_a_node_may_have_a_fusion_of_its_own(fusion, own):
+    methods = {}
+
+    def watch(next_fun, args, kwargs, context):
+        if isinstance(context.module, Fusion):
+            methods[int(context.module.name.split("_")[1])] = context.module.method
+        return next_fun(*args, **kwargs)
+
+    with nn.intercept_methods(watch):
+        init_shapes(FeatureNetwork(qufpn(3, 7), 1, 64, fusion=fusion), feature_shapes((128, 128)))
+    assert methods == {n: fusion if n < 16 else own for n in range(21)}
 
 
 @pytest.mark.parametrize(

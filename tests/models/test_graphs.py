@@ -1,6 +1,6 @@
 import pytest
 
-from bifpn_jax.models.graphs import GRAPHS, Node, bifpn, output_ids
+from bifpn_jax.models.graphs import GRAPHS, Node, bifpn, effdet_pan, output_ids, qufpn
 
 # (min level, max level) -> nodes as (level, ids of the inputs), from the released code.
 RELEASED = {
@@ -44,6 +44,41 @@ RELEASED = {
 @pytest.mark.parametrize("levels", RELEASED)
 def test_bifpn_is_the_released_graph(levels):
     assert bifpn(*levels) == tuple(Node(*node) for node in RELEASED[levels])
+
+
+def test_pan_is_effdets():
+    nodes = [
+        (7, (4,)),
+        (6, (3, 5)),
+        (5, (2, 6)),
+        (4, (1, 7)),
+        (3, (0, 8)),
+        (3, (9,)),
+        (4, (8, 10)),
+        (5, (7, 11)),
+        (6, (6, 12)),
+        (7, (5, 13)),
+    ]
+    assert effdet_pan(3, 7) == tuple(Node(*node) for node in nodes)
+    assert output_ids(effdet_pan(3, 7), 3, 7) == [10, 11, 12, 13, 14]
+
+
+def test_qufpn_is_effdets():
+    up_down = [
+        (4, (1, 0)),
+        (5, (2, 13)),
+        (6, (3, 14)),
+        (7, (4, 15)),
+        (6, (3, 15, 16)),
+        (5, (2, 14, 17)),
+        (4, (1, 13, 18)),
+        (3, (0, 19)),
+    ]
+    joined = [(3, (8, 20)), (4, (9, 19)), (5, (10, 18)), (6, (11, 17)), (7, (12, 16))]
+    nodes = [Node(*node) for node in RELEASED[3, 7] + up_down]
+    nodes += [Node(*node, fusion="fast") for node in joined]
+    assert qufpn(3, 7) == tuple(nodes)
+    assert output_ids(qufpn(3, 7), 3, 7) == [21, 22, 23, 24, 25]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,16 @@ def test_convolutions_are_shared_and_batch_norms_are_not():
     assert set(params) == {"conv_0", "conv_1", "predictor"} | norms
 
 
+def test_without_biases_only_batch_norms_and_the_predictor_have_one():
+    params = init_shapes(Head(36, 2, 16, conv_bias=False), features(16))[1]["params"]
+    paths = traverse_util.flatten_dict(params)
+    assert ("conv_0", "pointwise", "bias") not in paths
+    assert ("predictor", "pointwise", "bias") in paths
+    with_bias = init_shapes(Head(36, 2, 16), features(16))[1]["params"]
+    missing = set(traverse_util.flatten_dict(with_bias)) - set(paths)
+    assert missing == {(f"conv_{i}", "pointwise", "bias") for i in range(2)}
+
+
 def test_the_layers_are_applied_in_the_published_order():
     """Depthwise, pointwise with bias, the level's batch norm, activation; predictor without."""
     inputs = features(6)

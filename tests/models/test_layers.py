@@ -97,6 +97,15 @@ def test_batch_norm_in_bfloat16_keeps_float32_statistics():
     np.testing.assert_allclose(np.asarray(out, np.float64), expected, rtol=2**-8, atol=1e-3)
 
 
+def test_batch_norm_with_another_epsilon():
+    x, variables = normal((1, 2, 2, 4)), batch_norm_variables(4)
+    variables["batch_stats"]["var"] *= 1e-4
+    mean, var = variables["batch_stats"].values()
+    expected = normalized(x, variables, mean, var + 1e-5 - EPSILON)
+    out = BatchNorm(epsilon=1e-5).apply(variables, x, False)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+
+
 def batch_norm_step(axis_name):
     """(variables, x, weights) -> loss, running statistics, gradients of parameters and input."""
 

@@ -61,7 +61,7 @@ def step(compile_quickly, shared, reference):
         named = {}
         for path, value in traverse_util.flatten_dict(jax.device_get(tree)).items():
             value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
-            named[effdet.effdet_name(path, model)] = value.astype(np.float64)
+            named[effdet.entries(path, model)[0]] = value.astype(np.float64)
         return named
 
     return Step(

@@ -1,4 +1,4 @@
-"""Published weights: the forward pass agrees with effdet's, and no entry goes unaccounted for."""
+"""Weights of every kind: the forward pass is effdet's, and every entry is accounted for."""
 
 import json
 
@@ -7,29 +7,42 @@ import numpy as np
 import pytest
 from flax import traverse_util
 from random_weights import random_variables, state_dict_by_formula
+from torch_files import write_pth
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import create_model
-from bifpn_jax.weights import effdet, load_weights
-from bifpn_jax.weights.loading import variable_shapes
+from bifpn_jax.models.efficientnet import Classifier
+from bifpn_jax.train.state import init_variables
+from bifpn_jax.weights import automl, effdet, efficientnet_pytorch, load_weights, save_weights, timm
+from bifpn_jax.weights.matching_names import variable_shapes
 
 
 @pytest.fixture(scope="module", params=["d0", "d1", "lite0"])
-def forward_pass(request, shared):
-    """What the reference stored, and the same tensors of ours, by name."""
+def forward_pass(request, shared, tmp_path_factory):
+    """What the reference stored, and the same tensors of ours by name, through a real .pth."""
     name = f"tf_efficientdet_{request.param}"
     facts = json.loads((shared / "goldens" / f"{name}.json").read_text())
     with np.load(shared / "goldens" / f"{name}.npz") as file:
         reference = dict(file)
     model = create_model(request.param)
     state_dict = state_dict_by_formula(facts["state_dict"])
-    variables, report = load_weights(state_dict, model, with_report=True)
-    assert set(report.loaded) | set(report.ignored) == set(state_dict)
+    path = write_pth(tmp_path_factory.mktemp("pth") / f"{name}.pth", state_dict)
+    variables, report = load(path, model)
+    assert len(report.loaded) == len(state_dict)
+    assert not report.unused
+    assert not report.initial
     h, w = facts["image_hw"]
     images = np.random.RandomState(7).standard_normal((1, h, w, 3)).astype(np.float32)
     apply = jax.jit(lambda v, x: model.apply(v, x, mutable=["intermediates"]))
     outputs, features = apply(variables, images)
     return reference, named_tensors(outputs, features["intermediates"])
+
+
+def load(source, model, **options):
+    """Variables and report."""
+    reports = []
+    variables = load_weights(source, model, report=reports.append, **options)
+    return variables, *reports
 
 
 def named_tensors(outputs, features):
@@ -62,20 +75,6 @@ def test_forward_pass_agrees_with_effdet(forward_pass):
         np.testing.assert_allclose(tensor.std(dtype=np.float64), deviation, **close)
 
 
-def test_every_variable_has_a_name_of_its_own():
-    model = create_model("d7x")
-    paths = list(variable_shapes(model))
-    assert len({effdet.effdet_name(path[1:], model) for path in paths}) == len(paths)
-
-
-def test_levels_are_counted_from_the_finest():
-    model = create_model("d0", min_level=4)
-    path = ("feature_network", "level_6", "conv", "kernel")
-    assert effdet.effdet_name(path, model) == "fpn.resample.2.conv.conv.weight"
-    path = ("class_head", "bn_1_level_4", "mean")
-    assert effdet.effdet_name(path, model) == "class_net.bn_rep.1.0.bn.running_mean"
-
-
 TINY = {"backbone": "nano", "width": 8, "network_repeats": 2, "head_repeats": 1, "num_classes": 3}
 
 
@@ -89,47 +88,131 @@ def variables(model):
     return random_variables(model, jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32))
 
 
-@pytest.fixture
-def state_dict(model, variables):
+def entries_of(variables, model, scheme):
+    """The variables as another code base would store them; the opposite of loading."""
     entries = {}
     for path, value in traverse_util.flatten_dict(variables).items():
-        kernel = value.ndim == 4
-        name = effdet.effdet_name(path[1:], model)
-        entries[name] = value.transpose(3, 2, 0, 1) if kernel else value
-        if path[-1] == "var":
-            counter = name.replace("running_var", "num_batches_tracked")
-            entries[counter] = np.zeros((), np.int64)
+        names = scheme.entries(path[1:], model, ())
+        if len(names) > 1:
+            entries |= {name: value[i] for i, name in enumerate(names)}
+            continue
+        torch = scheme not in (automl.SCHEME, automl.IMAGENET_SCHEME)
+        if value.ndim == 4 and torch:
+            value = value.transpose(3, 2, 0, 1)
+        elif value.ndim == 4 and path[-2].startswith("depthwise"):
+            value = value.transpose(0, 1, 3, 2)
+        elif value.ndim == 2 and torch:
+            value = value.T
+        entries[names[0]] = value
     return entries
 
 
-def test_round_trip(model, variables, state_dict):
-    loaded, report = load_weights(state_dict, model, with_report=True)
+@pytest.fixture
+def state_dict(model, variables):
+    entries = entries_of(variables, model, effdet.SCHEME)
+    norms = [name for name in entries if name.endswith("running_var")]
+    counters = {name.replace("running_var", "num_batches_tracked"): np.int64(0) for name in norms}
+    return entries | counters
+
+
+@pytest.mark.parametrize("scheme", [effdet.SCHEME, automl.SCHEME], ids=["effdet", "automl"])
+def test_round_trip(model, variables, scheme):
+    loaded, report = load(entries_of(variables, model, scheme), model)
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
-    arrays = len(jax.tree.leaves(variables))
-    norms = arrays - len(jax.tree.leaves(variables["params"]))
-    assert len(report.loaded) == arrays
-    assert len(report.ignored) == norms // 2
-    assert str(report) == f"loaded {arrays} arrays; ignored {norms // 2} counters."
+    assert jax.tree.structure(loaded) == jax.tree.structure(variables)
+    assert len(report.loaded) == len(jax.tree.leaves(variables))
+    assert not report.initial
+    assert not report.unused
+
+
+def test_a_file_of_our_own_comes_back_bit_for_bit(model, variables, tmp_path):
+    save_weights(tmp_path / "mine.safetensors", variables, {"note": "hello"})
+    loaded, report = load(tmp_path / "mine.safetensors", model)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    assert report.label == "bifpn_jax model"
 
 
 def test_any_float_type_is_loaded_as_float32(model, variables, state_dict):
-    doubles = {name: value.astype(np.float64) for name, value in state_dict.items()}
-    loaded = load_weights(doubles, model)
+    doubles = {name: np.asarray(value, np.float64) for name, value in state_dict.items()}
+    loaded = load_weights(doubles, model, report=None)
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype("float32")}
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 
 
-def refused(state_dict, model):
+def test_with_other_classes_only_the_class_predictor_is_new(state_dict):
+    other = create_model("d0", **{**TINY, "num_classes": 5})
+    loaded, report = load(state_dict, other)
+    reason = "another number of classes: 3 in the file, 5 in the model"
+    new = {f"class_head/predictor/pointwise/{leaf}": reason for leaf in ("kernel", "bias")}
+    assert report.initial == new
+    assert report.unused["class_net.predict.conv_pw.bias"] == reason
+    fresh = traverse_util.flatten_dict(init_variables(other, 0), sep="/")
+    for name, value in traverse_util.flatten_dict(loaded["params"], sep="/").items():
+        if name in new:
+            np.testing.assert_array_equal(value, fresh[f"params/{name}"], err_msg=name)
+        else:
+            assert name in report.loaded
+    # Says what it did, a line for every reason.
+    lines = str(report).splitlines()
+    assert lines[0].startswith("weights: the state dict (effdet detector): ")
+    assert any("new in the model: class_head/predictor" in x and reason in x for x in lines)
+    assert any("unused: " in x and x.endswith("counters of batches") for x in lines)
+
+
+def test_with_other_anchors_both_predictors_are_new(state_dict):
+    other = create_model("d0", **TINY, num_scales=2)
+    _, report = load(state_dict, other)
+    assert set(report.initial.values()) == {
+        "another number of anchors: 9 in the file, 6 in the model"
+    }
+    assert {name.split("/")[0] for name in report.initial} == {"class_head", "box_head"}
+
+
+def test_a_part_alone_can_be_loaded(model, variables, state_dict):
+    loaded, report = load(state_dict, model, only="backbone")
+    assert all(name.startswith("backbone/") for name in report.loaded)
+    assert set(report.initial.values()) == {"left out, as asked"}
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        loaded["params"]["backbone"],
+        variables["params"]["backbone"],
+    )
+    with pytest.raises(UserError, match=r"only='spine' matches no variable; .* backbone, "):
+        load_weights(state_dict, model, only="spine")
+    with pytest.raises(UserError, match=r"only='\(' is not a regular expression"):
+        load_weights(state_dict, model, only="(")
+
+
+IMAGENET = [timm.SCHEME, efficientnet_pytorch.SCHEME, automl.IMAGENET_SCHEME]
+
+
+@pytest.mark.parametrize("scheme", IMAGENET, ids=["timm", "lukemelas", "tensorflow"])
+def test_an_imagenet_classifier_fills_the_backbone(model, scheme):
+    classifier = Classifier("nano", num_classes=7)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    source = random_variables(classifier, image)
+    loaded, report = load(entries_of(source, classifier, scheme), model)
+    jax.tree.map(
+        np.testing.assert_array_equal, loaded["params"]["backbone"], source["params"]["backbone"]
+    )
+    assert set(report.initial.values()) == {"the file has the backbone only"}
+    assert set(report.unused.values()) == {"head of the ImageNet classifier"}
+    assert len(report.unused) == 7
+    whole, report = load(entries_of(source, classifier, scheme), classifier)
+    jax.tree.map(np.testing.assert_array_equal, whole, source)
+
+
+def refused(source, model):
     with pytest.raises(UserError) as error:
-        load_weights(state_dict, model)
+        load_weights(source, model)
     message = str(error.value)
     assert "\n" not in message
     return message
 
 
 def test_missing_entries_are_named(model, state_dict):
-    del state_dict["box_net.predict.conv_pw.bias"]
-    assert "lacks box_net.predict.conv_pw.bias; create the model" in refused(state_dict, model)
+    del state_dict["box_net.predict.conv_pw.weight"]
+    assert "the state dict lacks box_net.predict.conv_pw.weight;" in refused(state_dict, model)
     del state_dict["backbone.bn1.running_mean"]
     message = refused(state_dict, model)
     assert "lacks" in message
@@ -143,7 +226,7 @@ def test_left_over_entries_are_named(model, state_dict):
 
 def test_a_counter_of_a_norm_that_does_not_exist_is_harmless(model, state_dict):
     state_dict["class_net.bn_rep.9.0.bn.num_batches_tracked"] = np.zeros(())
-    load_weights(state_dict, model)
+    load_weights(state_dict, model, report=None)
 
 
 def test_misfits_are_named_with_both_shapes(model, state_dict):
@@ -159,17 +242,25 @@ def test_kernels_of_any_wrong_shape_are_refused(model, state_dict, shape):
     assert "class_net.predict.conv_pw.weight gives" in refused(state_dict, model)
 
 
-def test_weights_of_another_model_are_refused(state_dict):
-    assert "create the model" in refused(state_dict, create_model("d0", **TINY, fusion="sum"))
-    deeper = create_model("d0", **{**TINY, "network_repeats": 3})
-    assert "lacks fpn.cell.2" in refused(state_dict, deeper)
+def test_entries_of_no_known_code_base_are_refused(model):
+    assert "of an unknown kind (the first: a.b)" in refused({"a.b": np.zeros(3)}, model)
+    assert "of an unknown kind (the first: none)" in refused({}, model)
 
 
-def test_a_backbone_alone_is_not_a_detector(model, state_dict):
-    backbone = {
-        name.removeprefix("backbone."): value
-        for name, value in state_dict.items()
-        if name.startswith("backbone.")
-    }
-    assert "is not an effdet detector" in refused(backbone, model)
-    assert "is not an effdet detector" in refused({}, model)
+def test_differences_of_the_settings_are_said(tmp_path, model, variables):
+    from bifpn_jax.weights.files import open_weights
+
+    save_weights(tmp_path / "x.safetensors", variables)
+    trained_with = {"aspect_ratios": (1.0, 2.0, 0.5), "padding": "same"}
+    file = open_weights(tmp_path / "x.safetensors")._replace(settings=trained_with)
+    _, report = load(file, model)
+    assert report.differences == {"aspect_ratios": ((1.0, 2.0, 0.5), model.aspect_ratios)}
+    assert "they were trained with aspect_ratios=(1.0, 2.0, 0.5), the model has" in str(report)
+
+
+def test_every_variable_has_a_name_of_its_own():
+    model = create_model("d7x")
+    paths = list(variable_shapes(model))
+    for scheme in (effdet.SCHEME, automl.SCHEME):
+        names = [name for path in paths for name in scheme.entries(path[1:], model, ())]
+        assert len(set(names)) == len(names) >= len(paths)

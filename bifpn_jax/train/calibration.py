@@ -1,0 +1,94 @@
+"""Gives batch norms statistics of real images without changing what the network computes.
+
+Weights whose batch norms were folded away come back with made-up statistics (mean 0, variance 1):
+right in evaluation, but in training every layer would suddenly see other values, and what was
+learned is lost in the first steps. With the mean and variance that each batch norm really sees in
+evaluation, and scale and offset changed so that they cancel out, both modes start out the same.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from bifpn_jax.models.layers import BATCH_NORM_EPSILON, BatchNorm
+
+_MOMENTS = "moments"
+
+
+def calibrate_batch_norms(
+    model: nn.Module, variables: dict[str, Any], batches: Iterable[np.ndarray]
+) -> dict[str, Any]:
+    """The same function in evaluation, with batch statistics measured on images.
+
+    Args:
+        model: the network.
+        variables: {"params", "batch_stats"} of it.
+        batches: normalised images [B, H, W, 3], all of one shape, such as training will see; some
+            dozens in all are enough.
+
+    Returns:
+        Variables with new batch statistics, scales and offsets of all batch norms, numpy float32.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    measure = jax.jit(partial(_measure, model))
+    total, count = None, 0
+    for images in batches:
+        moments = jax.device_get(measure(variables, images))
+        total = moments if total is None else jax.tree.map(np.add, total, moments)
+        count += 1
+    if total is None:
+        raise ValueError("no images to calibrate the batch norms with")
+    params = traverse_util.flatten_dict(variables["params"])
+    stats = traverse_util.flatten_dict(variables["batch_stats"])
+    for path, ((mean, mean_of_squares, positions),) in _by_module(total).items():
+        mean, mean_of_squares = mean / count, mean_of_squares / count
+        var = np.maximum(mean_of_squares - mean**2, 0.0)
+        # The running variance is the unbiased one, as training keeps it.
+        var = var * positions / np.maximum(positions - count, 1)
+        old = {leaf: np.asarray(params[(*path, leaf)], np.float64) for leaf in ("scale", "bias")}
+        old |= {leaf: np.asarray(stats[(*path, leaf)], np.float64) for leaf in ("mean", "var")}
+        factor = old["scale"] / np.sqrt(old["var"] + BATCH_NORM_EPSILON)
+        new = {
+            "scale": factor * np.sqrt(var + BATCH_NORM_EPSILON),
+            "bias": old["bias"] + factor * (mean - old["mean"]),
+        }
+        params |= {(*path, leaf): np.float32(value) for leaf, value in new.items()}
+        stats |= {(*path, "mean"): np.float32(mean), (*path, "var"): np.float32(var)}
+    return {
+        "params": traverse_util.unflatten_dict(params),
+        "batch_stats": traverse_util.unflatten_dict(stats),
+    }
+
+
+def _measure(model: nn.Module, variables: dict[str, Any], images: jax.Array) -> Any:
+    """{module: …: {"moments": ((mean, mean of squares, positions),)}} of what batch norms read."""
+
+    def note_input(
+        next_call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            x = args[0].astype(jnp.float32)
+            axes, positions = (0, 1, 2), jnp.float32(x.size // x.shape[-1])
+            moments = (jnp.mean(x, axes), jnp.mean(jnp.square(x), axes), positions)
+            context.module.sow(_MOMENTS, _MOMENTS, moments)
+        return next_call(*args, **kwargs)
+
+    with nn.intercept_methods(note_input):
+        _, noted = model.apply(variables, images, train=False, mutable=[_MOMENTS])
+    return noted[_MOMENTS]
+
+
+def _by_module(moments: Any) -> dict[tuple[str, ...], Any]:
+    flat = traverse_util.flatten_dict(moments)
+    return {path[:-1]: value for path, value in flat.items()}

@@ -1,0 +1,141 @@
+"""Opens any kind of weights: what it is is seen from its bytes, not from its name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.weights import automl, effdet, efficientnet_pytorch, own, timm
+from bifpn_jax.weights.catalog import find_published, published
+from bifpn_jax.weights.download import fetch
+from bifpn_jax.weights.pth_file import read_pth
+from bifpn_jax.weights.safetensors_file import read_safetensors
+from bifpn_jax.weights.scheme import Scheme
+from bifpn_jax.weights.tf_checkpoint import read_tf_checkpoint
+from bifpn_jax.weights.tflite_detector import read_tflite
+
+SCHEMES = (
+    own.SCHEME,
+    effdet.SCHEME,
+    automl.SCHEME,
+    automl.IMAGENET_SCHEME,
+    timm.SCHEME,
+    efficientnet_pytorch.SCHEME,
+)
+KINDS = (
+    "an effdet or timm .pth or .safetensors, a TensorFlow checkpoint, an EfficientDet-Lite "
+    ".tflite, a workdir of a training run, or a name from `python -m experiments.fetch_weights "
+    "--list`"
+)
+
+# The Lite models' files for phones were made with anchors of exactly these width / height ratios.
+_TFLITE_ASPECTS = (1.0, 2.0, 0.5)
+
+
+class WeightFile(NamedTuple):
+    """Opened weights.
+
+    Attributes:
+        source: what messages call it.
+        label: what kind of weights they are, in two or three words.
+        entries: {name in the file: array in the file's layout}.
+        scheme: how its entries are named.
+        settings: attributes of `EfficientDet` with which the weights were trained, where the file
+            or its entry in the catalog says more than a model's name does.
+        folded: whether its batch norms are folded away.
+        antialias: whether its known accuracy was measured on images that were resized so.
+        metadata: texts stored in the file.
+    """
+
+    source: str
+    label: str
+    entries: Mapping[str, np.ndarray]
+    scheme: Scheme
+    settings: Mapping[str, Any]
+    folded: bool = False
+    antialias: bool = False
+    metadata: Mapping[str, str] = {}
+
+
+def open_weights(source: str | Path | Mapping[str, np.ndarray]) -> WeightFile:
+    """Reads weights of any kind.
+
+    Args:
+        source: a path, the name of published weights (fetched if need be), or a state dict
+            {name: array}.
+
+    Raises:
+        UserError: nothing is there, it cannot be read, or its names are of no known code base.
+    """
+    if isinstance(source, Mapping):
+        return _named("the state dict", source)
+    path = locate(source)
+    settings = _published_settings(path)
+    name = str(path)
+    if path.is_dir() and (path / "checkpoints").is_dir():
+        # Reads orbax, which is slow to import.
+        from bifpn_jax.train.checkpoint_reader import read_weights
+
+        return _named(name, own.flat_names(read_weights(path)))
+    if path.is_dir() or not path.exists():
+        return _named(name, read_tf_checkpoint(path), settings)
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[4:8] == b"TFL3":
+        settings = {"aspect_ratios": _TFLITE_ASPECTS, **settings}
+        kind = {"label": "EfficientDet-Lite .tflite", "folded": True, "antialias": True}
+        return _named(name, read_tflite(path), settings, **kind)
+    if start[:2] in (b"PK", b"\x80\x02"):
+        return _named(name, read_pth(path), settings)
+    if start[8:9] == b"{":
+        entries, metadata = read_safetensors(path)
+        return _named(name, entries, settings, metadata=metadata)
+    if start[:2] == b"\x1f\x8b" or path.suffix == ".index":
+        return _named(name, read_tf_checkpoint(path), settings)
+    if start[:4] == b"\x89HDF":
+        raise UserError(f"{path} is a Keras .h5 file; take the checkpoint (.tar.gz) beside it.")
+    raise UserError(f"{path} holds no weights that can be read; give {KINDS}.")
+
+
+def locate(source: str | Path) -> Path:
+    """The path of weights, those of published ones after fetching them into the cache."""
+    path = Path(source).expanduser()
+    if path.exists() or path.with_name(path.name + ".index").exists():
+        return path
+    if path.name != str(source) or path.suffix:
+        raise UserError(f"{source}: no such file or folder; give {KINDS}.")
+    return fetch(published(path.name))
+
+
+def _published_settings(path: Path) -> Mapping[str, Any]:
+    entry = find_published(path.name)
+    return entry.settings if entry else {}
+
+
+def _named(
+    source: str,
+    entries: Mapping[str, np.ndarray],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    label: str = "",
+    antialias: bool = False,
+    **facts: Any,
+) -> WeightFile:
+    for scheme in SCHEMES:
+        if scheme.recognises(entries.keys()):
+            return WeightFile(
+                source,
+                label or scheme.label,
+                entries,
+                scheme,
+                settings or {},
+                antialias=antialias or scheme is effdet.SCHEME,
+                **facts,
+            )
+    first = ", ".join(sorted(entries)[:3]) or "none"
+    raise UserError(
+        f"{source}: entries of an unknown kind (the first: {first}); give the weights of a whole "
+        "EfficientDet or of an ImageNet EfficientNet."
+    )

@@ -1,0 +1,170 @@
+"""Matches the variables of a model with the entries of a file, and says why where they differ."""
+
+import re
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.detector import EfficientDet
+from bifpn_jax.models.efficientnet import Classifier
+from bifpn_jax.weights.files import WeightFile
+from bifpn_jax.weights.scheme import Path
+
+_IMAGENET_HEAD = ("head_conv", "head_bn", "classifier")
+
+
+class Match(NamedTuple):
+    """Outcome of `match_names`; paths here begin with the collection.
+
+    Attributes:
+        shapes: {path: shape} of all variables of the model.
+        values: {path: array} of those with values from the file.
+        initial: {path: why it has none}.
+        unused: {entry of the file that no variable took: why}.
+        problem: what is wrong, after the name of the file; "" if nothing is.
+    """
+
+    shapes: dict[Path, tuple[int, ...]]
+    values: dict[Path, np.ndarray]
+    initial: dict[Path, str]
+    unused: dict[str, str]
+    problem: str
+
+
+def variable_shapes(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
+    """{(collection, module, …, leaf): shape} of all variables of a model, without computing any."""
+    image = jax.ShapeDtypeStruct((1, 128, 128, 3), np.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables).items()}
+
+
+def match_names(
+    file: WeightFile, model: EfficientDet | Classifier, only: str | None = None
+) -> Match:
+    """Finds the value of every variable of a model in a file.
+
+    Args:
+        file: opened weights.
+        model: the model to fill.
+        only: regular expression of the paths, without the collection, to fill; None for all.
+    """
+    shapes = variable_shapes(model)
+    wanted = _only(only, shapes)
+    values, initial, missing, misfits, used = {}, {}, [], [], {}
+    for path, shape in shapes.items():
+        part = "classifier" if path[1] in _IMAGENET_HEAD else path[1]
+        if part not in file.scheme.parts:
+            initial[path] = "the file has the backbone only"
+            continue
+        names = file.scheme.entries(path[1:], model, file.entries.keys())
+        if path not in wanted:
+            initial[path] = "left out, as asked"
+            used |= dict.fromkeys(names, "left out, as asked")
+            continue
+        if absent := [name for name in names if name not in file.entries]:
+            missing += absent
+            continue
+        value = file.scheme.convert([file.entries[name] for name in names], path[1:])
+        if value.shape != shape:
+            reason = _other_predictor(path, value.shape, shape, file, model)
+            if reason:
+                initial[path] = reason
+            else:
+                misfits.append(f"{names[0]} gives {value.shape}, the model has {shape}")
+            used |= dict.fromkeys(names, reason)
+            continue
+        values[path] = value
+        used |= dict.fromkeys(names, "")
+    unused = {name: reason for name, reason in used.items() if reason and name in file.entries}
+    head = _imagenet_head(file, model)
+    left_over = []
+    for name in file.entries:
+        if name in used:
+            continue
+        reason = "head of the ImageNet classifier" if name in head else file.scheme.unused(name)
+        if reason:
+            unused[name] = reason
+        else:
+            left_over.append(name)
+    problem = _problem(missing, left_over, misfits)
+    if not problem and not values:
+        problem = "has nothing for this model"
+    return Match(shapes, values, initial, unused, problem)
+
+
+def _only(only: str | None, shapes: dict[Path, tuple[int, ...]]) -> set[Path]:
+    if only is None:
+        return set(shapes)
+    try:
+        pattern = re.compile(only)
+    except re.error as error:
+        raise UserError(f"only={only!r} is not a regular expression ({error}).") from error
+    wanted = {path for path in shapes if pattern.match("/".join(path[1:]))}
+    if not wanted:
+        parts = ", ".join(dict.fromkeys(path[1] for path in shapes))
+        raise UserError(f"only={only!r} matches no variable; their paths begin with {parts}.")
+    return wanted
+
+
+def _other_predictor(
+    path: Path,
+    theirs: tuple[int, ...],
+    ours: tuple[int, ...],
+    file: WeightFile,
+    model: EfficientDet | Classifier,
+) -> str:
+    """Why a predictor has another number of outputs, if that is all that differs; else ""."""
+    if theirs[:-1] != ours[:-1] or len(theirs) != len(ours):
+        return ""
+    if path[1] == "classifier":
+        return f"another number of classes: {theirs[-1]} in the file, {ours[-1]} in the model"
+    if path[2] != "predictor" or theirs[-1] != num_outputs(file, model, path[1]):
+        return ""
+    anchors = model.num_scales * len(model.aspect_ratios)
+    filed = num_anchors(file, model)
+    if filed != anchors:
+        return f"another number of anchors: {filed} in the file, {anchors} in the model"
+    if path[1] != "class_head" or theirs[-1] % anchors:
+        return ""
+    classes = theirs[-1] // anchors
+    return f"another number of classes: {classes} in the file, {model.num_classes} in the model"
+
+
+def num_anchors(file: WeightFile, model: EfficientDet) -> int:
+    """Anchors per location of the weights in a file: a quarter of the box predictor's outputs."""
+    return num_outputs(file, model, "box_head") // 4
+
+
+def num_outputs(file: WeightFile, model: EfficientDet, head: str) -> int:
+    """Outputs of a head's predictor in a file, 0 if there is none."""
+    path = (head, "predictor", "pointwise", "bias")
+    (name,) = file.scheme.entries(path, model, file.entries.keys())
+    return np.size(file.entries.get(name, ()))
+
+
+def _imagenet_head(file: WeightFile, model: EfficientDet | Classifier) -> set[str]:
+    """Names of the entries that a classifier's head has in a file of this kind."""
+    if "classifier" not in file.scheme.parts:
+        return set()
+    variant = model.backbone if isinstance(model, EfficientDet) else model.variant
+    leaves = [("head_conv", "kernel"), ("classifier", "kernel"), ("classifier", "bias")]
+    leaves += [("head_bn", leaf) for leaf in ("scale", "bias", "mean", "var")]
+    names = file.entries.keys()
+    return {
+        name for leaf in leaves for name in file.scheme.entries(leaf, Classifier(variant), names)
+    }
+
+
+def _problem(missing: list[str], left_over: list[str], misfits: list[str]) -> str:
+    for what, entries in (
+        ("lacks", missing),
+        ("has entries that the model lacks:", left_over),
+        ("does not fit:", misfits),
+    ):
+        if entries:
+            more = f" and {len(entries) - 1} more" if len(entries) > 1 else ""
+            return f"{what} {entries[0]}{more}"
+    return ""

@@ -1,0 +1,46 @@
+"""What loading weights did, entry by entry."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class LoadReport(NamedTuple):
+    """What was loaded, what in the file was unused, what in the model is new, and why.
+
+    Attributes:
+        source: the file, or "a state dict".
+        label: what kind of file it is.
+        loaded: the model's variables that have values from the file, "backbone/stem_conv/kernel".
+        initial: {variable left at its initial value: why}.
+        unused: {entry of the file that went nowhere: why}.
+        folded: whether the file's batch norms are folded away: the model's have made-up statistics
+            then, which is exact in evaluation and no starting point for training.
+        differences: settings with which the weights were trained and the model was not made,
+            {"aspect_ratios": (theirs, the model's)}.
+    """
+
+    source: str
+    label: str
+    loaded: tuple[str, ...]
+    initial: Mapping[str, str]
+    unused: Mapping[str, str]
+    folded: bool = False
+    differences: Mapping[str, tuple[Any, Any]] = {}
+
+    def __str__(self) -> str:
+        """A few lines: one for what was loaded, one for every reason."""
+        lines = [f"weights: {self.source} ({self.label}): {len(self.loaded)} arrays loaded"]
+        for what, entries in (("new in the model", self.initial), ("unused", self.unused)):
+            for reason in dict.fromkeys(entries.values()):
+                names = [name for name, why in entries.items() if why == reason]
+                lines.append(f"  {what}: {_few(names)}: {reason}")
+        lines += [
+            f"  they were trained with {name}={theirs}, the model has {ours}"
+            for name, (theirs, ours) in self.differences.items()
+        ]
+        return "\n".join(lines)
+
+
+def _few(names: list[str], shown: int = 3) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

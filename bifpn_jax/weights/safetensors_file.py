@@ -1,0 +1,82 @@
+"""`.safetensors` files: named arrays with a checked header, and a few strings about them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from bifpn_jax.errors import UserError
+
+# bfloat16 becomes float32; the others stay as they are.
+READABLE = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a file by name, and its metadata.
+
+    Raises:
+        UserError: not such a file, damaged, or of a type that no weights here have.
+    """
+    safetensors, path = _safetensors(), Path(path)
+    if not path.is_file():
+        problem = "is no file" if path.exists() else "does not exist"
+        raise UserError(f"{path} {problem}; pass the path of a .safetensors file.")
+    arrays = {}
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                kind = file.get_slice(name).get_dtype()
+                if kind not in READABLE:
+                    raise UserError(
+                        f"{path}: {name!r} is of type {kind}; only {', '.join(sorted(READABLE))} "
+                        "are read here, save the weights as F32."
+                    )
+                array = file.get_tensor(name)
+                arrays[name] = array.astype(np.float32) if kind == "BF16" else array
+            return arrays, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} cannot be read ({reason}); download or save the file again."
+        ) from error
+
+
+def write_safetensors(
+    path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Writes arrays and metadata; the file appears under its name only when it is complete.
+
+    Raises:
+        UserError: the folder is missing, not writable or full.
+    """
+    _safetensors()
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        # The package writes the memory of an array as it lies.
+        save_file(
+            {name: np.asarray(array, order="C") for name, array in arrays.items()},
+            partial,
+            dict(metadata),
+        )
+        partial.replace(path)
+    except Exception as error:
+        partial.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} cannot be written ({reason}); check the folder and its free space."
+        ) from error
+
+
+def _safetensors() -> ModuleType:
+    try:
+        import safetensors
+    except ImportError as error:
+        raise UserError(
+            ".safetensors files need the package safetensors; pip install safetensors."
+        ) from error
+    return safetensors

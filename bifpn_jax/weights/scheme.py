@@ -1,0 +1,37 @@
+"""What a naming scheme is: how the files of another code base call a model's variables."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+# Place of a variable in a model, without its collection: ("backbone", "stem_conv", "kernel").
+Path = tuple[str, ...]
+
+
+class Scheme(NamedTuple):
+    """Names and layouts of one code base's files.
+
+    Attributes:
+        label: what such a file is, for messages: "effdet detector".
+        parts: top-level modules of the model that such a file holds; "classifier" stands for the
+            ImageNet head (head_conv, head_bn, classifier).
+        recognises: whether the names of a file's entries are of this scheme.
+        entries: names of the entries that make up the variable at a path of a model, in order;
+            nearly always one.
+        convert: these entries and the path -> the variable in this project's layout, float32.
+        unused: why an entry that no variable asked for holds nothing that a model needs, in a few
+            words for the report ("counters of batches"); "" if there is no such reason.
+    """
+
+    label: str
+    parts: tuple[str, ...]
+    recognises: Callable[[Collection[str]], bool]
+    entries: Callable[[Path, nn.Module, Collection[str]], Sequence[str]]
+    convert: Callable[[Sequence[np.ndarray], Path], np.ndarray]
+    unused: Callable[[str], str]
+
+
+DETECTOR = ("backbone", "feature_network", "class_head", "box_head")
+CLASSIFIER = ("backbone", "classifier")

@@ -1,0 +1,43 @@
+r"""Fine-tunes published weights on your own images: COCO JSON files and folders of images.
+
+    python -m experiments.main --config=configs/finetune.py:lite0 --workdir=runs/mine \
+        --config.init_from=WEIGHTS \
+        --config.data.train_images=DIR --config.data.train_annotations=FILE \
+        --config.data.eval_images=DIR --config.data.eval_annotations=FILE
+
+WEIGHTS are a detector's, or an ImageNet classifier's for the backbone alone: a file, or a name that
+`python -m experiments.fetch_weights --list` knows. What stands after the colon is the model they
+belong to. The number of classes and their names come from the annotations.
+
+The recipe is for some hundred steps. Parts of the model are kept as they are with, for instance,
+`--config.optimizer.freeze=backbone`; their batch norms are then in evaluation mode.
+"""
+
+from ml_collections import ConfigDict
+
+from bifpn_jax.models.scaling import MODELS
+from configs import base
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The recipe for a model.
+
+    Args:
+        arg: name of the model, lite0 if there is none, and switches of `configs.base`, with commas
+            between them: "d0,debug".
+    """
+    words = arg.split(",") if arg else []
+    name = words.pop(0) if words and words[0] in MODELS else "lite0"
+    config = base.get_config(name)
+    config.name = f"finetune_{name}"
+    config.data.source = "coco_json"
+    config.augment.jitter = (0.8, 1.3)
+    config.train.update({"batch_size": 8, "epochs": 15.0})
+    config.schedule.update(
+        {"base_rate": 0.32, "warmup_epochs": 1.0, "warmup_init": 0.0, "offset_cosine": True}
+    )
+    config.eval.every_epochs = 5.0
+    config.checkpoint.every_epochs = 5.0
+    config.log.every_steps = 10
+    base.apply_switches(config, ",".join(words))
+    return config
