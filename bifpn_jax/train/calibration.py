@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from bifpn_jax.models.layers import BATCH_NORM_EPSILON, BatchNorm
+from bifpn_jax.models.layers import BatchNorm
 
 _MOMENTS = "moments"
 
@@ -48,16 +48,17 @@ def calibrate_batch_norms(
         raise ValueError("no images to calibrate the batch norms with")
     params = traverse_util.flatten_dict(variables["params"])
     stats = traverse_util.flatten_dict(variables["batch_stats"])
-    for path, ((mean, mean_of_squares, positions),) in _by_module(total).items():
-        mean, mean_of_squares = mean / count, mean_of_squares / count
+    for path, (sums,) in _by_module(total).items():
+        mean, mean_of_squares, positions, epsilon = sums
+        mean, mean_of_squares, epsilon = mean / count, mean_of_squares / count, epsilon / count
         var = np.maximum(mean_of_squares - mean**2, 0.0)
         # The running variance is the unbiased one, as training keeps it.
         var = var * positions / np.maximum(positions - count, 1)
         old = {leaf: np.asarray(params[(*path, leaf)], np.float64) for leaf in ("scale", "bias")}
         old |= {leaf: np.asarray(stats[(*path, leaf)], np.float64) for leaf in ("mean", "var")}
-        factor = old["scale"] / np.sqrt(old["var"] + BATCH_NORM_EPSILON)
+        factor = old["scale"] / np.sqrt(old["var"] + epsilon)
         new = {
-            "scale": factor * np.sqrt(var + BATCH_NORM_EPSILON),
+            "scale": factor * np.sqrt(var + epsilon),
             "bias": old["bias"] + factor * (mean - old["mean"]),
         }
         params |= {(*path, leaf): np.float32(value) for leaf, value in new.items()}
@@ -69,7 +70,10 @@ def calibrate_batch_norms(
 
 
 def _measure(model: nn.Module, variables: dict[str, Any], images: jax.Array) -> Any:
-    """{module: …: {"moments": ((mean, mean of squares, positions),)}} of what batch norms read."""
+    """{module: …: {"moments": (moments,)}} of what every batch norm reads.
+
+    Moments are mean [C], mean of squares [C], number of positions and the batch norm's epsilon.
+    """
 
     def note_input(
         next_call: Callable[..., Any],
@@ -80,7 +84,8 @@ def _measure(model: nn.Module, variables: dict[str, Any], images: jax.Array) -> 
         if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
             x = args[0].astype(jnp.float32)
             axes, positions = (0, 1, 2), jnp.float32(x.size // x.shape[-1])
-            moments = (jnp.mean(x, axes), jnp.mean(jnp.square(x), axes), positions)
+            means = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+            moments = (*means, positions, jnp.float32(context.module.epsilon))
             context.module.sow(_MOMENTS, _MOMENTS, moments)
         return next_call(*args, **kwargs)
 

@@ -35,7 +35,7 @@ def load_weights(
             published weights, or a state dict {name: array} in one of these layouts. Weights of a
             whole detector, or of an ImageNet classifier, which fill the backbone.
         model: the model that they are for. Its number of classes and of anchors may differ: the
-            predictors that this changes are new.
+            predictors that this changes are new, with kernels of zeros.
         only: regular expression; variables whose path it matches from the start are loaded, the
             others stay new. None loads all there are.
         seed: of the initial values of what is new.
@@ -56,6 +56,10 @@ def load_weights(
     missing = [path for path in match.shapes if path not in variables]
     if missing:
         variables |= _initial_values(model, missing, seed)
+    for path in match.resized:
+        # Random outputs on trained features give losses that undo what was learned.
+        if path[-1] == "kernel":
+            variables[path] = np.zeros_like(variables[path])
     if report is not None:
         report(_report(file, model, match))
     ordered = {path: variables[path] for path in match.shapes}

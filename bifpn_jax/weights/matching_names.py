@@ -23,6 +23,7 @@ class Match(NamedTuple):
         shapes: {path: shape} of all variables of the model.
         values: {path: array} of those with values from the file.
         initial: {path: why it has none}.
+        resized: those of `initial` that the file has with another number of outputs.
         unused: {entry of the file that no variable took: why}.
         problem: what is wrong, after the name of the file; "" if nothing is.
     """
@@ -30,6 +31,7 @@ class Match(NamedTuple):
     shapes: dict[Path, tuple[int, ...]]
     values: dict[Path, np.ndarray]
     initial: dict[Path, str]
+    resized: set[Path]
     unused: dict[str, str]
     problem: str
 
@@ -53,7 +55,7 @@ def match_names(
     """
     shapes = variable_shapes(model)
     wanted = _only(only, shapes)
-    values, initial, missing, misfits, used = {}, {}, [], [], {}
+    values, initial, resized, missing, misfits, used = {}, {}, set(), [], [], {}
     for path, shape in shapes.items():
         part = "classifier" if path[1] in _IMAGENET_HEAD else path[1]
         if part not in file.scheme.parts:
@@ -72,6 +74,7 @@ def match_names(
             reason = _other_predictor(path, value.shape, shape, file, model)
             if reason:
                 initial[path] = reason
+                resized.add(path)
             else:
                 misfits.append(f"{names[0]} gives {value.shape}, the model has {shape}")
             used |= dict.fromkeys(names, reason)
@@ -92,7 +95,7 @@ def match_names(
     problem = _problem(missing, left_over, misfits)
     if not problem and not values:
         problem = "has nothing for this model"
-    return Match(shapes, values, initial, unused, problem)
+    return Match(shapes, values, initial, resized, unused, problem)
 
 
 def _only(only: str | None, shapes: dict[Path, tuple[int, ...]]) -> set[Path]:

@@ -16,7 +16,7 @@ TINY = {"backbone": "nano", "width": 8, "network_repeats": 1, "head_repeats": 1,
 @pytest.fixture(scope="module")
 def setting():
     """A model whose statistics are made up, images, and the calibrated variables."""
-    model = create_model("d0", **TINY, max_level=5)
+    model = create_model("d0", **TINY, max_level=5, backbone_batch_norm_epsilon=1e-5)
     images = np.random.default_rng(0).standard_normal((3, 4, 64, 96, 3)).astype(np.float32)
     variables = random_variables(model, images[0])
     with quick_compilation():
