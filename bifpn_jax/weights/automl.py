@@ -152,11 +152,6 @@ SCHEME = Scheme(
     unused=unused,
 )
 
-IMAGENET_SCHEME = Scheme(
-    label="TensorFlow ImageNet EfficientNet",
-    parts=CLASSIFIER,
-    recognises=_recognises_classifier,
-    entries=entries,
-    convert=convert,
-    unused=unused,
+IMAGENET_SCHEME = SCHEME._replace(
+    label="TensorFlow ImageNet EfficientNet", parts=CLASSIFIER, recognises=_recognises_classifier
 )

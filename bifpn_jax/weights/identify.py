@@ -10,6 +10,7 @@ from bifpn_jax.weights.catalog import weights_catalog
 from bifpn_jax.weights.files import WeightFile
 from bifpn_jax.weights.matching_names import match_names, num_anchors, num_outputs
 from bifpn_jax.weights.scheme import Path
+from bifpn_jax.weights.timm import variant_of
 
 # Settings that show in the names and shapes of weights. The others come with them: all published
 # weights without biases in front of batch norms, say, were trained with symmetric padding.
@@ -90,7 +91,7 @@ def _deepest_fit(file: WeightFile, model: EfficientDet | Classifier) -> bool:
 def _telling(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
     """{path: shape} of the last layers of the backbone, the feature network and the heads."""
     is_detector = isinstance(model, EfficientDet)
-    _, blocks = block_table(BACKBONES[model.backbone if is_detector else model.variant])
+    _, blocks = block_table(BACKBONES[variant_of(model)])
     last = blocks[-1]
     hidden = last.filters_in * last.expand
     block = ("backbone", f"block_{len(blocks) - 1}", "project_conv", "kernel")
