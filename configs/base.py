@@ -42,6 +42,7 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     """
     config = ConfigDict()
     config.name = name
+    config.study = ""  # which of configs/ablations the run belongs to
     config.seed = 0
     # Weights to start from: a file, a workdir or the name of published weights; "": fresh ones.
     config.init_from = ""
@@ -81,8 +82,12 @@ def _model(name: str) -> ConfigDict:
             "width": released.width,
             "network_repeats": released.network_repeats,
             "head_repeats": released.head_repeats,
-            "feature_network": "bifpn",  # or effdet_pan, qufpn
-            "fusion": released.fusion,  # sum, unbounded, softmax or fast
+            # A name of bifpn_jax.models.networks, the nodes of one's own ("6:3,4 5:2,5 …"), or a
+            # file with those.
+            "feature_network": "bifpn",
+            "fusion": released.fusion,  # sum, unbounded, softmax, fast, channel_softmax or _fast
+            "separable": True,  # convolutions of the feature network; False: ordinary ones
+            "separable_heads": True,  # and of the heads
             "upsampling": "nearest",  # or bilinear
             "downsampling": "max",  # or bilinear
             # same: as TensorFlow pads; symmetric: as PyTorch does, for weights trained like that.

@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.train.interruption import Interrupted
+from experiments.network_file import inline_network_file
 from experiments.overrides import check_overrides, explain_value, keep_last
 
 FAILED = 2
@@ -68,7 +69,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         if "config" in flags.FLAGS:
             fields = check_overrides(argv[1:])
-        return flags.FLAGS(keep_last(argv))
+        words = flags.FLAGS(keep_last(argv))
+        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+            inline_network_file(flags.FLAGS.config)
+        return words
     except UserError as error:
         fail(error)
     except flags.UnrecognizedFlagError as error:

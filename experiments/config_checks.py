@@ -1,12 +1,13 @@
 """Checks of a config before data is opened or devices are touched, and against a checkpoint's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import create_model
+from experiments.config_fields import flat_fields
 
 _CHOICES = {
     "data.label_space": ("contiguous", "category_id"),
@@ -54,6 +55,7 @@ _POSITIVE = (
 # What a resumed run may change: how long it is, and how it is watched.
 _FREE_TO_CHANGE = (
     "name",
+    "study",
     "train.epochs",
     "train.steps",
     "eval.",
@@ -70,7 +72,7 @@ _FREE_TO_CHANGE = (
 
 def check_config(config: ConfigDict) -> None:
     """Raises a UserError for the first field out of its range, or a model that there is not."""
-    fields = dict(_flat(config))
+    fields = _flat(config)
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
             _refuse(name, fields[name], f"use {' or '.join(choices)}")
@@ -99,7 +101,7 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
         saved: those in the checkpoint.
         workdir: what the message calls the run.
     """
-    new, old = dict(_flat(meta["config"])), dict(_flat(saved["config"]))
+    new, old = _flat(meta["config"]), _flat(saved["config"])
     changed = [
         f"{name}={new.get(name)!r} (it was {old.get(name)!r})"
         for name in sorted({*new, *old})
@@ -123,12 +125,8 @@ def _named(meta: Mapping[str, Any]) -> str:
     return ", ".join(named[:5] + ["…"] * (len(named) > 5))
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping | ConfigDict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", _as_tuple(value)
+def _flat(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _as_tuple(value) for name, value in flat_fields(config)}
 
 
 def _as_tuple(value: Any) -> Any:

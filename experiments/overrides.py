@@ -8,13 +8,14 @@ import difflib
 import inspect
 import re
 import runpy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
+from experiments.config_fields import flat_fields
 
 _BASES = ("__init__", "base")  # files in configs/ that are no config
 
@@ -47,7 +48,7 @@ def check_overrides(words: Sequence[str]) -> Fields:
     file, names = _split(words)
     if not file:
         raise UserError("a config is needed: --config=configs/d0.py, or another file in configs/.")
-    fields = dict(_flat(_load(file)))
+    fields = dict(flat_fields(_load(file), groups=True))
     for name in names:
         whole = name.partition("[")[0]
         if whole not in fields:
@@ -98,9 +99,10 @@ def _load(value: str) -> ConfigDict:
     file, colon, arg = value.partition(":")
     path = Path(file)
     if not path.is_file():
-        stems = [other.stem for other in sorted(Path("configs").glob("*.py"))]
-        near = difflib.get_close_matches(path.stem, [s for s in stems if s not in _BASES], 1, 0.5)
-        hint = f"did you mean configs/{near[0]}.py?" if near else "the configs are in configs/."
+        there = [p for p in sorted(Path("configs").rglob("*.py")) if p.stem not in _BASES]
+        stems = {other.stem: other.as_posix() for other in there}
+        near = difflib.get_close_matches(path.stem, stems, 1, 0.5)
+        hint = f"did you mean {stems[near[0]]}?" if near else "the configs are in configs/."
         raise UserError(f"--config={value}: there is no file {file}; {hint}")
     get_config = runpy.run_path(file).get("get_config") if path.suffix == ".py" else None
     arguments = (arg,) if colon else ()
@@ -113,13 +115,6 @@ def _load(value: str) -> ConfigDict:
             "such as configs/d0.py."
         ) from None
     return get_config(*arguments)
-
-
-def _flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        yield f"{prefix}{name}", value
-        if isinstance(value, ConfigDict):
-            yield from _flat(value, f"{prefix}{name}.")
 
 
 def _nearest(name: str, fields: Fields) -> str:

@@ -1,8 +1,9 @@
 """Training with evaluation, from top to bottom.
 
 `train_and_evaluate(config, workdir)` is all of it. In the workdir it leaves config.json,
-parameters.txt, metrics.jsonl, TensorBoard events, checkpoints, and from the last evaluation
-metrics.json and detections.json. Started again with the same workdir it goes on where it was.
+parameters.txt, metrics.jsonl, fusion_weights.jsonl, TensorBoard events, checkpoints, from the last
+evaluation metrics.json and detections.json, and at the end finished.json. Started again with the
+same workdir it goes on where it was.
 """
 
 import json
@@ -29,10 +30,17 @@ from bifpn_jax.evaluation.results import (
 )
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import EfficientDet, make_anchors
+from bifpn_jax.models.fusion import edge_weights
+from bifpn_jax.models.networks import network_graph
 from bifpn_jax.train import parallel
 from bifpn_jax.train.checkpoint import Checkpoints
 from bifpn_jax.train.interruption import Interrupted, StopRequest
-from bifpn_jax.train.logs import MetricWriter, write_config, write_parameter_overview
+from bifpn_jax.train.logs import (
+    MetricWriter,
+    write_config,
+    write_finished,
+    write_parameter_overview,
+)
 from bifpn_jax.train.progress import ProgressLine, Timer, format_seconds
 from bifpn_jax.train.state import TrainState, create_state, init_variables
 from bifpn_jax.train.step import TRAIN_FIELDS, train_step
@@ -67,6 +75,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     # --- Model, optimizer and the compiled step.
     model = from_config.model(config, label_map, axis_name=parallel.AXIS)
     anchors = make_anchors(model, model.image_hw)
+    graph = network_graph(model.feature_network, model.min_level, model.max_level)
     schedule = from_config.schedule(config, length)
     shapes = jax.eval_shape(lambda: init_variables(model, config.seed))
     optimizer = from_config.optimizer(config, schedule, shapes["params"])
@@ -141,6 +150,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         else:  # The run was stopped before its last evaluation.
             metrics = evaluate_state(state, workdir)
             checkpoints.save(first_step, state, position, {**meta, "loop": loop}, metrics)
+        if is_primary:
+            write_finished(workdir, step=first_step, seconds=loop["timer"].get("seconds", 0.0))
         line.write(f"this run is complete; its results are in {workdir}")
         line.close()
         checkpoints.close()
@@ -195,6 +206,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
                         "train/dropped_boxes": dropped_boxes,
                     },
                 )
+                weights = edge_weights(state.params["feature_network"], graph, model.fusion)
+                writer.write_fusion_weights(step, weights)
             metrics = None
             if eval_now:
                 with timer.pause():
@@ -218,6 +231,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     if stopping is not None:
         line.write(f"{stopping.name}: saved step {step}; the same command goes on there")
         raise Interrupted(stopping)
+    if is_primary:
+        write_finished(workdir, step=length.total_steps, seconds=timer.seconds)
     line.write(f"trained for {format_seconds(timer.seconds)}; results are in {workdir}")
     return metrics
 

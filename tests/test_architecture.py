@@ -25,7 +25,7 @@ LAYERS = (
         "models.convolutions",
         "models.resizing",
     ],
-    ["matching", "nms", "models.layers", "models.fusion", "visualize"],
+    ["matching", "nms", "models.layers", "models.fusion", "models.networks", "visualize"],
     ["losses", "postprocess", "models.efficientnet", "models.feature_network", "models.heads"],
     ["models", "data"],
     ["evaluation", "inference", "data_report", "data_pictures"],

@@ -23,6 +23,11 @@ from experiments.config_checks import check_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(p.stem for p in ROOT.glob("configs/*.py") if p.stem not in ("__init__", "base"))
+STUDIES = sorted(
+    f"ablations.{path.stem}"
+    for path in ROOT.glob("configs/ablations/*.py")
+    if path.stem not in ("__init__", "base")
+)
 CLASSES = LabelMap(tuple(range(1, 91)), tuple(f"class-{i}" for i in range(1, 91)))
 
 # Trainable parameters with 90 classes, as published.
@@ -53,9 +58,16 @@ def shapes_of(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_whole_training_step(name):
-    config = get_config(name)
+@pytest.mark.parametrize(
+    ("name", "arg"),
+    [
+        *((name, ()) for name in CONFIGS),
+        *((study, ("shapes",)) for study in STUDIES),
+        ("scaled", ("phi=-3.5,width=0",)),
+    ],
+)
+def test_the_whole_training_step(name, arg):
+    config = get_config(name, *arg)
     check_config(config)
     model = from_config.model(config, CLASSES, axis_name=parallel.AXIS)
     length = from_config.run_length(config, 117_266)
@@ -134,3 +146,41 @@ def test_the_scaling_rule_is_written_down():
     assert d6.rule.width == pytest.approx(64 * 1.35**6)
     assert d6.deviations
     assert not base.get_config("lite0").scaling.rule
+
+
+@pytest.mark.parametrize("arg", [None, "shapes", "shapes,debug", "debug"])
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_row_of_a_study_has_a_config_that_works(study, arg):
+    module = importlib.import_module(f"configs.{study}")
+    rows = module.sweep(arg)
+    assert len(rows) > 1
+    seen = []
+    for row, fields in rows.items():
+        config = module.get_config(arg)
+        assert config.study == config.name == study.removeprefix("ablations.")
+        config.lock()
+        config.update_from_flattened_dict(fields)
+        check_config(config)
+        assert config.to_dict() not in seen, f"{row} is another row once more"
+        seen.append(config.to_dict())
+
+
+def test_scaled_configs():
+    config = get_config("scaled", "phi=1,width=-2,debug")
+    assert config.model.width == 32  # 64 * 1.35^-2 = 35.1
+    assert config.model.network_repeats == 4
+    assert config.model.image_hw == (128, 128)  # of debug
+    assert config.name == "scaled_phi1_width-2_debug"
+    assert get_config("scaled").model.backbone == "b0"
+    with pytest.raises(UserError, match="phi=: '' is no number; write phi="):
+        get_config("scaled", "phi=")
+    with pytest.raises(UserError, match="there is no factor 'size'"):
+        get_config("scaled", "phi=1,size=2")
+
+
+def test_the_papers_rows_have_the_papers_size():
+    """Table 4: 12 M parameters with BiFPN."""
+    module = importlib.import_module("configs.ablations.backbone_vs_bifpn")
+    model = from_config.model(module.get_config(), CLASSES)
+    variables = jax.eval_shape(lambda: init_variables(model, 0))
+    assert num_parameters(variables["params"]) == 11_812_117

@@ -14,9 +14,10 @@ from bifpn_jax.models.convolutions import PADDINGS
 from bifpn_jax.models.efficientnet import BACKBONES, EfficientNet
 from bifpn_jax.models.feature_network import DOWNSAMPLINGS, UPSAMPLINGS, FeatureNetwork
 from bifpn_jax.models.fusion import NORMALIZERS
-from bifpn_jax.models.graphs import GRAPHS
+from bifpn_jax.models.graphs import Graph
 from bifpn_jax.models.heads import CLASS_PRIOR_BIAS, Head
 from bifpn_jax.models.layers import ACTIVATIONS, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
+from bifpn_jax.models.networks import network_graph
 from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODELS
 
 Array = jax.Array
@@ -43,7 +44,8 @@ class EfficientDet(nn.Module):
         width: channels of the feature network and the heads.
         network_repeats: cells of the feature network.
         head_repeats: convolutions in each head before its predictor.
-        feature_network: key of `graphs.GRAPHS`.
+        feature_network: key of `networks.NETWORKS`, or a graph of one's own, also as text
+            ("6:3,4 5:2,5 …", see `graphs`).
         fusion: key of `fusion.NORMALIZERS`.
         upsampling, downsampling: of features inside the feature network, "nearest" or "bilinear"
             and "max" (a max-pool of 3x3) or "bilinear".
@@ -52,6 +54,8 @@ class EfficientDet(nn.Module):
         conv_bias: bias of the convolutions before a batch norm in the feature network and the
             heads, where it is redundant but published.
         expanded_features: features come from inside the backbone's blocks, before the projection.
+        separable, separable_heads: False makes the convolutions of the feature network, or of the
+            heads, ordinary 3x3 ones, as in RetinaNet.
         activation: key of `layers.ACTIVATIONS`.
         min_level, max_level: pyramid levels; level l has stride 2^l.
         anchor_scale: size of the smallest anchor in strides.
@@ -72,7 +76,7 @@ class EfficientDet(nn.Module):
     width: int = 64
     network_repeats: int = 3
     head_repeats: int = 3
-    feature_network: str = "bifpn"
+    feature_network: str | Graph = "bifpn"
     fusion: str = "fast"
     upsampling: str = "nearest"
     downsampling: str = "max"
@@ -80,6 +84,8 @@ class EfficientDet(nn.Module):
     backbone_padding: str = ""
     conv_bias: bool = True
     expanded_features: bool = False
+    separable: bool = True
+    separable_heads: bool = True
     activation: str = "swish"
     min_level: int = 3
     max_level: int = 7
@@ -120,7 +126,7 @@ class EfficientDet(nn.Module):
         features = {level: x for level, x in features.items() if level >= self.min_level}
         self.sow("intermediates", "backbone_features", features)
         features = FeatureNetwork(
-            GRAPHS[self.feature_network](self.min_level, self.max_level),
+            network_graph(self.feature_network, self.min_level, self.max_level),
             self.network_repeats,
             self.width,
             self.max_level,
@@ -129,11 +135,17 @@ class EfficientDet(nn.Module):
             conv_bias=self.conv_bias,
             upsampling=self.upsampling,
             downsampling=self.downsampling,
+            separable=self.separable,
             name="feature_network",
             **shared,
         )(features, train)
         self.sow("intermediates", "network_features", features)
-        shared |= {"repeats": self.head_repeats, "width": self.width, "conv_bias": self.conv_bias}
+        shared |= {
+            "repeats": self.head_repeats,
+            "width": self.width,
+            "conv_bias": self.conv_bias,
+            "separable": self.separable_heads,
+        }
         logits = Head(
             self.num_classes * per_location,
             output_bias=CLASS_PRIOR_BIAS,
@@ -179,7 +191,6 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
             settings[key] = tuple(tuple(v) if isinstance(v, list) else v for v in settings[key])
     model = EfficientDet(**settings)
     _check_choice("backbone", model.backbone, BACKBONES)
-    _check_choice("feature_network", model.feature_network, GRAPHS)
     _check_choice("fusion", model.fusion, NORMALIZERS)
     _check_choice("upsampling", model.upsampling, UPSAMPLINGS)
     _check_choice("downsampling", model.downsampling, DOWNSAMPLINGS)
@@ -191,7 +202,7 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
         value = getattr(model, key)
         if not isinstance(value, int) or value < 1:
             raise UserError(f"model setting {key}={value!r} must be a whole number, at least 1.")
-    for key in ("conv_bias", "expanded_features"):
+    for key in ("conv_bias", "expanded_features", "separable", "separable_heads"):
         if not isinstance(getattr(model, key), bool):
             raise UserError(f"model setting {key}={getattr(model, key)!r} must be True or False.")
     if model.min_level not in (3, 4, 5) or model.max_level not in range(5, 11):
@@ -204,6 +215,9 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
             f"model levels {model.min_level}-{model.max_level} do not work: a feature network "
             "needs two levels or more."
         )
+    graph = network_graph(model.feature_network, model.min_level, model.max_level)
+    if not isinstance(model.feature_network, str):
+        model = model.clone(feature_network=graph)
     if not 0.0 <= model.batch_norm_momentum < 1.0:
         raise UserError(
             f"model setting batch_norm_momentum={model.batch_norm_momentum} must be in [0, 1)."

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 
 from bifpn_jax.models.convolutions import max_pool
-from bifpn_jax.models.fusion import Fusion
-from bifpn_jax.models.graphs import Graph, Node, output_ids
+from bifpn_jax.models.fusion import Fusion, global_attention
+from bifpn_jax.models.graphs import Graph, Node, level_of, output_ids
 from bifpn_jax.models.layers import (
     ACTIVATIONS,
     BATCH_NORM_MOMENTUM,
@@ -53,7 +53,8 @@ class Resample(nn.Module):
 class Cell(nn.Module):
     """One pass over the graph. A node: resample, fuse, activation, separable 3x3, batch norm.
 
-    Attributes are those of `FeatureNetwork`.
+    `graphs.OPERATIONS` has the kinds of nodes that leave something out. Attributes are those of
+    `FeatureNetwork`.
     """
 
     graph: Graph
@@ -66,38 +67,77 @@ class Cell(nn.Module):
     conv_bias: bool = True
     upsampling: str = "nearest"
     downsampling: str = "max"
+    separable: bool = True
 
     @nn.compact
-    def __call__(self, features: dict[int, Array], train: bool) -> dict[int, Array]:
-        """{level: [B, H_l, W_l, C_l]} -> {level: [B, H_l, W_l, width]}."""
-        levels = sorted(features)
+    def __call__(self, features: dict[int, Array | None], train: bool) -> dict[int, Array]:
+        """{level: [B, H_l, W_l, C_l]} -> {level: [B, H_l, W_l, width]}.
+
+        A level that no node reads may be None. One without a node passes through, by a 1x1
+        convolution where it has not the width.
+        """
+        levels, sizes = sorted(features), {}
+        for level in levels:
+            x = features[level]
+            sizes[level] = halved(sizes[level - 1]) if x is None else x.shape[1:3]
         values = [features[level] for level in levels]
-        sizes = {level: features[level].shape[1:3] for level in levels}
         for n, node in enumerate(self.graph):
-            values.append(self._node(n, node, values, sizes[node.level], train))
+            values.append(self._node(n, node, values, levels, sizes[node.level], train))
         ids = output_ids(self.graph, levels[0], levels[-1])
-        return {level: values[i] for level, i in zip(levels, ids, strict=True)}
+        outputs = {level: values[i] for level, i in zip(levels, ids, strict=True)}
+        for level, x in outputs.items():
+            if x.shape[-1] != self.width:
+                outputs[level] = self._resample(f"level_{level}", x, sizes[level], train)
+        return outputs
 
     def _node(
-        self, n: int, node: Node, values: list[Array], hw: tuple[int, int], train: bool
+        self,
+        n: int,
+        node: Node,
+        values: list[Array | None],
+        levels: list[int],
+        hw: tuple[int, int],
+        train: bool,
     ) -> Array:
-        resampled = [
-            Resample(
-                self.width,
-                self.axis_name,
-                self.momentum,
-                self.padding,
-                self.conv_bias,
-                self.upsampling,
-                self.downsampling,
-                name=f"node_{n}_edge_{i}",
-            )(values[i], hw, train)
-            for i in node.inputs
-        ]
-        x = Fusion(node.fusion or self.fusion, name=f"node_{n}_fusion")(resampled)
-        x = ACTIVATIONS[self.activation](x)
-        x = SeparableConv(self.width, use_bias=self.conv_bias, name=f"node_{n}_conv")(x)
+        stride = 2 if "stride" in node.operation else 1
+        if stride == 2:
+            (x,) = (values[i] for i in node.inputs)
+        else:
+            inputs = [
+                self._resample(f"node_{n}_edge_{i}", values[i], hw, train) for i in node.inputs
+            ]
+            if node.fusion == "attention":
+                first, second = (
+                    level_of(self.graph, i, levels[0], levels[-1]) for i in node.inputs
+                )
+                x = global_attention(*(inputs if first <= second else inputs[::-1]))
+            else:
+                x = Fusion(node.fusion or self.fusion, name=f"node_{n}_fusion")(inputs)
+        if node.operation == "merge":
+            return x
+        if node.operation.startswith("act_"):
+            x = ACTIVATIONS[self.activation](x)
+        x = SeparableConv(
+            self.width,
+            use_bias=self.conv_bias,
+            separable=self.separable,
+            stride=stride,
+            padding=self.padding,
+            name=f"node_{n}_conv",
+        )(x)
         return BatchNorm(self.axis_name, self.momentum, name=f"node_{n}_bn")(x, train)
+
+    def _resample(self, name: str, x: Array, hw: tuple[int, int], train: bool) -> Array:
+        return Resample(
+            self.width,
+            self.axis_name,
+            self.momentum,
+            self.padding,
+            self.conv_bias,
+            self.upsampling,
+            self.downsampling,
+            name=name,
+        )(x, hw, train)
 
 
 class FeatureNetwork(nn.Module):
@@ -113,11 +153,11 @@ class FeatureNetwork(nn.Module):
         activation: a key of `layers.ACTIVATIONS`.
         axis_name: mapped axis for batch statistics, or None.
         momentum: of the running batch statistics.
-        padding: of max-pooling, key of `convolutions.PADDINGS`; the convolutions have stride 1,
-            where every padding is the same.
+        padding: of what has a stride, key of `convolutions.PADDINGS`.
         conv_bias: bias of the convolutions, all of which a batch norm follows.
         upsampling: key of `UPSAMPLINGS`.
         downsampling: one of `DOWNSAMPLINGS`.
+        separable: False makes the nodes' convolutions ordinary 3x3 ones.
     """
 
     graph: Graph
@@ -132,6 +172,7 @@ class FeatureNetwork(nn.Module):
     conv_bias: bool = True
     upsampling: str = "nearest"
     downsampling: str = "max"
+    separable: bool = True
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
@@ -145,14 +186,30 @@ class FeatureNetwork(nn.Module):
             "upsampling": self.upsampling,
             "downsampling": self.downsampling,
         }
+        last_read = self._last_level_read(min(features))
         for level in range(max(features) + 1, self.max_level + 1):
+            if level > last_read:
+                features[level] = None
+                continue
             below = features[level - 1]
-            hw = tuple(-(-size // 2) for size in below.shape[1:3])
             resample = Resample(self.width, name=f"level_{level}", **settings)
-            features[level] = resample(below, hw, train)
+            features[level] = resample(below, halved(below.shape[1:3]), train)
+        settings["separable"] = self.separable
         for i in range(self.repeats):
             cell = Cell(
                 self.graph, self.width, self.fusion, self.activation, name=f"cell_{i}", **settings
             )
             features = cell(features, train)
         return features
+
+    def _last_level_read(self, min_level: int) -> int:
+        """The coarsest level whose input the graph reads or passes through."""
+        count = self.max_level - min_level + 1
+        used = {i for node in self.graph for i in node.inputs}
+        used |= set(output_ids(self.graph, min_level, self.max_level))
+        return min_level + max(i for i in used if i < count)
+
+
+def halved(hw: tuple[int, int]) -> tuple[int, int]:
+    """Size of the next coarser level."""
+    return tuple(-(-size // 2) for size in hw)

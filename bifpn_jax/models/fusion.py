@@ -1,10 +1,13 @@
-"""Weighted feature fusion (paper section 3.3), one scalar weight per edge."""
+"""Weighted feature fusion (paper section 3.3): a weight per edge, or per edge and channel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from bifpn_jax.models.graphs import Graph
 
 Array = jax.Array
 
@@ -12,19 +15,19 @@ FAST_EPSILON = 1e-4
 
 
 def unbounded(weights: Array) -> Array:
-    """The raw scalars."""
+    """The raw weights."""
     return weights
 
 
 def softmax(weights: Array) -> Array:
-    """exp(w_i) / sum_j exp(w_j)."""
-    return nn.softmax(weights)
+    """exp(w_i) / sum_j exp(w_j) over the edges, the first axis."""
+    return nn.softmax(weights, axis=0)
 
 
 def fast_normalized(weights: Array) -> Array:
-    """relu(w_i) / (sum_j relu(w_j) + 1e-4)."""
+    """relu(w_i) / (sum_j relu(w_j) + 1e-4) over the edges, the first axis."""
     positive = nn.relu(weights)
-    return positive / (jnp.sum(positive) + FAST_EPSILON)
+    return positive / (jnp.sum(positive, axis=0, keepdims=True) + FAST_EPSILON)
 
 
 NORMALIZERS: dict[str, Callable[[Array], Array] | None] = {
@@ -32,6 +35,8 @@ NORMALIZERS: dict[str, Callable[[Array], Array] | None] = {
     "unbounded": unbounded,
     "softmax": softmax,
     "fast": fast_normalized,
+    "channel_softmax": softmax,
+    "channel_fast": fast_normalized,
 }
 
 
@@ -39,18 +44,59 @@ class Fusion(nn.Module):
     """Adds features of one shape, each with a learned weight that starts at 1.
 
     Attributes:
-        method: "sum" (no weights), "unbounded", "softmax" or "fast" (fast normalized).
+        method: "sum" (no weights), "unbounded", "softmax", "fast" (fast normalized); with
+            "channel_" before the latter two every channel has a weight of its own.
     """
 
     method: str = "fast"
 
     @nn.compact
-    def __call__(self, features: list[Array]) -> Array:
-        """N arrays [B, H, W, C] -> one; the parameter `weights` is [N], in the order of inputs."""
+    def __call__(self, features: Sequence[Array]) -> Array:
+        """N arrays [B, H, W, C] -> one.
+
+        The parameter `weights` is [N], in the order of the inputs, or [N, C].
+        """
         normalize = NORMALIZERS[self.method]
         if normalize is None:
             return sum(features[1:], features[0])
-        raw = self.param("weights", nn.initializers.ones_init(), (len(features),), jnp.float32)
+        per_channel = self.method.startswith("channel_")
+        shape = (len(features), features[0].shape[-1]) if per_channel else (len(features),)
+        raw = self.param("weights", nn.initializers.ones_init(), shape, jnp.float32)
         weights = normalize(raw).astype(features[0].dtype)
+        if per_channel:
+            weights = weights[:, None, None, None]
         weighted = [weights[i] * feature for i, feature in enumerate(features)]
         return sum(weighted[1:], weighted[0])
+
+
+def global_attention(fine: Array, coarse: Array) -> Array:
+    """NAS-FPN's attention (arXiv 1904.07392): fine * sigmoid(max over H and W of coarse) + coarse.
+
+    Args:
+        fine: [B, H, W, C], from the finer level of the two.
+        coarse: the same shape, resampled from the coarser level.
+    """
+    return fine * nn.sigmoid(jnp.max(coarse, (1, 2), keepdims=True)) + coarse
+
+
+def edge_weights(params: Mapping[str, Any], graph: Graph, fusion: str) -> dict[str, list[float]]:
+    """Normalised weights of every edge, what Figure 5 of the paper follows over the training.
+
+    Args:
+        params: of a `FeatureNetwork`.
+        graph: of its cells.
+        fusion: of its nodes that have none of their own.
+
+    Returns:
+        {"cell_0/node_3": [w_0, …]} with a weight per input, of channel-wise weights the mean;
+        nodes that sum have none and are left out.
+    """
+    found = {}
+    for name, cell in sorted(params.items()):
+        for n, node in enumerate(graph):
+            raw = cell.get(f"node_{n}_fusion") if name.startswith("cell_") else None
+            if raw is not None:
+                weights = NORMALIZERS[node.fusion or fusion](jnp.asarray(raw["weights"]))
+                means = weights.reshape(weights.shape[0], -1).mean(1)
+                found[f"{name}/node_{n}"] = [float(weight) for weight in means]
+    return found

@@ -1,88 +1,51 @@
-"""Feature networks as data: which features each node fuses. No JAX in here.
+"""A feature network as data: which features each node fuses. No JAX in here.
 
 A graph is a tuple of nodes. Ids 0 .. L-1 are the inputs, finest level first; node n of the tuple
 has id L + n. The output of a graph at a level is its last node of that level, or the input where it
-has none.
+has none. `networks` has those of the paper.
 
-BiFPN for levels 3-7 (paper section 3.2, Figure 2d), ids as they stand in the code:
-
-    P7  4 ──────────────────┬───────> 12
-    P6  3 ──┬──> 5 <────────┘ ──────> 11     5 reads 3, 4      11 reads 3, 5, 10
-    P5  2 ──┬──> 6 <─ 5       ──────> 10     6 reads 2, 5      10 reads 2, 6, 9
-    P4  1 ──┬──> 7 <─ 6       ──────>  9     7 reads 1, 6       9 reads 1, 7, 8
-    P3  0 ─────> 8 <─ 7                      8 reads 0, 7      12 reads 4, 11
+As text a node is `level:inputs`, with words after another colon for a fusion or an operation of its
+own: "6:3,4 5:2,5 4:1,6 3:0,7" is a top-down FPN over levels 3-7, "4:1,3:attention" a node of
+NAS-FPN. In a file there may be line breaks, and comments after #.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+import re
 from typing import NamedTuple
+
+from bifpn_jax.errors import UserError
+
+# What a node does with the sum of its inputs:
+#   act_conv      activation, 3x3 convolution, batch norm: every node of the paper's networks
+#   conv          the same without the activation
+#   merge         nothing; the sum itself is the feature
+#   stride_conv, act_stride_conv    as above with stride 2, on one input of the level below
+OPERATIONS = ("act_conv", "conv", "merge", "stride_conv", "act_stride_conv")
+# Fusions that a node can have: the network's own are fusion.NORMALIZERS; attention is NAS-FPN's.
+NODE_FUSIONS = (
+    "sum",
+    "unbounded",
+    "softmax",
+    "fast",
+    "channel_softmax",
+    "channel_fast",
+    "attention",
+)
 
 
 class Node(NamedTuple):
     """One fusion: the features with ids `inputs`, resampled to `level`.
 
-    `fusion` is a key of `fusion.NORMALIZERS` where a node has its own instead of the network's.
+    `fusion`, one of `NODE_FUSIONS`, is set where a node has its own instead of the network's;
+    `operation` is one of `OPERATIONS`.
     """
 
     level: int
     inputs: tuple[int, ...]
     fusion: str | None = None
+    operation: str = "act_conv"
 
 
 Graph = tuple[Node, ...]
-
-
-def bifpn(min_level: int, max_level: int) -> Graph:
-    """Top-down, then bottom-up; bottom-up nodes also read the original input of their level.
-
-    Args:
-        min_level: the finest level, 3 in the paper.
-        max_level: the coarsest level, 7 in the paper and 8 for D7x.
-    """
-    levels = range(min_level, max_level + 1)
-    return _there_and_back(levels[::-1], first_id=len(levels))
-
-
-def effdet_pan(min_level: int, max_level: int) -> Graph:
-    """PANet (arXiv 1803.01534) as effdet has it: a node at every level, both ways.
-
-    The first node on either way has a single input.
-    """
-    levels = range(min_level, max_level + 1)
-    last = {level: i for i, level in enumerate(levels)}
-    nodes = []
-    for way in (levels[::-1], levels):
-        previous = None
-        for level in way:
-            inputs = (last[level],) if previous is None else (last[level], previous)
-            nodes.append(Node(level, inputs))
-            previous = last[level] = len(levels) + len(nodes) - 1
-    return tuple(nodes)
-
-
-def qufpn(min_level: int, max_level: int) -> Graph:
-    """Quad-directional FPN (ieeexplore.ieee.org/document/9225379), in TensorFlow's code and effdet.
-
-    BiFPN, the same upside down, and a node per level that joins the two; these are fast normalised
-    whatever the network's fusion, as in effdet.
-    """
-    levels = range(min_level, max_level + 1)
-    count = len(levels)
-    down_up = bifpn(min_level, max_level)
-    up_down = _there_and_back(levels, first_id=count + len(down_up))
-    halves = (
-        output_ids(down_up, min_level, max_level),
-        output_ids(up_down, min_level, max_level, first_id=count + len(down_up)),
-    )
-    joined = zip(levels, *halves, strict=True)
-    return (*down_up, *up_down, *(Node(level, (a, b), "fast") for level, a, b in joined))
-
-
-GRAPHS: dict[str, Callable[[int, int], Graph]] = {
-    "bifpn": bifpn,
-    "effdet_pan": effdet_pan,
-    "qufpn": qufpn,
-}
 
 
 def output_ids(
@@ -96,21 +59,111 @@ def output_ids(
     return [last[level] for level in levels]
 
 
-def _there_and_back(way: Sequence[int], first_id: int) -> Graph:
-    """Nodes along `way`, a permutation of the levels, and back again.
+def level_of(graph: Graph, feature: int, min_level: int, max_level: int) -> int:
+    """Level of the input or node with the id `feature`."""
+    count = max_level - min_level + 1
+    return min_level + feature if feature < count else graph[feature - count].level
 
-    On the way there a node reads its level's input and the node before, on the way back all
-    features of its level so far and the node before.
+
+def parse_graph(text: str) -> Graph:
+    """Nodes from the text form of this module's docstring.
+
+    Raises:
+        UserError: a word that is no node; `check_graph` finds what the nodes have wrong.
     """
-    ids = {level: [i] for i, level in enumerate(sorted(way))}
     nodes = []
-
-    def add(level: int, inputs: list[int]) -> None:
-        ids[level].append(first_id + len(nodes))
-        nodes.append(Node(level, tuple(inputs)))
-
-    for before, level in pairwise(way):
-        add(level, [ids[level][-1], ids[before][-1]])
-    for before, level in pairwise(reversed(way)):
-        add(level, [*ids[level], ids[before][-1]])
+    for word in re.sub(r"#.*", "", text).split():
+        match = re.fullmatch(r"(\d+):(\d+(?:,\d+)*)((?::\w+)*)", word)
+        if match is None:
+            raise UserError(
+                f"feature network: {word!r} is no node; write level:inputs, such as 5:2,6 for the "
+                "features 2 and 6 fused at level 5."
+            )
+        node = Node(int(match[1]), tuple(map(int, match[2].split(","))))
+        for name in match[3].split(":")[1:]:
+            if name in NODE_FUSIONS:
+                node = node._replace(fusion=name)
+            elif name in OPERATIONS:
+                node = node._replace(operation=name)
+            else:
+                raise UserError(
+                    f"feature network: {name!r} in {word!r} is neither a fusion "
+                    f"({', '.join(NODE_FUSIONS)}) nor an operation ({', '.join(OPERATIONS)})."
+                )
+        nodes.append(node)
     return tuple(nodes)
+
+
+def format_graph(graph: Graph) -> str:
+    """The text form of a graph in one line; `parse_graph` reads it."""
+    return " ".join(_format_node(node) for node in graph)
+
+
+def _format_node(node: Node) -> str:
+    words = [str(node.level), ",".join(map(str, node.inputs))]
+    words += [node.fusion] if node.fusion else []
+    words += [node.operation] if node.operation != "act_conv" else []
+    return ":".join(words)
+
+
+def check_graph(graph: Graph, min_level: int, max_level: int) -> None:
+    """Raises a UserError for the first thing that cannot work or must be a mistake.
+
+    Every input must exist before the node that reads it (so there is no cycle), every level must be
+    produced or at least be read, and every node must be read or be the output of its level.
+    """
+    count = max_level - min_level + 1
+    if not graph:
+        raise UserError("feature network: it has no nodes; write some, such as 6:3,4 5:2,5.")
+    for n, node in enumerate(graph):
+        _check_node(f"feature network: node {count + n} ({_format_node(node)})", n, graph, count)
+        if not min_level <= node.level <= max_level:
+            raise UserError(
+                f"feature network: node {count + n} ({_format_node(node)}) is at level "
+                f"{node.level}, the model has levels {min_level}-{max_level}."
+            )
+        if "stride" in node.operation:
+            below = level_of(graph, node.inputs[0], min_level, max_level)
+            if len(node.inputs) != 1 or below != node.level - 1:
+                raise UserError(
+                    f"feature network: node {count + n} ({_format_node(node)}) halves its input, "
+                    f"so it needs exactly one, of level {node.level - 1}."
+                )
+    outputs = output_ids(graph, min_level, max_level)
+    read = {i for node in graph for i in node.inputs}
+    for level, output in zip(range(min_level, max_level + 1), outputs, strict=True):
+        if output < count and output not in read:
+            raise UserError(
+                f"feature network: level {level} is never produced and its input {output} never "
+                f"read; add a node, such as {level}:{output},{count}."
+            )
+    for n, node in enumerate(graph):
+        if count + n not in read and count + n not in outputs:
+            raise UserError(
+                f"feature network: node {count + n} ({_format_node(node)}) is read by no other, "
+                f"and {outputs[node.level - min_level]} is the output of level {node.level}; read "
+                "it or leave it out."
+            )
+
+
+def _check_node(name: str, n: int, graph: Graph, count: int) -> None:
+    node = graph[n]
+    for i in node.inputs:
+        if i >= count + len(graph):
+            raise UserError(
+                f"{name} reads {i}, which does not exist: 0-{count - 1} are the inputs, "
+                f"{count}-{count + len(graph) - 1} the nodes."
+            )
+        if i >= count + n:
+            raise UserError(
+                f"{name} reads {i}, which comes {'later' if i > count + n else 'from itself'}: "
+                "nodes are computed in order, there can be no cycle."
+            )
+    if not node.inputs or len(set(node.inputs)) != len(node.inputs):
+        raise UserError(f"{name} must read one feature or more, each of them once.")
+    if node.fusion is not None and node.fusion not in NODE_FUSIONS:
+        raise UserError(f"{name}: fusion {node.fusion!r} is none of {', '.join(NODE_FUSIONS)}.")
+    if node.fusion == "attention" and len(node.inputs) != 2:
+        raise UserError(f"{name}: attention takes exactly two inputs.")
+    if node.operation not in OPERATIONS:
+        raise UserError(f"{name}: operation {node.operation!r} is none of {', '.join(OPERATIONS)}.")

@@ -24,7 +24,7 @@ CLASS_PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
 
 
 class Head(nn.Module):
-    """`repeats` separable convolutions with batch norm and activation, then a predictor.
+    """`repeats` separable 3x3 convolutions with batch norm and activation, then a predictor.
 
     All convolutions have stride 1, where every padding is the same.
 
@@ -37,6 +37,7 @@ class Head(nn.Module):
         axis_name: mapped axis for batch statistics, or None.
         momentum: of the running batch statistics.
         conv_bias: bias of the convolutions before a batch norm; the predictor always has one.
+        separable: False makes all convolutions ordinary 3x3 ones, as RetinaNet's are.
     """
 
     outputs: int
@@ -47,6 +48,7 @@ class Head(nn.Module):
     axis_name: str | None = None
     momentum: float = BATCH_NORM_MOMENTUM
     conv_bias: bool = True
+    separable: bool = True
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
@@ -58,6 +60,7 @@ class Head(nn.Module):
                 head_depthwise_init,
                 head_init,
                 use_bias=self.conv_bias,
+                separable=self.separable,
                 name=f"conv_{i}",
             )
             for i in range(self.repeats)
@@ -67,6 +70,7 @@ class Head(nn.Module):
             head_depthwise_init,
             head_init,
             nn.initializers.constant(self.output_bias),
+            separable=self.separable,
             name="predictor",
         )
         outputs = {}

@@ -92,18 +92,36 @@ class DepthwiseConv(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """Depthwise 3x3, then pointwise, with bias unless told otherwise, nothing between."""
+    """Depthwise 3x3, then pointwise, with bias unless told otherwise, nothing between.
+
+    With `separable=False` it is one ordinary 3x3 convolution, with the kernel [3, 3, Cin, features]
+    in the layer "full" and the pointwise initialiser.
+    """
 
     features: int
     depthwise_init: Initializer = glorot_init
     pointwise_init: Initializer = glorot_init
     bias_init: Initializer = nn.initializers.zeros_init()
     use_bias: bool = True
+    separable: bool = True
+    stride: int = 1
+    padding: str = "same"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[B, H, W, C] -> [B, H, W, features]."""
-        x = DepthwiseConv(3, kernel_init=self.depthwise_init, name="depthwise")(x)
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        place = {"stride": self.stride, "padding": self.padding}
+        if not self.separable:
+            return Conv(
+                self.features,
+                3,
+                use_bias=self.use_bias,
+                kernel_init=self.pointwise_init,
+                bias_init=self.bias_init,
+                name="full",
+                **place,
+            )(x)
+        x = DepthwiseConv(3, kernel_init=self.depthwise_init, name="depthwise", **place)(x)
         return Conv(
             self.features,
             use_bias=self.use_bias,

@@ -5,7 +5,9 @@ roughly: `MODELS` is what they use, to the digit, and `deviations` says where th
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from bifpn_jax.errors import UserError
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -33,6 +35,38 @@ def compound_scaling(phi: float) -> Rule:
         head_repeats=3 + math.floor(phi / 3),
         image_size=512 + int(128 * phi),
     )
+
+
+def scaled_settings(phi: float, **factors: float) -> dict[str, Any]:
+    """Settings of `EfficientDet` for any phi by the formulas, also below 0.
+
+    The width is rounded to a multiple of 8 and the size to one of 32; at least one layer,
+    8 channels and 64 pixels stay. The backbone is B0-B7, and below phi = -0.5 "nano", half of B0.
+
+    Args:
+        phi: scales everything that `factors` does not name.
+        **factors: a phi of its own for "backbone", "image_size", "width", "network_repeats" or
+            "head_repeats", to scale by one factor alone as in Figure 6.
+
+    Raises:
+        UserError: a factor that there is not, or a phi out of -8 .. 8.
+    """
+    names = ("backbone", "image_size", "width", "network_repeats", "head_repeats")
+    for name, value in {"phi": phi, **factors}.items():
+        if name not in ("phi", *names):
+            raise UserError(f"scaling: there is no factor {name!r}; use {', '.join(names)}.")
+        if not -8 <= value <= 8:
+            raise UserError(f"scaling: {name}={value:g} is out of range; phi goes from -8 to 8.")
+    rules = {name: compound_scaling(factors.get(name, phi)) for name in names}
+    backbone_phi = factors.get("backbone", phi)
+    side = max(64, round(rules["image_size"].image_size / 32) * 32)
+    return {
+        "backbone": "nano" if backbone_phi < -0.5 else f"b{min(7, math.floor(backbone_phi + 0.5))}",
+        "image_hw": (side, side),
+        "width": max(8, round(rules["width"].width / 8) * 8),
+        "network_repeats": max(1, rules["network_repeats"].network_repeats),
+        "head_repeats": max(1, rules["head_repeats"].head_repeats),
+    }
 
 
 class ReleasedModel(NamedTuple):

@@ -2,12 +2,14 @@
 
 ``metrics.jsonl`` has one JSON object per logged step, so that tables and plots need nothing but the
 standard library; the same numbers go to TensorBoard event files in ``tensorboard/``.
+``fusion_weights.jsonl`` has the normalised weights of the feature network's edges at the same
+steps, and ``finished.json`` says that the run is over.
 """
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +18,8 @@ from clu import parameter_overview
 from tensorboardX import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
+FUSION_WEIGHTS_FILE = "fusion_weights.jsonl"
+FINISHED_FILE = "finished.json"
 CONFIG_FILE = "config.json"
 PARAMETERS_FILE = "parameters.txt"
 
@@ -36,12 +40,13 @@ class MetricWriter:
                 later steps.
             enabled: False makes every call do nothing; for all processes but the first.
         """
-        self._file = self._events = None
+        self._file = self._events = self._workdir = None
         if not enabled:
             return
-        workdir = Path(workdir)
+        self._workdir = workdir = Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         _drop_unfinished_line(workdir / METRICS_FILE)
+        _drop_unfinished_line(workdir / FUSION_WEIGHTS_FILE)
         self._file = (workdir / METRICS_FILE).open("a", encoding="utf-8")
         self._events = SummaryWriter(
             str(workdir / "tensorboard"), purge_step=first_step or None, write_to_disk=True
@@ -66,6 +71,14 @@ class MetricWriter:
                 self._events.add_scalar(name, number, int(step))
         self._events.flush()
 
+    def write_fusion_weights(self, step: int, weights: Mapping[str, Sequence[float]]) -> None:
+        """Appends {"step": …, "weights": {node: [weight of each edge]}}, unless there are none."""
+        if self._workdir is None or not weights:
+            return
+        rounded = {node: [round(weight, 6) for weight in edges] for node, edges in weights.items()}
+        with (self._workdir / FUSION_WEIGHTS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": int(step), "weights": rounded}) + "\n")
+
     def close(self) -> None:
         """Closes the files; further calls are errors."""
         if self._file is not None:
@@ -81,10 +94,20 @@ class MetricWriter:
 
 def write_config(workdir: str | Path, config: Mapping[str, Any]) -> Path:
     """Writes the whole config to ``config.json``, replacing an older one in a single move."""
-    path = Path(workdir) / CONFIG_FILE
+    return _write_json(Path(workdir) / CONFIG_FILE, config)
+
+
+def write_finished(workdir: str | Path, *, step: int, seconds: float) -> Path:
+    """Marks a run as over: its last step, and the seconds that it trained."""
+    return _write_json(
+        Path(workdir) / FINISHED_FILE, {"step": int(step), "seconds": round(seconds, 3)}
+    )
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
     return path
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.efficientnet import BACKBONES, Classifier, block_table
-from bifpn_jax.models.graphs import GRAPHS
-from bifpn_jax.weights.scheme import CLASSIFIER, DETECTOR, Path, Scheme
+from bifpn_jax.models.networks import network_graph
+from bifpn_jax.weights.scheme import CLASSIFIER, DETECTOR, IMAGENET_HEAD, Path, Scheme
 from bifpn_jax.weights.timm import variant_of
 
 # Leaves of a batch norm; convolutions and dense layers have "kernel" and "bias" there as well.
@@ -24,7 +24,7 @@ _UNUSED = (
     (re.compile(r"(^|/)(Momentum|Adam(_1)?|RMSProp(_1)?)$"), "optimizer state"),
     (re.compile(r"/\.OPTIMIZER_SLOT/|(^|/)_?optimizer/"), "optimizer state"),
     (re.compile(r"(^|/)(global_step|save_counter)$"), "counters of steps"),
-    (re.compile(r"^efficientnet-\w+/head/"), "the ImageNet head"),
+    (re.compile(r"^efficientnet-\w+/head/"), IMAGENET_HEAD),
 )
 _HEAD = {
     "head_conv": "head/conv2d",
@@ -49,10 +49,14 @@ def entries(path: Path, model: EfficientDet | Classifier, names: Collection[str]
 def convert(arrays: Sequence[np.ndarray], path: Path) -> np.ndarray:
     """Variables in this project's layout, float32.
 
-    Depthwise kernels [kh, kw, C, 1] -> [kh, kw, 1, C]; fusion weights, N scalars -> [N].
+    Depthwise kernels [kh, kw, C, 1] -> [kh, kw, 1, C]; fusion weights, N scalars -> [N],
+    or N vectors -> [N, C].
     """
     if path[-1] == "weights":
-        return np.concatenate([np.ravel(array) for array in arrays]).astype(np.float32)
+        edges = [np.ravel(array).astype(np.float32) for array in arrays]
+        lengths = {len(edge) for edge in edges}
+        per_channel = len(lengths) == 1 and lengths != {1}
+        return np.stack(edges) if per_channel else np.concatenate(edges)
     (value,) = arrays
     value = np.asarray(value, np.float32)
     depthwise = path[-1] == "kernel" and path[-2].startswith("depthwise")
@@ -111,7 +115,8 @@ def _network_names(rest: list[str], model: EfficientDet) -> list[str]:
     scope = f"fpn_cells/cell_{cell}/fnode{number}"
     # Features are numbered on: the inputs of a cell, then its nodes.
     own_id = model.max_level - model.min_level + 1 + int(number)
-    node = GRAPHS[model.feature_network](model.min_level, model.max_level)[int(number)]
+    graph = network_graph(model.feature_network, model.min_level, model.max_level)
+    node = graph[int(number)]
     if what == "fusion":
         return [f"{scope}/WSM{_suffix(i)}" for i in range(len(node.inputs))]
     if what.startswith("edge_"):

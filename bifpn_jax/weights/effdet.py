@@ -13,7 +13,7 @@ from collections.abc import Collection
 import flax.linen as nn
 
 from bifpn_jax.weights import timm
-from bifpn_jax.weights.scheme import DETECTOR, Path, Scheme
+from bifpn_jax.weights.scheme import COUNTERS, DETECTOR, Path, Scheme
 
 # Entries that hold no weights.
 IGNORED = re.compile(r"(^|\.)num_batches_tracked$")
@@ -53,7 +53,7 @@ def entries(path: Path, model: nn.Module, names: Collection[str] = ()) -> tuple[
 
 def unused(name: str) -> str:
     """Why an entry that no variable asked for is not needed, or ""."""
-    return "counters of batches" if IGNORED.search(name) else ""
+    return COUNTERS if IGNORED.search(name) else ""
 
 
 def _network_name(rest: list[str], min_level: int) -> str:

@@ -5,13 +5,13 @@ Blocks are counted through: `backbone/block_3/expand_conv/kernel` is
 `_blocks.3._expand_conv.weight`. Layouts are PyTorch's.
 """
 
-import re
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import flax.linen as nn
 
 from bifpn_jax.weights.scheme import CLASSIFIER, Path, Scheme
-from bifpn_jax.weights.timm import LEAVES, from_torch
+from bifpn_jax.weights.timm import LEAVES, from_torch, unused
 
 _STEM = {"stem_conv": "_conv_stem", "stem_bn": "_bn0"}
 # A block without expansion has no _expand_conv and no _bn0; the others keep their names.
@@ -49,13 +49,11 @@ def recognises(names: Collection[str]) -> bool:
     return {"_conv_stem.weight", "_bn0.weight", "_blocks.0._depthwise_conv.weight"} <= set(names)
 
 
-def unused(name: str) -> str:
-    """Why an entry that no variable asked for is not needed, or ""."""
-    if name.endswith("num_batches_tracked"):
-        return "counters of batches"
-    if re.match(r"(_conv_head|_bn1|_fc)\.", name):
-        return "the ImageNet head"
-    return ""
-
-
-SCHEME = Scheme("efficientnet_pytorch", CLASSIFIER, recognises, entries, from_torch, unused)
+SCHEME = Scheme(
+    "efficientnet_pytorch",
+    CLASSIFIER,
+    recognises,
+    entries,
+    from_torch,
+    unused=partial(unused, head=r"(_conv_head|_bn1|_fc)\."),
+)

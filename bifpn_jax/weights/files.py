@@ -13,7 +13,7 @@ from bifpn_jax.weights.download import fetch
 from bifpn_jax.weights.pth_file import read_pth
 from bifpn_jax.weights.safetensors_file import read_safetensors
 from bifpn_jax.weights.scheme import Scheme
-from bifpn_jax.weights.tf_checkpoint import read_tf_checkpoint
+from bifpn_jax.weights.tf_checkpoint import is_tf_checkpoint, read_tf_checkpoint
 from bifpn_jax.weights.tflite_detector import read_tflite
 
 SCHEMES = (
@@ -79,8 +79,10 @@ def open_weights(source: str | Path | Mapping[str, np.ndarray]) -> WeightFile:
         from bifpn_jax.train.checkpoint_reader import read_weights
 
         return _named(name, own.flat_names(read_weights(path)))
-    if path.is_dir() or not path.exists():
+    if is_tf_checkpoint(path):
         return _named(name, read_tf_checkpoint(path), settings)
+    if path.is_dir():
+        raise UserError(f"{path}: no weights in this folder; give {KINDS}.")
     with path.open("rb") as file:
         start = file.read(9)
     if start[4:8] == b"TFL3":
@@ -92,8 +94,6 @@ def open_weights(source: str | Path | Mapping[str, np.ndarray]) -> WeightFile:
     if start[8:9] == b"{":
         entries, metadata = read_safetensors(path)
         return _named(name, entries, settings, metadata=metadata)
-    if start[:2] == b"\x1f\x8b" or path.suffix == ".index":
-        return _named(name, read_tf_checkpoint(path), settings)
     if start[:4] == b"\x89HDF":
         raise UserError(f"{path} is a Keras .h5 file; take the checkpoint (.tar.gz) beside it.")
     raise UserError(f"{path} holds no weights that can be read; give {KINDS}.")

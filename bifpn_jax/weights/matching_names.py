@@ -82,16 +82,9 @@ def match_names(
         values[path] = value
         used |= dict.fromkeys(names, "")
     unused = {name: reason for name, reason in used.items() if reason and name in file.entries}
-    head = _imagenet_head(file, model)
-    left_over = []
-    for name in file.entries:
-        if name in used:
-            continue
-        reason = "head of the ImageNet classifier" if name in head else file.scheme.unused(name)
-        if reason:
-            unused[name] = reason
-        else:
-            left_over.append(name)
+    reasons = {name: file.scheme.unused(name) for name in file.entries if name not in used}
+    unused |= {name: reason for name, reason in reasons.items() if reason}
+    left_over = [name for name, reason in reasons.items() if not reason]
     problem = _problem(missing, left_over, misfits)
     if not problem and not values:
         problem = "has nothing for this model"
@@ -146,19 +139,6 @@ def num_outputs(file: WeightFile, model: EfficientDet, head: str) -> int:
     path = (head, "predictor", "pointwise", "bias")
     (name,) = file.scheme.entries(path, model, file.entries.keys())
     return np.size(file.entries.get(name, ()))
-
-
-def _imagenet_head(file: WeightFile, model: EfficientDet | Classifier) -> set[str]:
-    """Names of the entries that a classifier's head has in a file of this kind."""
-    if "classifier" not in file.scheme.parts:
-        return set()
-    variant = model.backbone if isinstance(model, EfficientDet) else model.variant
-    leaves = [("head_conv", "kernel"), ("classifier", "kernel"), ("classifier", "bias")]
-    leaves += [("head_bn", leaf) for leaf in ("scale", "bias", "mean", "var")]
-    names = file.entries.keys()
-    return {
-        name for leaf in leaves for name in file.scheme.entries(leaf, Classifier(variant), names)
-    }
 
 
 def _problem(missing: list[str], left_over: list[str], misfits: list[str]) -> str:

@@ -35,3 +35,7 @@ class Scheme(NamedTuple):
 
 DETECTOR = ("backbone", "feature_network", "class_head", "box_head")
 CLASSIFIER = ("backbone", "classifier")
+
+# Reasons why an entry is not needed that several schemes have.
+COUNTERS = "counters of batches"
+IMAGENET_HEAD = "head of the ImageNet classifier"

@@ -11,7 +11,7 @@ import flax.linen as nn
 import numpy as np
 
 from bifpn_jax.models.efficientnet import BACKBONES, Classifier, block_table
-from bifpn_jax.weights.scheme import CLASSIFIER, Path, Scheme
+from bifpn_jax.weights.scheme import CLASSIFIER, COUNTERS, IMAGENET_HEAD, Path, Scheme
 
 # Leaves of our modules -> leaves of PyTorch's.
 LEAVES = {
@@ -93,13 +93,16 @@ def recognises(names: Collection[str]) -> bool:
     return {"conv_stem.weight", "bn1.weight", "blocks.0.0.conv_dw.weight"} <= set(names)
 
 
-def unused(name: str) -> str:
-    """Why an entry that no variable asked for is not needed, or ""."""
+def unused(name: str, head: str = r"(conv_head|bn2|classifier)\.") -> str:
+    """Why an entry that no variable asked for is not needed, or "".
+
+    Args:
+        name: of the entry.
+        head: regular expression of the entries of the ImageNet head.
+    """
     if name.endswith("num_batches_tracked"):
-        return "counters of batches"
-    if re.match(r"(conv_head|bn2|classifier)\.", name):
-        return "the ImageNet head"
-    return ""
+        return COUNTERS
+    return IMAGENET_HEAD if re.match(head, name) else ""
 
 
 SCHEME = Scheme("timm EfficientNet", CLASSIFIER, recognises, entries, from_torch, unused)

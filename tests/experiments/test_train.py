@@ -61,6 +61,8 @@ def test_what_a_run_leaves(trained):
         "checkpoints",
         "config.json",
         "detections.json",
+        "finished.json",
+        "fusion_weights.jsonl",
         "metrics.json",
         "metrics.jsonl",
         "parameters.txt",
@@ -72,6 +74,15 @@ def test_what_a_run_leaves(trained):
     assert (
         restore_meta(trained)["label_map"]["names"] == DrawnShapes(1).label_map.to_json()["names"]
     )
+    logged = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    weights = [
+        json.loads(line) for line in (trained / "fusion_weights.jsonl").read_text().splitlines()
+    ]
+    assert [w["step"] for w in weights] == [m["step"] for m in logged if "train/loss" in m]
+    assert "cell_0/node_0" in weights[-1]["weights"]
+    finished = json.loads((trained / "finished.json").read_text())
+    assert finished["step"] == weights[-1]["step"]
+    assert finished["seconds"] > 0
     overview = (trained / "parameters.txt").read_text()
     assert "backbone/stem_conv/kernel" in overview
     assert "Total:" in overview

@@ -8,7 +8,8 @@ from random_weights import random_variables
 
 from bifpn_jax.models.feature_network import Cell, FeatureNetwork, Resample
 from bifpn_jax.models.fusion import Fusion
-from bifpn_jax.models.graphs import Node, bifpn, qufpn
+from bifpn_jax.models.graphs import Node
+from bifpn_jax.models.networks import bifpn, fpn, nas_fpn, qufpn, retinanet_fpn
 
 CHANNELS = {3: 40, 4: 112, 5: 320}  # of B0
 
@@ -239,3 +240,68 @@ def test_information_from_every_level_reaches_every_level():
         after = apply({**features, level: -3 * features[level]})
         changed = {k for k in before if not np.allclose(before[k], after[k], atol=1e-4)}
         assert changed == {3, 4, 5, 6, 7}
+
+
+def test_a_level_that_passes_through_gets_the_width():
+    """FPN over levels 3-5 has no node at level 5, whose feature is the backbone's."""
+    features = draw(feature_shapes((32, 32), {3: 4, 4: 6, 5: 10}))
+    model = FeatureNetwork(fpn(3, 5), 1, 8, max_level=5)
+    variables = random_variables(model, features)
+    out = model.apply(variables, features)
+    assert {level: x.shape[-1] for level, x in out.items()} == {3: 8, 4: 8, 5: 8}
+    projected = Resample(8).apply(
+        {name: tree["cell_0"]["level_5"] for name, tree in variables.items()},
+        features[5],
+        features[5].shape[1:3],
+        False,
+    )
+    np.testing.assert_array_equal(out[5], projected)
+
+
+def test_only_levels_that_are_read_are_made():
+    for network, made in ((retinanet_fpn, set()), (nas_fpn, {6}), (bifpn, {6})):
+        _, variables = init_shapes(FeatureNetwork(network(3, 7), 1, 64), feature_shapes((64, 64)))
+        levels = {int(name[6:]) for name in variables["params"] if name.startswith("level_")}
+        assert levels == made, network.__name__
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_attention_is_of_the_coarser_feature_whatever_the_order(order):
+    features = draw(feature_shapes((16, 16), {3: 8, 4: 8}))
+    cell = Cell((Node(3, order, "attention", "merge"),), 8, "fast", "swish")
+    out = cell.apply({}, features, False)[3]
+    coarse = features[4].repeat(2, axis=1).repeat(2, axis=2)
+    gate = 1 / (1 + np.exp(-coarse.max((1, 2), keepdims=True)))
+    np.testing.assert_allclose(out, features[3] * gate + coarse, rtol=1e-5, atol=1e-6)
+
+
+def test_operations_leave_out_what_they_say():
+    """A convolution without activation keeps negative inputs; one of stride 2 halves the size."""
+    x = -np.ones((1, 6, 6, 4), np.float32)
+    outputs = {}
+    for operation in ("act_conv", "conv", "stride_conv", "act_stride_conv"):
+        level = 4 if "stride" in operation else 3
+        cell = Cell((Node(level, (0,), "sum", operation),), 4, "sum", "relu")
+        features = {3: x, 4: None} if level == 4 else {3: x}
+        variables = random_variables(cell, features, train=False)
+        features = jax.tree.map(jnp.asarray, features)
+        outputs[operation] = np.asarray(cell.apply(variables, features, False)[level])
+    assert outputs["conv"].shape == outputs["act_conv"].shape == (1, 6, 6, 4)
+    assert outputs["stride_conv"].shape == outputs["act_stride_conv"].shape == (1, 3, 3, 4)
+    # What relu leaves of the input is zero: every position gives the same.
+    for operation, flat in (("act_conv", True), ("conv", False), ("stride_conv", False)):
+        assert (np.ptp(outputs[operation], (1, 2)).max() < 1e-6) == flat, operation
+
+
+@pytest.mark.parametrize("separable", [True, False])
+def test_convolutions_are_separable_or_ordinary(separable):
+    model = FeatureNetwork(bifpn(3, 7), 1, 64, separable=separable)
+    _, variables = init_shapes(model, feature_shapes((64, 64)))
+    params = variables["params"]["cell_0"]
+    for n in range(8):
+        conv = params[f"node_{n}_conv"]
+        shapes = {name: layer["kernel"].shape for name, layer in conv.items()}
+        if separable:
+            assert shapes == {"depthwise": (3, 3, 1, 64), "pointwise": (1, 1, 64, 64)}
+        else:
+            assert shapes == {"full": (3, 3, 64, 64)}

@@ -1,113 +1,109 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bifpn_jax.models.graphs import GRAPHS, Node, bifpn, effdet_pan, output_ids, qufpn
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.fusion import NORMALIZERS
+from bifpn_jax.models.graphs import (
+    NODE_FUSIONS,
+    OPERATIONS,
+    Node,
+    check_graph,
+    format_graph,
+    level_of,
+    parse_graph,
+)
 
-# (min level, max level) -> nodes as (level, ids of the inputs), from the released code.
-RELEASED = {
-    (3, 7): [
-        (6, (3, 4)),
-        (5, (2, 5)),
-        (4, (1, 6)),
-        (3, (0, 7)),
-        (4, (1, 7, 8)),
-        (5, (2, 6, 9)),
-        (6, (3, 5, 10)),
-        (7, (4, 11)),
-    ],
-    (3, 8): [
-        (7, (4, 5)),
-        (6, (3, 6)),
-        (5, (2, 7)),
-        (4, (1, 8)),
-        (3, (0, 9)),
-        (4, (1, 9, 10)),
-        (5, (2, 8, 11)),
-        (6, (3, 7, 12)),
-        (7, (4, 6, 13)),
-        (8, (5, 14)),
-    ],
-    (2, 7): [
-        (6, (4, 5)),
-        (5, (3, 6)),
-        (4, (2, 7)),
-        (3, (1, 8)),
-        (2, (0, 9)),
-        (3, (1, 9, 10)),
-        (4, (2, 8, 11)),
-        (5, (3, 7, 12)),
-        (6, (4, 6, 13)),
-        (7, (5, 14)),
-    ],
-}
+TEXT = """
+# A network of one's own.
+6:3,4          # the way down
+5:2,5:fast
+4:1,6:attention:merge
+
+3:0,7
+"""
+NODES = (
+    Node(6, (3, 4)),
+    Node(5, (2, 5), "fast"),
+    Node(4, (1, 6), "attention", "merge"),
+    Node(3, (0, 7)),
+)
 
 
-@pytest.mark.parametrize("levels", RELEASED)
-def test_bifpn_is_the_released_graph(levels):
-    assert bifpn(*levels) == tuple(Node(*node) for node in RELEASED[levels])
+def test_a_graph_as_text():
+    assert parse_graph(TEXT) == NODES
+    assert format_graph(NODES) == "6:3,4 5:2,5:fast 4:1,6:attention:merge 3:0,7"
 
 
-def test_pan_is_effdets():
-    nodes = [
-        (7, (4,)),
-        (6, (3, 5)),
-        (5, (2, 6)),
-        (4, (1, 7)),
-        (3, (0, 8)),
-        (3, (9,)),
-        (4, (8, 10)),
-        (5, (7, 11)),
-        (6, (6, 12)),
-        (7, (5, 13)),
-    ]
-    assert effdet_pan(3, 7) == tuple(Node(*node) for node in nodes)
-    assert output_ids(effdet_pan(3, 7), 3, 7) == [10, 11, 12, 13, 14]
+@given(
+    st.lists(
+        st.builds(
+            Node,
+            st.integers(0, 12),
+            st.lists(st.integers(0, 40), min_size=1, max_size=5).map(tuple),
+            st.sampled_from([None, *NODE_FUSIONS]),
+            st.sampled_from(OPERATIONS),
+        )
+    ).map(tuple)
+)
+def test_text_round_trip(graph):
+    assert parse_graph(format_graph(graph)) == graph
 
 
-def test_qufpn_is_effdets():
-    up_down = [
-        (4, (1, 0)),
-        (5, (2, 13)),
-        (6, (3, 14)),
-        (7, (4, 15)),
-        (6, (3, 15, 16)),
-        (5, (2, 14, 17)),
-        (4, (1, 13, 18)),
-        (3, (0, 19)),
-    ]
-    joined = [(3, (8, 20)), (4, (9, 19)), (5, (10, 18)), (6, (11, 17)), (7, (12, 16))]
-    nodes = [Node(*node) for node in RELEASED[3, 7] + up_down]
-    nodes += [Node(*node, fusion="fast") for node in joined]
-    assert qufpn(3, 7) == tuple(nodes)
-    assert output_ids(qufpn(3, 7), 3, 7) == [21, 22, 23, 24, 25]
+def test_nodes_may_have_every_fusion_that_there_is():
+    assert set(NODE_FUSIONS) == {*NORMALIZERS, "attention"}
 
 
 @pytest.mark.parametrize(
-    ("levels", "ids"),
-    [((3, 7), [8, 9, 10, 11, 12]), ((3, 8), [10, 11, 12, 13, 14, 15])],
+    ("text", "message"),
+    [
+        ("6:3,4 5", "'5' is no node; write level:inputs, such as 5:2,6"),
+        ("6:", "'6:' is no node"),
+        ("6:3,-1", "'6:3,-1' is no node"),
+        ("6:3,4:avg", "'avg' in '6:3,4:avg' is neither a fusion .* nor an operation"),
+    ],
 )
-def test_bifpn_puts_out_the_last_node_of_every_level(levels, ids):
-    assert output_ids(bifpn(*levels), *levels) == ids
+def test_text_that_is_no_graph(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_graph(text)
 
 
-def test_a_level_without_nodes_passes_through():
-    top_down = (Node(6, (3, 4)), Node(5, (2, 5)), Node(4, (1, 6)), Node(3, (0, 7)))
-    assert output_ids(top_down, 3, 7) == [8, 7, 6, 5, 4]
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it has no nodes"),
+        ("4:1,2 3:0,9", r"node 4 \(3:0,9\) reads 9, which does not exist: 0-2 .*, 3-4 the nodes"),
+        ("4:1,3 3:0,3", r"node 3 \(4:1,3\) reads 3, which comes from itself"),
+        ("4:1,4 3:0,3", r"node 3 \(4:1,4\) reads 4, which comes later: .* no cycle"),
+        ("6:1,2", r"node 3 \(6:1,2\) is at level 6, the model has levels 3-5"),
+        ("4:1,1", r"node 3 \(4:1,1\) must read one feature or more, each of them once"),
+        ("4:0,1,2:attention", "attention takes exactly two inputs"),
+        ("4:1,2 4:0,1 3:0,4 5:2,4", r"node 3 \(4:1,2\) is read by no other, and 4 is the output"),
+        (
+            "4:1,2",
+            "level 3 is never produced and its input 0 never read; add a node, such as 3:0,3",
+        ),
+        ("4:0,1 5:2,3:stride_conv", "halves its input, so it needs exactly one, of level 4"),
+        ("5:0:stride_conv 4:1,2", "halves its input, so it needs exactly one, of level 4"),
+    ],
+)
+def test_a_graph_that_cannot_work(text, message):
+    with pytest.raises(UserError, match=f"^feature network: .*{message}"):
+        check_graph(parse_graph(text), 3, 5)
 
 
-def test_of_several_nodes_of_a_level_the_last_one_counts():
-    graph = (Node(4, (0, 1)), Node(4, (1, 2)), Node(3, (0, 2)))
-    assert output_ids(graph, 3, 4) == [4, 3]
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (Node(4, (0, 1), "mean"), "fusion 'mean' is none of sum, "),
+        (Node(4, (0, 1), None, "pool"), "operation 'pool' is none of act_conv, "),
+        (Node(4, ()), "must read one feature or more"),
+    ],
+)
+def test_nodes_that_no_text_can_say(node, message):
+    with pytest.raises(UserError, match=message):
+        check_graph((node, Node(3, (0, 2))), 3, 4)
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("levels", [(3, 7), (3, 8), (4, 7), (3, 5), (5, 6)])
-def test_every_graph_reads_only_what_exists_and_loses_nothing(name, levels):
-    graph, num_levels = GRAPHS[name](*levels), levels[1] - levels[0] + 1
-    for n, node in enumerate(graph):
-        assert levels[0] <= node.level <= levels[1]
-        assert len(set(node.inputs)) == len(node.inputs) >= 1
-        assert all(0 <= i < num_levels + n for i in node.inputs)
-    outputs = output_ids(graph, *levels)
-    assert len(outputs) == num_levels
-    read = {i for node in graph for i in node.inputs}
-    assert read | set(outputs) == set(range(num_levels + len(graph)))
+def test_level_of_inputs_and_nodes():
+    assert [level_of(NODES, i, 3, 7) for i in range(9)] == [3, 4, 5, 6, 7, 6, 5, 4, 3]

@@ -3,12 +3,14 @@ import dataclasses
 import pytest
 
 from bifpn_jax import anchors
+from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.efficientnet import BACKBONES
 from bifpn_jax.models.scaling import (
     MODELS,
     compound_scaling,
     deviations,
+    scaled_settings,
 )
 
 # phi, backbone, resolution, width, BiFPN cells, head repeats, max level, anchor scale, fusion
@@ -111,3 +113,50 @@ def test_deviations_say_both_values():
         "network_repeats": "8 (rule: 10)",
         "image_size": "1536 (rule: 1408)",
     }
+
+
+@pytest.mark.parametrize(
+    ("phi", "backbone", "side", "width", "network", "head"),
+    [
+        (0, "b0", 512, 64, 3, 3),
+        (1, "b1", 640, 88, 4, 3),
+        (1.5, "b2", 704, 104, 4, 3),
+        (3, "b3", 896, 160, 6, 4),
+        (7, "b7", 1408, 520, 10, 5),
+        (-0.4, "b0", 448, 56, 2, 2),
+        (-3, "nano", 128, 24, 1, 2),
+        (-8, "nano", 64, 8, 1, 1),
+    ],
+)
+def test_any_phi_gives_settings(phi, backbone, side, width, network, head):
+    assert scaled_settings(phi) == {
+        "backbone": backbone,
+        "image_hw": (side, side),
+        "width": width,
+        "network_repeats": network,
+        "head_repeats": head,
+    }
+
+
+def test_a_factor_may_have_a_phi_of_its_own():
+    base = scaled_settings(-2)
+    assert scaled_settings(-2, width=1) == {**base, "width": 88}
+    assert scaled_settings(-2, image_size=0, backbone=2) == {
+        **base,
+        "image_hw": (512, 512),
+        "backbone": "b2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("phi", "factors", "message"),
+    [
+        (9, {}, "phi=9 is out of range; phi goes from -8 to 8"),
+        (0, {"width": -9}, "width=-9 is out of range"),
+        (0, {"depth": 1}, "there is no factor 'depth'; use backbone, image_size, width"),
+        (float("nan"), {}, "phi=nan is out of range"),
+    ],
+)
+def test_factors_that_there_are_not(phi, factors, message):
+    with pytest.raises(UserError, match=message):
+        scaled_settings(phi, **factors)

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from bifpn_jax.train.logs import MetricWriter, write_config, write_parameter_overview
+from bifpn_jax.train.logs import (
+    MetricWriter,
+    write_config,
+    write_finished,
+    write_parameter_overview,
+)
 
 
 def read_lines(workdir):
@@ -48,6 +53,31 @@ def test_a_resumed_run_appends_and_drops_a_half_written_line(tmp_path):
     with MetricWriter(tmp_path, first_step=1) as writer:
         writer.write(2, {"loss": 0.5})
     assert read_lines(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}]
+
+
+def test_fusion_weights_have_a_file_of_their_own(tmp_path):
+    path = tmp_path / "fusion_weights.jsonl"
+    with MetricWriter(tmp_path) as writer:
+        writer.write_fusion_weights(1, {})
+        assert not path.exists()
+        writer.write_fusion_weights(5, {"cell_0/node_3": [0.25, 0.75]})
+    with path.open("a") as file:
+        file.write('{"step": 10, "wei')
+    with MetricWriter(tmp_path, first_step=5) as writer:
+        writer.write_fusion_weights(10, {"cell_0/node_3": [1 / 3, 2 / 3]})
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"step": 5, "weights": {"cell_0/node_3": [0.25, 0.75]}},
+        {"step": 10, "weights": {"cell_0/node_3": [0.333333, 0.666667]}},
+    ]
+    with MetricWriter(tmp_path / "other", enabled=False) as writer:
+        writer.write_fusion_weights(1, {"cell_0/node_3": [1.0]})
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_finished_run_is_marked(tmp_path):
+    path = write_finished(tmp_path / "run", step=np.int64(40), seconds=12.34567)
+    assert path == tmp_path / "run" / "finished.json"
+    assert json.loads(path.read_text()) == {"step": 40, "seconds": 12.346}
 
 
 def test_tensorboard_has_the_same_numbers(tmp_path):

@@ -155,7 +155,7 @@ def test_numbers_of_features_start_behind_the_levels():
     assert names == ["fpn_cells/cell_0/fnode2/resample_0_2_8/conv2d/kernel"]
 
 
-@pytest.mark.parametrize("fusion", ["fast", "sum"])
+@pytest.mark.parametrize("fusion", ["fast", "sum", "channel_fast"])
 def test_round_trip_of_a_detector(fusion):
     tiny = {"backbone": "nano", "width": 8, "network_repeats": 2, "head_repeats": 1}
     model = create_model("d0", num_classes=3, fusion=fusion, **tiny)
@@ -202,7 +202,7 @@ def test_arrays_of_wrong_shape_come_back_for_the_caller_to_see():
         ("optimizer/_iterations", "optimizer state"),
         ("global_step", "counters of steps"),
         ("save_counter", "counters of steps"),
-        ("efficientnet-b0/head/dense/kernel", "the ImageNet head"),
+        ("efficientnet-b0/head/dense/kernel", "head of the ImageNet classifier"),
         ("class_net/class-9/bias", ""),
         ("fpn_cells/cell_0/fnode0/WSM_5", ""),
     ],

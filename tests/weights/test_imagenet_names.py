@@ -155,7 +155,7 @@ def test_a_detector_takes_its_backbone_and_nothing_else(scheme):
             assert not scheme.unused(name)
         else:
             assert {scheme.unused(name) for name in scheme.entries(path, model, ())} == {
-                "the ImageNet head"
+                "head of the ImageNet classifier"
             }
     for path in (
         ("feature_network", "cell_0", "node_2_edge_1", "conv", "kernel"),

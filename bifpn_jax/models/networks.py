@@ -1,0 +1,220 @@
+"""The feature networks of the paper (Figure 2, Table 5) and their kin, as graphs. No JAX in here.
+
+Every one is a function of the level range. BiFPN for levels 3-7, ids as they stand in the code:
+
+    P7  4 ──────────────────┬───────> 12
+    P6  3 ──┬──> 5 <────────┘ ──────> 11     5 reads 3, 4      11 reads 3, 5, 10
+    P5  2 ──┬──> 6 <─ 5       ──────> 10     6 reads 2, 5      10 reads 2, 6, 9
+    P4  1 ──┬──> 7 <─ 6       ──────>  9     7 reads 1, 6       9 reads 1, 7, 8
+    P3  0 ─────> 8 <─ 7                      8 reads 0, 7      12 reads 4, 11
+
+`python -m experiments.draw_network NAME` draws any of them.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.graphs import Graph, Node, check_graph, output_ids, parse_graph
+
+
+def fpn(min_level: int, max_level: int) -> Graph:
+    """Top-down (arXiv 1612.03144, Figure 2a); the coarsest level passes through."""
+    way = range(max_level, min_level - 1, -1)
+    return _along(way, {level: [level - min_level] for level in way}, first_id=len(way))
+
+
+def panet(min_level: int, max_level: int) -> Graph:
+    """FPN, then bottom-up (arXiv 1803.01534, Figure 2b).
+
+    A bottom-up node reads the top-down node of its level and the new one of the level below.
+    """
+    return _there_and_back(range(max_level, min_level - 1, -1), keep_inputs=False)
+
+
+def simplified_panet(min_level: int, max_level: int) -> Graph:
+    """PANet without the nodes that have a single input (the first step towards BiFPN).
+
+    `effdet_pan` has two of them, at both ends of its way down and up. `panet` has none, so that
+    its nodes are the same as these.
+    """
+    graph, count = effdet_pan(min_level, max_level), max_level - min_level + 1
+    new_ids = {i: i for i in range(count)}
+    nodes: list[Node] = []
+    for n, node in enumerate(graph):
+        inputs = tuple(new_ids[i] for i in node.inputs)
+        if len(inputs) == 1:
+            new_ids[count + n] = inputs[0]
+        else:
+            new_ids[count + n] = count + len(nodes)
+            nodes.append(node._replace(inputs=inputs))
+    return tuple(nodes)
+
+
+def bifpn(min_level: int, max_level: int) -> Graph:
+    """Top-down, then bottom-up; bottom-up nodes also read the original input of their level.
+
+    Args:
+        min_level: the finest level, 3 in the paper.
+        max_level: the coarsest level, 7 in the paper and 8 for D7x.
+    """
+    return _there_and_back(range(max_level, min_level - 1, -1))
+
+
+def nas_fpn(min_level: int, max_level: int) -> Graph:
+    """The seven merging cells that a search found (arXiv 1904.07392, Figure 2c); five levels.
+
+    Three of them weigh the finer feature by attention; the others take the network's fusion, which
+    is the sum in the original.
+    """
+    if max_level - min_level != 4:
+        raise UserError(
+            f"feature network nas_fpn is defined for five levels, such as 3-7, not {min_level}-"
+            f"{max_level}; set min_level and max_level, or take another network."
+        )
+    cells = (
+        (1, (1, 3), "attention"),
+        (1, (1, 5), None),
+        (0, (0, 6), None),
+        (1, (6, 7), None),
+        (2, (7, 8), "attention"),
+        (4, (6, 9), "attention"),
+        (3, (9, 10), "attention"),
+    )
+    return tuple(Node(min_level + step, inputs, fusion) for step, inputs, fusion in cells)
+
+
+def fully_connected(min_level: int, max_level: int) -> Graph:
+    """Every level reads every level (Table 5)."""
+    inputs = tuple(range(max_level - min_level + 1))
+    return tuple(Node(level, inputs) for level in range(min_level, max_level + 1))
+
+
+def qufpn(min_level: int, max_level: int) -> Graph:
+    """Quad-directional FPN (ieeexplore.ieee.org/document/9225379), in TensorFlow's code and effdet.
+
+    BiFPN, the same upside down, and a node per level that joins the two; these are fast normalised
+    whatever the network's fusion, as in effdet.
+    """
+    levels = range(min_level, max_level + 1)
+    count = len(levels)
+    down_up = bifpn(min_level, max_level)
+    up_down = _there_and_back(levels, first_id=count + len(down_up))
+    halves = (
+        output_ids(down_up, min_level, max_level),
+        output_ids(up_down, min_level, max_level, first_id=count + len(down_up)),
+    )
+    joined = zip(levels, *halves, strict=True)
+    return (*down_up, *up_down, *(Node(level, (a, b), "fast") for level, a, b in joined))
+
+
+def retinanet_fpn(min_level: int, max_level: int) -> Graph:
+    """RetinaNet's FPN (arXiv 1708.02002), the baseline of Table 4; meant for one repeat.
+
+    1x1 projections, added on the way down, then a 3x3 convolution per level; levels above 5 come
+    from the one below by convolutions of stride 2. Its convolutions are ordinary ones:
+    `separable=False`.
+    """
+    count, top = max_level - min_level + 1, min(5, max_level)
+    nodes, merged = [Node(top, (top - min_level,), "sum", "merge")], {top: count}
+    for level in range(top - 1, min_level - 1, -1):
+        nodes.append(Node(level, (level - min_level, merged[level + 1]), None, "merge"))
+        merged[level] = count + len(nodes) - 1
+    for level in range(min_level, top + 1):
+        nodes.append(Node(level, (merged[level],), "sum", "conv"))
+    for level in range(top + 1, max_level + 1):
+        operation = "stride_conv" if level == top + 1 else "act_stride_conv"
+        nodes.append(Node(level, (count + len(nodes) - 1,), "sum", operation))
+    return tuple(nodes)
+
+
+def effdet_pan(min_level: int, max_level: int) -> Graph:
+    """PANet as effdet has it: a node at every level, both ways.
+
+    The first node on either way has a single input. By Table 5's counts of parameters and
+    operations this is what the paper's row "FPN + PANet" had, too.
+    """
+    levels = range(min_level, max_level + 1)
+    last = {level: i for i, level in enumerate(levels)}
+    nodes = []
+    for way in (levels[::-1], levels):
+        previous = None
+        for level in way:
+            inputs = (last[level],) if previous is None else (last[level], previous)
+            nodes.append(Node(level, inputs))
+            previous = last[level] = len(levels) + len(nodes) - 1
+    return tuple(nodes)
+
+
+NETWORKS: dict[str, Callable[[int, int], Graph]] = {
+    "fpn": fpn,
+    "panet": panet,
+    "simplified_panet": simplified_panet,
+    "bifpn": bifpn,
+    "nas_fpn": nas_fpn,
+    "fully_connected": fully_connected,
+    "qufpn": qufpn,
+    "retinanet_fpn": retinanet_fpn,
+    "effdet_pan": effdet_pan,
+}
+
+
+def network_graph(network: str | Graph, min_level: int, max_level: int) -> Graph:
+    """The graph that a `feature_network=` means, checked.
+
+    Args:
+        network: key of `NETWORKS`, a graph, or one as text (see `graphs`).
+        min_level: the finest level of the pyramid.
+        max_level: the coarsest one.
+
+    Raises:
+        UserError: no such network, or a graph that does not work, with the node and the cure.
+    """
+    if not isinstance(network, str):
+        graph = tuple(Node(node[0], tuple(node[1]), *node[2:]) for node in network)
+    elif network in NETWORKS:
+        return NETWORKS[network](min_level, max_level)
+    elif ":" in network:
+        graph = parse_graph(network)
+    else:
+        near = difflib.get_close_matches(network, NETWORKS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(NETWORKS)}"
+        or_own = " or write the nodes, such as 6:3,4 5:2,5" if not near else ""
+        raise UserError(f"unknown feature_network {network!r}: {hint}{or_own}")
+    check_graph(graph, min_level, max_level)
+    return graph
+
+
+def _there_and_back(way: Sequence[int], first_id: int = 0, *, keep_inputs: bool = True) -> Graph:
+    """Nodes along `way`, a permutation of the levels, and back again.
+
+    On the way there a node reads its level's input and the node before; on the way back the
+    latest feature of its level and the node before, and with `keep_inputs` all features of its
+    level so far.
+    """
+    first_id = first_id or len(way)
+    ids = {level: [i] for i, level in enumerate(sorted(way))}
+    there = _along(way, ids, first_id)
+    if not keep_inputs:
+        ids = {level: found[-1:] for level, found in ids.items()}
+    return there + _along(way[::-1], ids, first_id + len(there), read_all=True)
+
+
+def _along(
+    way: Sequence[int], ids: dict[int, list[int]], first_id: int, *, read_all: bool = False
+) -> Graph:
+    """A node for all levels of `way` but the first: its level's feature(s), and the node before.
+
+    Args:
+        way: levels in the order of the nodes.
+        ids: level -> ids of its features so far; the new ones are appended.
+        first_id: of the first new node.
+        read_all: read all features of the level instead of the latest.
+    """
+    nodes: list[Node] = []
+    for before, level in pairwise(way):
+        own = ids[level] if read_all else ids[level][-1:]
+        nodes.append(Node(level, (*own, ids[before][-1])))
+        ids[level].append(first_id + len(nodes) - 1)
+    return tuple(nodes)

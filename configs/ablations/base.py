@@ -1,0 +1,54 @@
+"""What the studies share: the paper's scale on COCO, and a small one on drawn shapes.
+
+A study's file has `get_config(arg)` and `sweep(arg)`, the rows of its table: name -> the fields
+that the row sets. The word "shapes" after the colon chooses the small scale, on which a whole study
+runs on a laptop's CPU; what such a study shows holds for small models on easy images.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import base, quickstart
+
+Rows = dict[str, dict[str, Any]]
+
+
+def get_config(study: str, model: str, arg: str | None = None) -> ConfigDict:
+    """The config that a study varies.
+
+    Args:
+        study: its name.
+        model: released model for the paper's scale.
+        arg: "shapes" for the small scale, and switches of `configs.base`.
+    """
+    words = arg.split(",") if arg else []
+    config = small_config() if is_small(arg) else base.get_config(model)
+    config.study = config.name = study
+    config.checkpoint.keep_latest = 1
+    base.apply_switches(config, ",".join(word for word in words if word != "shapes"))
+    return config
+
+
+def is_small(arg: str | None) -> bool:
+    """Whether the small scale is asked for."""
+    return "shapes" in (arg.split(",") if arg else [])
+
+
+def small_config() -> ConfigDict:
+    """Five levels at 96 pixels, a nano backbone and a schedule of minutes."""
+    config = quickstart.get_config()
+    config.model.update(
+        {
+            "width": 32,
+            "network_repeats": 2,
+            "head_repeats": 1,
+            "max_level": 7,
+            "anchor_scale": 1.0,
+        }
+    )
+    config.data.shapes.num_eval = 300
+    config.train.epochs = 6.0
+    config.eval.every_epochs = config.checkpoint.every_epochs = 6.0
+    config.log.update({"every_steps": 25})
+    return config

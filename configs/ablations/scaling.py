@@ -1,0 +1,68 @@
+"""Compound scaling against scaling by one factor (paper Figure 6).
+
+    python -m experiments.sweep --config=configs/ablations/scaling.py --workdir=DIR
+    python -m experiments.sweep --config=configs/ablations/scaling.py:shapes --workdir=DIR
+
+From one base, three steps in each of four single factors, and three of all together. The steps of
+the single factors are large, so that all curves cover about the same range of operations.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from bifpn_jax.models.scaling import MODELS
+from configs.ablations import base
+
+_PAPER_STEPS = {
+    "image_size": (640, 896, 1152),
+    "width": (96, 160, 240),
+    "network_repeats": (6, 12, 18),
+    "head_repeats": (6, 12, 18),
+}
+_SMALL_STEPS = {
+    "image_size": (96, 128, 160),
+    "width": (32, 48, 72),
+    "network_repeats": (2, 4, 6),
+    "head_repeats": (2, 4, 6),
+}
+_SMALL_COMPOUND = ((80, 24, 2, 1), (96, 32, 2, 2), (128, 48, 3, 2))
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """D0, or at the small scale one cell and 16 channels; see `configs.ablations.base`."""
+    config = base.get_config("scaling", "d0", arg)
+    if base.is_small(arg):
+        config.model.update(
+            {"image_hw": (64, 64), "width": 16, "network_repeats": 1, "head_repeats": 1}
+        )
+    return config
+
+
+def sweep(arg: str | None = None) -> base.Rows:
+    """The base, and rows FACTOR_STEP; compound_1 is D1 at the paper's scale."""
+    rows: base.Rows = {"base": {}}
+    single = _SMALL_STEPS if base.is_small(arg) else _PAPER_STEPS
+    for factor, values in single.items():
+        for step, value in enumerate(values, 1):
+            rows[f"{factor}_{step}"] = _fields(**{factor: value})
+    for step in (1, 2, 3):
+        rows[f"compound_{step}"] = _small(step) if base.is_small(arg) else _released(step)
+    return rows
+
+
+def _fields(**settings: Any) -> dict[str, Any]:
+    size = settings.pop("image_size", None)
+    sides = {} if size is None else {"model.image_hw": (size, size)}
+    return sides | {f"model.{name}": value for name, value in settings.items()}
+
+
+def _small(step: int) -> dict[str, Any]:
+    names = ("image_size", "width", "network_repeats", "head_repeats")
+    return _fields(**dict(zip(names, _SMALL_COMPOUND[step - 1], strict=True)))
+
+
+def _released(step: int) -> dict[str, Any]:
+    model = MODELS[f"d{step}"]
+    names = ("backbone", "image_size", "width", "network_repeats", "head_repeats", "survival_prob")
+    return _fields(**{name: getattr(model, name) for name in names})

@@ -1,0 +1,24 @@
+"""The fields of a config by their dotted names, "train.batch_size"."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def flat_fields(
+    config: ConfigDict | Mapping[str, Any], *, groups: bool = False, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every field.
+
+    Args:
+        config: or the same as JSON.
+        groups: also yield the groups of fields, such as "train".
+        prefix: what all names begin with.
+    """
+    for name, value in config.items():
+        group = isinstance(value, ConfigDict | Mapping)
+        if groups or not group:
+            yield f"{prefix}{name}", value
+        if group:
+            yield from flat_fields(value, groups=groups, prefix=f"{prefix}{name}.")

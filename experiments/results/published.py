@@ -1,0 +1,127 @@
+"""The paper's numbers (arXiv 1911.09070, version 7), by table and figure.
+
+AP is in per cent; parameters in millions, multiply-adds in billions, latency in milliseconds.
+"""
+
+from typing import NamedTuple
+
+
+class Detector(NamedTuple):
+    """A row of Table 2: single model, single scale, COCO; None where the paper gives nothing."""
+
+    ap_test: float | None  # test-dev
+    ap_val: float | None
+    parameters: float | None
+    multiply_adds: float | None
+    titan_v: float | None = None  # latency, batch 1
+    v100: float | None = None
+
+
+# Table 2, upper part of each group.
+EFFICIENTDET = {
+    "d0": Detector(34.6, 34.3, 3.9, 2.5, 12, 10.2),
+    "d1": Detector(40.5, 40.2, 6.6, 6.1, 16, 13.5),
+    "d2": Detector(43.9, 43.5, 8.1, 11, 23, 17.7),
+    "d3": Detector(47.2, 46.8, 12, 25, 37, 29.0),
+    "d4": Detector(49.7, 49.3, 21, 55, 65, 42.8),
+    "d5": Detector(51.5, 51.3, 34, 135, 128, 72.5),
+    "d6": Detector(52.6, 52.2, 52, 226, 169, 92.8),
+    "d7": Detector(53.7, 53.4, 52, 325, 232, 122),
+    "d7x": Detector(55.1, 54.4, 77, 410, 285, 153),
+}
+
+# Table 2, the detectors that it compares with.
+OTHERS = {
+    "YOLOv3": Detector(33.0, None, None, 71),
+    "RetinaNet-R50 (640)": Detector(39.2, 39.2, 34, 97, 25),
+    "RetinaNet-R101 (640)": Detector(39.9, 39.8, 53, 127, 32),
+    "Mask R-CNN R101-FPN": Detector(None, 42.9, 63, 164, 56),
+    "Mask R-CNN X101-FPN": Detector(None, 44.3, 107, 277, 103),
+    "ResNet-50 + NAS-FPN (1024)": Detector(44.2, None, 60, 360, 64),
+    "ResNet-50 + NAS-FPN (1280)": Detector(44.8, None, 60, 563, 99),
+    "ResNet-50 + NAS-FPN (1280@384)": Detector(45.4, None, 104, 1043, 150),
+    "AmoebaNet + NAS-FPN + AA (1280)": Detector(None, 48.6, 185, 1317, 246),
+    "AmoebaNet + NAS-FPN + AA (1536)": Detector(50.7, None, 209, 3045, 489),
+}
+
+
+class Scaling(NamedTuple):
+    """A row of Table 1."""
+
+    image_size: int
+    backbone: str
+    width: int
+    network_repeats: int
+    head_repeats: int
+
+
+SCALING = {
+    "d0": Scaling(512, "b0", 64, 3, 3),
+    "d1": Scaling(640, "b1", 88, 4, 3),
+    "d2": Scaling(768, "b2", 112, 5, 3),
+    "d3": Scaling(896, "b3", 160, 6, 4),
+    "d4": Scaling(1024, "b4", 224, 7, 4),
+    "d5": Scaling(1280, "b5", 288, 7, 4),
+    "d6": Scaling(1280, "b6", 384, 8, 5),
+    "d7": Scaling(1536, "b6", 384, 8, 5),
+    "d7x": Scaling(1536, "b7", 384, 8, 5),
+}
+
+
+class Backbone(NamedTuple):
+    """A row of Table 4."""
+
+    title: str
+    ap: float
+    parameters: float
+    multiply_adds: float
+
+
+RESNET_BASELINE = "resnet50_fpn"
+# Table 4, by the rows of configs/ablations/backbone_vs_bifpn.py.
+BACKBONES = {
+    RESNET_BASELINE: Backbone("ResNet50 + FPN", 37.0, 34, 97),
+    "retinanet_fpn": Backbone("EfficientNet-B3 + FPN", 40.3, 21, 75),
+    "bifpn": Backbone("EfficientNet-B3 + BiFPN", 44.4, 12, 24),
+}
+
+
+class Network(NamedTuple):
+    """A row of Table 5; the ratios are to "repeated FPN+PANet"."""
+
+    title: str
+    ap: float
+    parameter_ratio: float
+    multiply_add_ratio: float
+
+
+# Table 5, by the rows of configs/ablations/feature_networks.py.
+NETWORKS = {
+    "fpn": Network("Repeated top-down FPN", 42.29, 1.00, 1.00),
+    "panet": Network("Repeated FPN+PANet", 44.08, 1.00, 1.00),
+    "nas_fpn": Network("NAS-FPN", 43.16, 0.71, 0.72),
+    "fully_connected": Network("Fully-connected FPN", 43.06, 1.24, 1.21),
+    "bifpn_sum": Network("BiFPN without weights", 43.94, 0.88, 0.67),
+    "bifpn": Network("BiFPN with weights", 44.39, 0.88, 0.68),
+}
+
+
+class SoftmaxAgainstFast(NamedTuple):
+    """A row of Table 6; the difference is AP of fast fusion less AP of softmax."""
+
+    softmax_ap: float
+    fast_ap: float
+    difference: float
+    speed_up: float
+
+
+FUSION = {
+    "model 1": SoftmaxAgainstFast(33.96, 33.85, -0.11, 1.28),
+    "model 2": SoftmaxAgainstFast(43.78, 43.77, -0.01, 1.26),
+    "model 3": SoftmaxAgainstFast(48.79, 48.74, -0.05, 1.31),
+}
+
+
+def title(name: str) -> str:
+    """A model's name as the paper writes it: "D7x" for "d7x"."""
+    return name[:1].upper() + name[1:]

@@ -1,0 +1,1 @@
+"""The parts of `experiments.sweep`: what to run, the folder of the results, and running it."""

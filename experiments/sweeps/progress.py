@@ -1,0 +1,169 @@
+"""Where a sweep is: what the running run has logged, when all will be done, and the line of it."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple, TextIO
+
+from tqdm import tqdm
+
+from bifpn_jax.train.logs import METRICS_FILE
+from bifpn_jax.train.progress import format_seconds
+
+_TAIL = 16_384  # bytes at the end of a log that hold its last lines
+_PLAIN_SECONDS = 60.0  # between two lines where there is no terminal
+
+
+class Status(NamedTuple):
+    """What a run has logged last.
+
+    Attributes:
+        step: updates made.
+        fraction: of the run that is done, 0 .. 1.
+        text: for the eye: step, loss and AP.
+    """
+
+    step: int
+    fraction: float
+    text: str
+
+
+def log_size(workdir: Path) -> int:
+    """Bytes of a run's metrics; what `read_status` takes to see only what comes after."""
+    try:
+        return (workdir / METRICS_FILE).stat().st_size
+    except OSError:
+        return 0
+
+
+def read_status(workdir: Path, train: Mapping[str, Any], *, start: int = 0) -> Status | None:
+    """The end of a run's metrics.jsonl, or None where there is nothing yet.
+
+    Args:
+        workdir: of the run.
+        train: `config.train`, for the run's length.
+        start: bytes to leave out.
+    """
+    try:
+        with (workdir / METRICS_FILE).open("rb") as file:
+            file.seek(max(start, log_size(workdir) - _TAIL))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    logged: dict[str, Any] = {}
+    for line in lines:
+        try:
+            logged |= json.loads(line)
+        except (ValueError, TypeError):
+            continue  # The first line may be cut off, the last unfinished.
+    step = logged.get("step", 0)
+    if not step:
+        return None
+    if train["steps"]:
+        fraction, text = step / train["steps"], f"step {step}/{train['steps']}"
+    else:
+        fraction = (logged.get("train/epoch") or 0.0) / train["epochs"]
+        text = f"step {step} ({fraction:.0%})"
+    for name, label in (("train/loss", "loss"), ("eval/AP", "AP")):
+        if logged.get(name) is not None:
+            text += f"  {label} {logged[name]:.4f}"
+    return Status(step, min(fraction, 1.0), text)
+
+
+def remaining_seconds(
+    finished: Mapping[str, Sequence[float]],
+    waiting: Sequence[str],
+    running: str,
+    *,
+    elapsed: float,
+    first: float,
+    now: float,
+) -> float:
+    """Time to the end of a sweep; not a number where nothing is known yet.
+
+    A run takes as long as the finished runs of its row, or else as all finished ones, or else as
+    the running one's speed says.
+
+    Args:
+        finished: seconds of the finished runs by row.
+        waiting: rows of the runs after the running one.
+        running: row of the running one.
+        elapsed: its seconds until now.
+        first: fraction of it that was done when it started, or went on.
+        now: fraction of it that is done.
+    """
+    everything = [seconds for row in finished.values() for seconds in row]
+    speed = (now - first) / elapsed if elapsed > 0 else 0.0
+    other = fmean(everything) if everything else 1 / speed if speed > 0 else math.nan
+
+    def expected(row: str) -> float:
+        return fmean(finished[row]) if finished.get(row) else other
+
+    return expected(running) * (1 - now) + sum(map(expected, waiting))
+
+
+class GridLine:
+    """A bar on a terminal, a plain line a minute elsewhere."""
+
+    def __init__(
+        self,
+        total: int,
+        *,
+        file: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Shows nothing yet.
+
+        Args:
+            total: runs of the sweep.
+            file: where to write; standard error by default.
+            clock: function that returns the time in seconds.
+        """
+        self._total = total
+        self._file = file or sys.stderr
+        self._clock = clock
+        self._shown = -math.inf
+        self._bar = None
+        if self._file.isatty():
+            self._bar = tqdm(
+                total=total,
+                file=self._file,
+                bar_format="{percentage:3.0f}% |{bar:24}| {desc}",
+                dynamic_ncols=True,
+                miniters=1,
+                mininterval=0,
+            )
+
+    def update(self, done: int, failed: int, running: str, eta_seconds: float) -> None:
+        """Shows where the sweep is.
+
+        Args:
+            done: finished runs.
+            failed: runs that have failed.
+            running: the running one and what it has logged.
+            eta_seconds: time to the end.
+        """
+        failures = f", {failed} failed" if failed else ""
+        text = f"{done}/{self._total} runs{failures}  {running}  ETA {format_seconds(eta_seconds)}"
+        if self._bar is not None:
+            self._bar.n = done
+            self._bar.set_description_str(text)
+        elif self._clock() - self._shown >= _PLAIN_SECONDS:
+            self._shown = self._clock()
+            print(text, file=self._file, flush=True)
+
+    def write(self, text: str) -> None:
+        """Prints a line of its own, above the bar."""
+        if self._bar is not None:
+            tqdm.write(text, file=self._file)
+        else:
+            print(text, file=self._file, flush=True)
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()

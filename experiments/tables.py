@@ -1,0 +1,88 @@
+r"""Writes the paper's tables, with its numbers beside those of finished runs.
+
+    python -m experiments.tables runs/fusion runs/feature_networks --output=docs/results
+
+Folders are those of experiments.sweep, and workdirs of single runs of D0-D7x for Table 2. Without
+any the tables hold the paper's numbers and what needs no training: parameters and multiply-adds.
+Every table is written as Markdown and CSV, and joined with the figures to results.md.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from bifpn_jax.errors import UserError
+from experiments import command
+from experiments.results import backbone_table, fusion_table, latency, networks_table, published
+from experiments.results.files import write_results, write_table
+from experiments.results.models_table import table2
+from experiments.results.runs import Results, read_results
+from experiments.results.scaling_table import table1
+from experiments.results.study_table import study_table
+from experiments.results.table import Table
+
+TABLES = ("1", "2", "4", "5", "6")
+
+
+def write_tables(results: Results, output: Path, numbers: Sequence[str] = TABLES) -> list[str]:
+    """Writes tables, and one more for each study, and results.md; returns the names of the files.
+
+    Args:
+        results: the runs.
+        output: an existing folder.
+        numbers: of the paper's tables, out of `TABLES`.
+    """
+    studies = results.studies
+    folders = [study.folder for study in studies.values()]
+    make: dict[str, Callable[[], Table]] = {
+        "1": table1,
+        "2": lambda: table2(results.models, latency.read_latency(output)),
+        "4": lambda: backbone_table.table4(studies.get(backbone_table.STUDY)),
+        "5": lambda: networks_table.table5(studies.get(networks_table.STUDY)),
+        "6": lambda: fusion_table.table6(
+            studies.get(fusion_table.STUDY), fusion_table.read_fusion_speed(folders)
+        ),
+    }
+    written = []
+    for number in numbers:
+        print(f"Table {number} …", file=sys.stderr, flush=True)
+        written += write_table(output, make[number]())
+    for study in studies.values():
+        print(f"study {study.name} …", file=sys.stderr, flush=True)
+        written += write_table(output, study_table(study))
+    return [*written, write_results(output)]
+
+
+def choose(flag: str, words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The words in the order of what there is; raises UserError for one that there is not."""
+    for word in words:
+        if word not in known:
+            raise UserError(f"--{flag}={word}: there is no such one; use {', '.join(known)}.")
+    return [word for word in known if word in words]
+
+
+def main(words: list[str]) -> None:
+    """Runs the command."""
+    given = flags.FLAGS
+    numbers = choose("tables", given.tables, TABLES)
+    names = choose("latency_models", given.latency_models, list(published.EFFICIENTDET))
+    results = read_results(words)
+    output = command.make_folder(given.output)
+    if given.latency:
+        latency.write_latency(output, latency.measure(names))
+    written = write_tables(results, output, numbers)
+    print(f"{', '.join(written)} are in {output}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("output", "runs/results", "Folder for the tables.")
+    flags.DEFINE_list("tables", list(TABLES), "Which of the paper's tables to write.")
+    flags.DEFINE_bool(
+        "latency", False, "Measure the latency of Table 2's models on this machine; kept for later."
+    )
+    flags.DEFINE_list(
+        "latency_models", list(published.EFFICIENTDET), "Of which models, with --latency."
+    )
+    command.run(main, arguments=True)
