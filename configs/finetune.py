@@ -5,9 +5,12 @@ r"""Fine-tunes published weights on your own images: COCO JSON files and folders
         --config.data.train_images=DIR --config.data.train_annotations=FILE \
         --config.data.eval_images=DIR --config.data.eval_annotations=FILE
 
-WEIGHTS are a detector's, or an ImageNet classifier's for the backbone alone: a file, or a name that
-`python -m experiments.fetch_weights --list` knows. What stands after the colon is the model they
-belong to. The number of classes and their names come from the annotations.
+WEIGHTS are a detector's: a file, or a name that `python -m experiments.fetch_weights --list` knows.
+What stands after the colon is the model they belong to. The number of classes and their names come
+from the annotations.
+
+Where only the backbone is trained, by an ImageNet classifier, say so: `finetune.py:lite0,backbone`.
+Most of the model then starts from nothing, for which SGD is too slow, and it gets AdamW.
 
 The recipe is for some hundred steps. Parts of the model are kept as they are with, for instance,
 `--config.optimizer.freeze=backbone`; their batch norms are then in evaluation mode.
@@ -23,8 +26,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """The recipe for a model.
 
     Args:
-        arg: name of the model, lite0 if there is none, and switches of `configs.base`, with commas
-            between them: "d0,debug".
+        arg: name of the model, lite0 if there is none, "backbone" if the weights are of the
+            backbone alone, and switches of `configs.base`, with commas between them: "d0,debug".
     """
     words = arg.split(",") if arg else []
     name = words.pop(0) if words and words[0] in MODELS else "lite0"
@@ -39,5 +42,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.eval.every_epochs = 5.0
     config.checkpoint.every_epochs = 5.0
     config.log.every_steps = 10
+    if "backbone" in words:
+        words.remove("backbone")
+        config.optimizer.update({"name": "adamw", "weight_decay": 1e-2})
+        config.schedule.base_rate = 0.032
     base.apply_switches(config, ",".join(words))
     return config

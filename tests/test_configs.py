@@ -184,3 +184,10 @@ def test_the_papers_rows_have_the_papers_size():
     model = from_config.model(module.get_config(), CLASSES)
     variables = jax.eval_shape(lambda: init_variables(model, 0))
     assert num_parameters(variables["params"]) == 11_812_117
+
+
+def test_fine_tuning_from_a_backbone_alone_has_another_optimizer():
+    detector, backbone = (get_config("finetune", arg) for arg in ("lite1", "lite1,backbone"))
+    assert detector.model == backbone.model
+    assert (detector.optimizer.name, backbone.optimizer.name) == ("sgd", "adamw")
+    assert get_config("finetune", "lite1,backbone,debug").train.steps == 16
