@@ -15,4 +15,5 @@ run() {
 sources=(bifpn_jax configs experiments tests)
 run ruff check "${sources[@]}"
 run ruff format --check "${sources[@]}"
-run pytest "$@"
+# A file's tests stay together: they share what takes long to compile.
+run pytest --numprocesses=2 --dist=loadfile "$@"
