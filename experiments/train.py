@@ -76,6 +76,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     model = from_config.model(config, label_map, axis_name=parallel.AXIS)
     anchors = make_anchors(model, model.image_hw)
     graph = network_graph(model.feature_network, model.min_level, model.max_level)
+    fusion_weights = jax.jit(partial(edge_weights, graph=graph, fusion=model.fusion))
     schedule = from_config.schedule(config, length)
     shapes = jax.eval_shape(lambda: init_variables(model, config.seed))
     optimizer = from_config.optimizer(config, schedule, shapes["params"])
@@ -206,8 +207,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
                         "train/dropped_boxes": dropped_boxes,
                     },
                 )
-                weights = edge_weights(state.params["feature_network"], graph, model.fusion)
-                writer.write_fusion_weights(step, weights)
+                weights = fusion_weights(state.params["feature_network"])
+                writer.write_fusion_weights(step, jax.device_get(weights))
             metrics = None
             if eval_now:
                 with timer.pause():

@@ -99,12 +99,15 @@ def _per_platform(
     def forward(*args: Array) -> tuple[Array, tuple[Array, ...]]:
         return call(*args), args
 
-    def backward(args: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
-        def pull_back(f: Callable[..., Array]) -> Callable[..., tuple[Array, ...]]:
-            return lambda cotangent, *args: jax.vjp(f, *args)[1](cotangent)
+    def pull_back(f: Callable[..., Array]) -> Callable[..., tuple[Array, ...]]:
+        return lambda cotangent, *args: jax.vjp(f, *args)[1](cotangent)
 
+    # Made once, for the same reason as `_depthwise`.
+    backward_on_cpu, backward_otherwise = pull_back(on_cpu), pull_back(otherwise)
+
+    def backward(args: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
         return lax.platform_dependent(
-            cotangent, *args, cpu=pull_back(on_cpu), default=pull_back(otherwise)
+            cotangent, *args, cpu=backward_on_cpu, default=backward_otherwise
         )
 
     call.defvjp(forward, backward)
@@ -273,7 +276,8 @@ def _depthwise(stride: int, padding: str) -> Callable[[Array, Array], Array]:
 
 @cache
 def _max_pool(window: int, stride: int, padding: str) -> Callable[[Array], Array]:
-    return _per_platform(
-        partial(_sliced_max_pool, window=window, stride=stride, padding=padding),
-        partial(_native_max_pool, window=window, stride=stride, padding=padding),
-    )
+    native = partial(_native_max_pool, window=window, stride=stride, padding=padding)
+    if window > 3:  # Of a pool from P3 to P7 there would be 289 slices to compile.
+        return native
+    sliced = partial(_sliced_max_pool, window=window, stride=stride, padding=padding)
+    return _per_platform(sliced, native)

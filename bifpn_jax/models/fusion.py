@@ -79,7 +79,7 @@ def global_attention(fine: Array, coarse: Array) -> Array:
     return fine * nn.sigmoid(jnp.max(coarse, (1, 2), keepdims=True)) + coarse
 
 
-def edge_weights(params: Mapping[str, Any], graph: Graph, fusion: str) -> dict[str, list[float]]:
+def edge_weights(params: Mapping[str, Any], graph: Graph, fusion: str) -> dict[str, Array]:
     """Normalised weights of every edge, what Figure 5 of the paper follows over the training.
 
     Args:
@@ -88,8 +88,8 @@ def edge_weights(params: Mapping[str, Any], graph: Graph, fusion: str) -> dict[s
         fusion: of its nodes that have none of their own.
 
     Returns:
-        {"cell_0/node_3": [w_0, …]} with a weight per input, of channel-wise weights the mean;
-        nodes that sum have none and are left out.
+        {"cell_0/node_3": [N]} with a weight per input, of channel-wise weights the mean; nodes
+        that sum have none and are left out.
     """
     found = {}
     for name, cell in sorted(params.items()):
@@ -97,6 +97,5 @@ def edge_weights(params: Mapping[str, Any], graph: Graph, fusion: str) -> dict[s
             raw = cell.get(f"node_{n}_fusion") if name.startswith("cell_") else None
             if raw is not None:
                 weights = NORMALIZERS[node.fusion or fusion](jnp.asarray(raw["weights"]))
-                means = weights.reshape(weights.shape[0], -1).mean(1)
-                found[f"{name}/node_{n}"] = [float(weight) for weight in means]
+                found[f"{name}/node_{n}"] = weights.reshape(weights.shape[0], -1).mean(1)
     return found

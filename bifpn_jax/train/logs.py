@@ -9,7 +9,7 @@ steps, and ``finished.json`` says that the run is over.
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,11 +71,13 @@ class MetricWriter:
                 self._events.add_scalar(name, number, int(step))
         self._events.flush()
 
-    def write_fusion_weights(self, step: int, weights: Mapping[str, Sequence[float]]) -> None:
+    def write_fusion_weights(self, step: int, weights: Mapping[str, Any]) -> None:
         """Appends {"step": …, "weights": {node: [weight of each edge]}}, unless there are none."""
         if self._workdir is None or not weights:
             return
-        rounded = {node: [round(weight, 6) for weight in edges] for node, edges in weights.items()}
+        rounded = {
+            node: [round(float(weight), 6) for weight in edges] for node, edges in weights.items()
+        }
         with (self._workdir / FUSION_WEIGHTS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": int(step), "weights": rounded}) + "\n")
 

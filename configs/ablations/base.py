@@ -45,6 +45,7 @@ def small_config() -> ConfigDict:
             "head_repeats": 1,
             "max_level": 7,
             "anchor_scale": 1.0,
+            "batch_norm_momentum": 0.97,  # statistics of a few hundred steps
         }
     )
     config.data.shapes.num_eval = 300

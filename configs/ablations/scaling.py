@@ -21,20 +21,20 @@ _PAPER_STEPS = {
     "head_repeats": (6, 12, 18),
 }
 _SMALL_STEPS = {
-    "image_size": (96, 128, 160),
-    "width": (32, 48, 72),
-    "network_repeats": (2, 4, 6),
-    "head_repeats": (2, 4, 6),
+    "image_size": (80, 96, 112),
+    "width": (80, 112, 144),
+    "network_repeats": (4, 8, 12),
+    "head_repeats": (4, 8, 12),
 }
-_SMALL_COMPOUND = ((80, 24, 2, 1), (96, 32, 2, 2), (128, 48, 3, 2))
+_SMALL_COMPOUND = ((64, 64, 2, 2), (80, 64, 2, 2), (96, 80, 3, 3))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """D0, or at the small scale one cell and 16 channels; see `configs.ablations.base`."""
+    """D0, or at the small scale one cell and 48 channels; see `configs.ablations.base`."""
     config = base.get_config("scaling", "d0", arg)
     if base.is_small(arg):
         config.model.update(
-            {"image_hw": (64, 64), "width": 16, "network_repeats": 1, "head_repeats": 1}
+            {"image_hw": (64, 64), "width": 48, "network_repeats": 1, "head_repeats": 1}
         )
     return config
 

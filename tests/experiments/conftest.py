@@ -1,6 +1,8 @@
 """One tiny run that is really trained, shared by the tests of all commands."""
 
+import fcntl
 import json
+import os
 
 import jax
 import pytest
@@ -9,7 +11,7 @@ from quick_compilation import quick_compilation
 from bifpn_jax.data.shapes import DrawnShapes
 from bifpn_jax.train.state import init_variables
 from configs import base
-from experiments import train
+from experiments import initialization, train
 
 STEPS = 24
 
@@ -96,7 +98,8 @@ def run_training():
                 train.parallel, "map_train_step", lambda step: around_step(make_train_step(step))
             )
             patch.setattr(train.parallel, "map_predict_step", once(train.parallel.map_predict_step))
-            patch.setattr(train, "init_variables", init_once)
+            for module in (train, initialization):
+                patch.setattr(module, "init_variables", init_once)
             return train.train_and_evaluate(config, workdir)
 
     return run
@@ -140,7 +143,16 @@ def coco_shapes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(tiny_config, run_training, tmp_path_factory):
-    """Workdir of a complete run that nothing has disturbed; not to be written to."""
-    workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    run_training(tiny_config(), workdir)
+    """Workdir of a complete run that nothing has disturbed; not to be written to.
+
+    Of several workers that test at the same time one trains, and the others wait for it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    workdir = folder / "trained"
+    with (folder / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (workdir / "finished.json").exists():
+            run_training(tiny_config(), workdir)
     return workdir
