@@ -76,7 +76,13 @@ def global_attention(fine: Array, coarse: Array) -> Array:
         fine: [B, H, W, C], from the finer level of the two.
         coarse: the same shape, resampled from the coarser level.
     """
-    return fine * nn.sigmoid(jnp.max(coarse, (1, 2), keepdims=True)) + coarse
+    b, _, _, c = coarse.shape
+    flat = coarse.reshape(b, -1, c)
+    # The gradient of jnp.max divides by how many entries equal the maximum: none, and NaN, where
+    # a compiler computes them once more with another rounding.
+    is_peak = jnp.arange(flat.shape[1])[None, :, None] == jnp.argmax(flat, axis=1, keepdims=True)
+    peak = jnp.sum(jnp.where(is_peak, flat, 0), axis=1)
+    return fine * nn.sigmoid(peak)[:, None, None] + coarse
 
 
 def edge_weights(params: Mapping[str, Any], graph: Graph, fusion: str) -> dict[str, Array]:

@@ -58,6 +58,17 @@ def test_attention_gates_the_fine_feature_by_the_maximum_of_the_coarse_one():
     np.testing.assert_allclose(out, fine * gate + coarse, rtol=1e-5, atol=1e-6)
 
 
+def test_the_gradient_of_attention_goes_to_one_position_of_the_maximum():
+    fine = FEATURES[0][:1, :, :, :1]
+    coarse = np.full_like(fine, 0.5)  # all positions are the maximum
+    coarse[0, 0, 1] = 0.2
+    gate = 1 / (1 + np.exp(-0.5))
+    gradient = np.array(jax.grad(lambda x: global_attention(fine, x).sum())(coarse))
+    expected = np.ones_like(coarse)
+    expected[0, 0, 0] += fine.sum() * gate * (1 - gate)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+
 def test_edge_weights_are_normalised_by_each_nodes_own_fusion():
     graph = (Node(4, (0, 1)), Node(3, (0, 1), "sum"), Node(3, (0, 2), "fast"))
     params = {
