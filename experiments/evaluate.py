@@ -22,7 +22,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all
 from bifpn_jax.evaluation.metrics import CocoMetrics
-from bifpn_jax.evaluation.results import write_detections, write_metrics
+from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
 from bifpn_jax.evaluation.table import metrics_table
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.train import parallel
@@ -131,7 +131,7 @@ def main(_: list[str]) -> None:
     print(source.summary(), flush=True)
     result = evaluate_trained(trained, source, batch_size=given.batch_size, progress=True)
     facts = {"weights": given.weights, "checkpoint": given.step or "default", "ema": given.ema}
-    write_metrics(output / "metrics.json", result.metrics, **facts)
+    write_metrics(output / EVALUATION_FILE, result.metrics, **facts)
     write_detections(output / "detections.json", result.detections)
     print(metrics_table(result.metrics))
     speed = (

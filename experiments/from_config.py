@@ -19,7 +19,7 @@ from bifpn_jax.postprocess import Detections
 from bifpn_jax.train import parallel
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.schedule import make_schedule, peak_learning_rate
-from bifpn_jax.train.step import LossSettings
+from bifpn_jax.train.step import LossSettings, train_step
 
 
 class RunLength(NamedTuple):
@@ -123,6 +123,26 @@ def optimizer(
 def loss_settings(config: ConfigDict) -> LossSettings:
     """Constants of the loss."""
     return LossSettings(**config.loss)
+
+
+def training_step(
+    config: ConfigDict,
+    model: EfficientDet,
+    optimizer: optax.GradientTransformation,
+    rate: optax.Schedule,
+) -> Callable[[Any, Any], Any]:
+    """`train_step` of (state, batch) with all else from the config."""
+    return partial(
+        train_step,
+        model=model,
+        anchors=make_anchors(model, model.image_hw),
+        optimizer=optimizer,
+        schedule=rate,
+        settings=loss_settings(config),
+        max_ema_decay=config.ema_decay,
+        seed=config.seed,
+        freeze=config.optimizer.freeze or None,
+    )
 
 
 def postprocessing(config: ConfigDict) -> dict[str, Any]:

@@ -6,8 +6,6 @@ Both models are compiled in one process and take turns; each turn gives one rati
 softmax over the time with fast fusion. Writes fusion_speed.json, which experiments.tables reads.
 """
 
-import json
-import platform
 import statistics
 import sys
 import time
@@ -21,16 +19,16 @@ import optax
 from absl import flags
 from ml_collections import ConfigDict
 
-from bifpn_jax.data.label_map import LabelMap
-from bifpn_jax.models.detector import EfficientDet, make_anchors
+from bifpn_jax.json_files import write_json
+from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train import parallel
 from bifpn_jax.train.state import create_state, init_variables
-from bifpn_jax.train.step import train_step
 from experiments import command, from_config
 from experiments.config_checks import check_config
+from experiments.results import counts
+from experiments.results.fusion_table import SPEED_FILE
 
 FLAGS = flags.FLAGS
-_CLASSES = LabelMap(tuple(range(1, 91)), tuple(f"class {i}" for i in range(1, 91)))
 
 
 def fusion_speed(
@@ -50,13 +48,16 @@ def fusion_speed(
     runs: dict[str, dict[str, Callable[[], Any]]] = {"forward": {}, "train_step": {}}
     for fusion in ("softmax", "fast"):
         config.model.fusion = fusion
-        model = from_config.model(config, _CLASSES)
+        model = counts.model_of(config, counts.COCO_OUTPUTS)
         variables = init_variables(model, config.seed)
         runs["forward"][fusion] = _forward(model, variables, batch_size)
         runs["train_step"][fusion] = _train(config, model, variables, train_batch_size)
-    device = f"{jax.default_backend()}, {platform.machine()}, {parallel.device_count()} device(s)"
-    found: dict[str, Any] = {"device": device, "model": config.name, "rounds": rounds}
-    found |= {"image_hw": list(config.model.image_hw), "dtype": config.model.dtype}
+    found: dict[str, Any] = {"device": parallel.device_name(), "model": config.name}
+    found |= {
+        "rounds": rounds,
+        "image_hw": list(config.model.image_hw),
+        "dtype": config.model.dtype,
+    }
     found |= {"batch_size": batch_size, "train_batch_size": train_batch_size}
     for what, pair in runs.items():
         print(f"{what}: compiles, then {rounds} rounds …", file=sys.stderr, flush=True)
@@ -75,18 +76,7 @@ def _train(
 ) -> Callable[[], Any]:
     schedule = optax.constant_schedule(1e-3)  # the rate does not change the time
     optimizer = from_config.optimizer(config, schedule, variables["params"])
-    step = jax.jit(
-        partial(
-            train_step,
-            model=model,
-            anchors=make_anchors(model, model.image_hw),
-            optimizer=optimizer,
-            schedule=schedule,
-            settings=from_config.loss_settings(config),
-            max_ema_decay=config.ema_decay,
-            seed=config.seed,
-        )
-    )
+    step = jax.jit(from_config.training_step(config, model, optimizer, schedule))
     state = create_state(variables, optimizer)
     height, width = model.image_hw
     boxes = np.zeros((batch_size, config.data.max_boxes, 4), np.float32)
@@ -129,8 +119,7 @@ def main(_: list[str]) -> None:
         train_batch_size=FLAGS.train_batch_size,
         rounds=FLAGS.rounds,
     )
-    path = output / "fusion_speed.json"
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    path = write_json(output / SPEED_FILE, found)
     for what in ("forward", "train_step"):
         times = found[what]["seconds"]
         print(

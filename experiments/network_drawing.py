@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bifpn_jax.models.graphs import Graph, Node, output_ids
+from experiments.results.plotting import COLORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A colour per level, coarse ones first; told apart by readers who see fewer colours, too.
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 _RADIUS = 0.17
 
 
@@ -56,16 +55,15 @@ def draw_network(
     Circles are nodes with activation, convolution and batch norm; squares are nodes without the
     convolution; a double ring is NAS-FPN's attention. Outputs have a dark rim.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     places = layout(graph, min_level, max_level)
     count = max_level - min_level + 1
     outputs = set(output_ids(graph, min_level, max_level))
     columns = max(place.column for place in places)
-    figure, axes = plt.subplots(figsize=(1.6 + 1.15 * (columns + 1), 1.0 + 0.95 * count))
+    figure = Figure(figsize=(1.6 + 1.15 * (columns + 1), 1.0 + 0.95 * count))
+    axes = figure.subplots()
     for row in range(count):
         axes.text(-0.45, row, f"P{min_level + row}", ha="right", va="center", fontsize=12)
     for n, node in enumerate(graph):
@@ -81,14 +79,13 @@ def draw_network(
     axes.axis("off")
     for path in paths:
         # Without a date and with fixed ids the same graph gives the same file.
-        with plt.rc_context({"svg.hashsalt": title}):
+        with rc_context({"svg.hashsalt": title}):
             metadata = {"Date": None} if path.suffix == ".svg" else None
             figure.savefig(path, dpi=150, bbox_inches="tight", metadata=metadata)
-    plt.close(figure)
 
 
 def _color(place: Place, count: int) -> str:
-    return _COLORS[(count - 1 - place.row) % len(_COLORS)]
+    return COLORS[(count - 1 - place.row) % len(COLORS)]
 
 
 def _draw_edge(axes: "Axes", start: Place, end: Place, places: list[Place], color: str) -> None:

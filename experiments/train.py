@@ -23,6 +23,7 @@ from bifpn_jax.data.records import Source
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.evaluator import evaluate
 from bifpn_jax.evaluation.results import (
+    EVALUATION_FILE,
     evaluated_step,
     read_metrics,
     write_detections,
@@ -43,7 +44,7 @@ from bifpn_jax.train.logs import (
 )
 from bifpn_jax.train.progress import ProgressLine, Timer, format_seconds
 from bifpn_jax.train.state import TrainState, create_state, init_variables
-from bifpn_jax.train.step import TRAIN_FIELDS, train_step
+from bifpn_jax.train.step import TRAIN_FIELDS
 from experiments import from_config
 from experiments.config_checks import check_config, check_same_run
 from experiments.initialization import initial_variables
@@ -80,19 +81,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     schedule = from_config.schedule(config, length)
     shapes = jax.eval_shape(lambda: init_variables(model, config.seed))
     optimizer = from_config.optimizer(config, schedule, shapes["params"])
-    step_fn = parallel.map_train_step(
-        partial(
-            train_step,
-            model=model,
-            anchors=anchors,
-            optimizer=optimizer,
-            schedule=schedule,
-            settings=from_config.loss_settings(config),
-            max_ema_decay=config.ema_decay,
-            seed=config.seed,
-            freeze=config.optimizer.freeze or None,
-        )
-    )
+    step_fn = parallel.map_train_step(from_config.training_step(config, model, optimizer, schedule))
     evaluate_state = _make_evaluation(config, model, eval_source, label_map)
 
     # --- The state: from this workdir's newest checkpoint, or new.
@@ -146,8 +135,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         f"{parallel.device_count()} device(s); the first step compiles"
     )
     if first_step >= length.total_steps:
-        if evaluated_step(workdir / "metrics.json") == first_step:
-            metrics = read_metrics(workdir / "metrics.json").to_json()
+        if evaluated_step(workdir / EVALUATION_FILE) == first_step:
+            metrics = read_metrics(workdir / EVALUATION_FILE).to_json()
         else:  # The run was stopped before its last evaluation.
             metrics = evaluate_state(state, workdir)
             checkpoints.save(first_step, state, position, {**meta, "loop": loop}, metrics)
@@ -280,7 +269,7 @@ def _make_evaluation(
 
     def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
         result, detections = run(state, config.eval.weights != "raw")
-        write_metrics(workdir / "metrics.json", result, step=int(state.step))
+        write_metrics(workdir / EVALUATION_FILE, result, step=int(state.step))
         write_detections(workdir / "detections.json", detections)
         metrics = result.to_json()
         if config.eval.weights == "both":

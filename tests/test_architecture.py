@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ["errors"],
     [
+        "json_files",
         "boxes",
         "anchors",
         "drawing",

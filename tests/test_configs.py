@@ -2,7 +2,6 @@
 
 import importlib
 import runpy
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -12,11 +11,11 @@ import pytest
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.cost import num_parameters
-from bifpn_jax.models.detector import create_model, make_anchors
+from bifpn_jax.models.detector import create_model
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.train import parallel
 from bifpn_jax.train.state import create_state, init_variables
-from bifpn_jax.train.step import TRAIN_FIELDS, train_step
+from bifpn_jax.train.step import TRAIN_FIELDS
 from configs import base
 from experiments import from_config
 from experiments.config_checks import check_config
@@ -75,18 +74,7 @@ def test_the_whole_training_step(name, arg):
     variables = jax.eval_shape(lambda: init_variables(model, config.seed))
     optimizer = from_config.optimizer(config, schedule, variables["params"])
     state = jax.eval_shape(lambda v: create_state(v, optimizer), variables)
-    step = parallel.map_train_step(
-        partial(
-            train_step,
-            model=model,
-            anchors=make_anchors(model, model.image_hw),
-            optimizer=optimizer,
-            schedule=schedule,
-            settings=from_config.loss_settings(config),
-            max_ema_decay=config.ema_decay,
-            seed=config.seed,
-        )
-    )
+    step = parallel.map_train_step(from_config.training_step(config, model, optimizer, schedule))
     boxes = config.data.max_boxes
     batch = {
         "image": ((*model.image_hw, 3), np.uint8),

@@ -14,7 +14,10 @@ from bifpn_jax.boxes import to_xywh
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.json_files import read_json, replace_text
 from bifpn_jax.postprocess import Detections
+
+EVALUATION_FILE = "metrics.json"
 
 
 def coco_results(
@@ -62,12 +65,12 @@ def coco_results(
 def write_detections(path: str | Path, detections: list[dict[str, Any]]) -> None:
     """Writes COCO results, one detection per line."""
     lines = (json.dumps(detection, allow_nan=False) for detection in detections)
-    _replace(path, "[\n" + ",\n".join(lines) + "\n]\n" if detections else "[]\n")
+    replace_text(path, "[\n" + ",\n".join(lines) + "\n]\n" if detections else "[]\n")
 
 
 def read_detections(path: str | Path) -> list[dict[str, Any]]:
     """Reads a COCO results file; raises UserError if it is not one."""
-    detections = _read(path)
+    detections = read_json(path)
     if not isinstance(detections, list):
         raise UserError(f"{path} is not a COCO results file: it must hold a list of detections")
     return detections
@@ -81,13 +84,13 @@ def write_metrics(path: str | Path, metrics: CocoMetrics, **facts: Any) -> None:
         metrics: the numbers.
         **facts: what they are of, such as ``step=800``; written first.
     """
-    _replace(path, json.dumps({**facts, **metrics.to_json()}, indent=2, allow_nan=False) + "\n")
+    replace_text(path, json.dumps({**facts, **metrics.to_json()}, indent=2, allow_nan=False) + "\n")
 
 
 def read_metrics(path: str | Path) -> CocoMetrics:
     """Reads what ``write_metrics`` wrote; raises UserError if the file is anything else."""
     try:
-        return CocoMetrics.from_json(_read(path))
+        return CocoMetrics.from_json(read_json(path))
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not hold the metrics of an evaluation: {error}") from error
 
@@ -96,23 +99,5 @@ def evaluated_step(path: str | Path) -> int | None:
     """The fact ``step`` that ``write_metrics`` wrote into the file; None without file or fact."""
     if not Path(path).exists():
         return None
-    values = _read(path)
+    values = read_json(path)
     return values.get("step") if isinstance(values, dict) else None
-
-
-def _read(path: str | Path) -> Any:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); write it again") from error
-
-
-def _replace(path: str | Path, text: str) -> None:
-    """Writes beside the target and renames, so that a reader never sees half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -17,6 +17,8 @@ import numpy as np
 from clu import parameter_overview
 from tensorboardX import SummaryWriter
 
+from bifpn_jax.json_files import write_json
+
 METRICS_FILE = "metrics.jsonl"
 FUSION_WEIGHTS_FILE = "fusion_weights.jsonl"
 FINISHED_FILE = "finished.json"
@@ -96,22 +98,14 @@ class MetricWriter:
 
 def write_config(workdir: str | Path, config: Mapping[str, Any]) -> Path:
     """Writes the whole config to ``config.json``, replacing an older one in a single move."""
-    return _write_json(Path(workdir) / CONFIG_FILE, config)
+    return write_json(Path(workdir) / CONFIG_FILE, config)
 
 
 def write_finished(workdir: str | Path, *, step: int, seconds: float) -> Path:
     """Marks a run as over: its last step, and the seconds that it trained."""
-    return _write_json(
+    return write_json(
         Path(workdir) / FINISHED_FILE, {"step": int(step), "seconds": round(seconds, 3)}
     )
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-    return path
 
 
 def write_parameter_overview(workdir: str | Path, params: Any) -> str:

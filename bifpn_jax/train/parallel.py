@@ -4,6 +4,7 @@ The state is replicated, not stacked: it has the shapes of one device, so that i
 read and handed to `jit` as it is, and the first call is compiled once.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,13 @@ AXIS = "devices"
 def device_count() -> int:
     """Devices over which a batch is split."""
     return jax.device_count()
+
+
+def device_name() -> str:
+    """The kind of device in words: "NVIDIA H100 80GB HBM3", "cpu, 2 cores"."""
+    device = jax.devices()[0]
+    cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
+    return f"{device.device_kind}{cores}"
 
 
 def process_index() -> int:

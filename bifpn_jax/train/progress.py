@@ -88,27 +88,24 @@ class Timer:
         return {"seconds": self.seconds}
 
 
-class ProgressLine:
-    """A bar on a terminal, a plain line per update elsewhere: loss, images/s and ETA."""
+class StatusLine:
+    """A bar on a terminal; elsewhere nothing but plain lines."""
 
-    def __init__(
-        self, total_steps: int, *, file: TextIO | None = None, enabled: bool = True
-    ) -> None:
+    def __init__(self, total: int, *, file: TextIO | None = None, enabled: bool = True) -> None:
         """Shows nothing yet.
 
         Args:
-            total_steps: length of the run.
+            total: length of the bar.
             file: where to write; standard error by default.
             enabled: False shows nothing at all; for all processes but the first.
         """
-        self._total_steps = total_steps
         self._file = file or sys.stderr
         self._enabled = enabled
         self._bar = None
         if enabled and self._file.isatty():
-            # The ETA of tqdm itself would count the pauses.
+            # An ETA of tqdm itself would count the pauses.
             self._bar = tqdm(
-                total=total_steps,
+                total=total,
                 file=self._file,
                 bar_format="{percentage:3.0f}% |{bar:24}| {desc}",
                 dynamic_ncols=True,
@@ -116,17 +113,18 @@ class ProgressLine:
                 mininterval=0,
             )
 
-    def update(self, step: int, loss: float, speed: Speed) -> None:
-        """Shows the state of the run at `step`."""
-        text = (
-            f"step {step}/{self._total_steps}  loss {float(loss):.4f}  "
-            f"{_rate(speed.images_per_second)} images/s  ETA {format_seconds(speed.eta_seconds)}"
-        )
+    def show(self, done: int, text: str) -> None:
+        """Sets the bar to `done` with `text` behind it, or prints the text."""
         if self._bar is not None:
-            self._bar.n = step
+            self._bar.n = done
             self._bar.set_description_str(text)
-        elif self._enabled:
-            print(text, file=self._file, flush=True)
+        else:
+            self.write(text)
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether there is a bar."""
+        return self._bar is not None
 
     def write(self, text: str) -> None:
         """Prints a line of its own, above the bar."""
@@ -139,6 +137,25 @@ class ProgressLine:
         """Leaves the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+class ProgressLine(StatusLine):
+    """The line of a run: loss, images/s and ETA; a plain line per update without a terminal."""
+
+    def __init__(
+        self, total_steps: int, *, file: TextIO | None = None, enabled: bool = True
+    ) -> None:
+        """As `StatusLine`; `total_steps` is the length of the run."""
+        super().__init__(total_steps, file=file, enabled=enabled)
+        self._total_steps = total_steps
+
+    def update(self, step: int, loss: float, speed: Speed) -> None:
+        """Shows the state of the run at `step`."""
+        self.show(
+            step,
+            f"step {step}/{self._total_steps}  loss {float(loss):.4f}  "
+            f"{_rate(speed.images_per_second)} images/s  ETA {format_seconds(speed.eta_seconds)}",
+        )
 
 
 def _rate(images_per_second: float) -> str:

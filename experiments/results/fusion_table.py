@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.json_files import read_json
 from experiments.results import published
-from experiments.results.runs import Study, read_json
+from experiments.results.runs import Study
 from experiments.results.statistics import Measured, difference
 from experiments.results.study_table import format_margin
 from experiments.results.table import Cell, Column, Table, or_not_given, or_not_run

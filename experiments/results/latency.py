@@ -1,7 +1,6 @@
 """Latency of a network on this machine: one image, forward pass, float32."""
 
-import json
-import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.json_files import read_json, write_json
+from bifpn_jax.train import parallel
 from experiments.results import counts
-from experiments.results.runs import read_json
-from experiments.results.statistics import median
 
 LATENCY_FILE = "latency.json"
 
@@ -36,7 +35,7 @@ def measure(names: Sequence[str], say: Callable[[str], None] = print, repeats: i
     for name in names:
         found[name] = _measure_one(name, repeats)
         say(f"{name}: {found[name]:.1f} ms")
-    return Latency(_device(), found)
+    return Latency(parallel.device_name(), found)
 
 
 def read_latency(folder: Path) -> Latency | None:
@@ -56,7 +55,7 @@ def write_latency(folder: Path, latency: Latency) -> Latency:
     before = read_latency(folder)
     if before is not None and before.device == latency.device:
         latency = Latency(latency.device, before.milliseconds | latency.milliseconds)
-    (folder / LATENCY_FILE).write_text(json.dumps(latency._asdict(), indent=2) + "\n", "utf-8")
+    write_json(folder / LATENCY_FILE, latency._asdict())
     return latency
 
 
@@ -72,10 +71,4 @@ def _measure_one(name: str, repeats: int) -> float:
         start = time.perf_counter()
         jax.block_until_ready(forward(variables, images))
         seconds.append(time.perf_counter() - start)
-    return 1000 * median(seconds[2:])
-
-
-def _device() -> str:
-    device = jax.devices()[0]
-    cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
-    return f"{device.device_kind}{cores}"
+    return 1000 * statistics.median(seconds[2:])

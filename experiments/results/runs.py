@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.results import EVALUATION_FILE
+from bifpn_jax.json_files import read_json
 from bifpn_jax.train.logs import CONFIG_FILE, FINISHED_FILE, METRICS_FILE
 from experiments.results.same_config import check_same_config
 from experiments.results.statistics import Measured
-
-SWEEP_FILE = "sweep.json"
-EVALUATION_FILE = "metrics.json"
+from experiments.sweeps.folder import SWEEP_FILE
 
 
 class Run(NamedTuple):
@@ -146,16 +146,6 @@ def read_study(folder: Path) -> Study:
     firsts = [next(iter(of_row.values())) for of_row in runs.values() if of_row]
     check_same_config({str(run.folder): run.config for run in firsts}, but=changed)
     return Study(folder, name, config_file, rows, runs, tuple(left_out))
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file; raises UserError where that is not possible."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}); check the folder.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); write it again.") from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

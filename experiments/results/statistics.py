@@ -1,7 +1,6 @@
 """Mean and spread over seeds, and whether two rows of a table differ by more than the noise."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,11 +87,6 @@ def t_quantile(freedom: float, level: float = LEVEL) -> float:
         else:
             high = middle
     return math.sqrt(freedom) * math.tan(low)
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle value."""
-    return float(np.median(values))
 
 
 def _integral(end: float, power: float, intervals: int = 400) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.json_files import read_json, write_json
 from bifpn_jax.train.checkpoint_reader import FOLDER
 from bifpn_jax.train.logs import CONFIG_FILE, FINISHED_FILE
 from experiments.config_checks import check_same_run
@@ -62,7 +63,7 @@ def join(workdir: Path, new: Mapping[str, Any]) -> dict[str, Any]:
     file = workdir / SWEEP_FILE
     if not file.exists():
         return dict(new)
-    old = read_json(file)
+    old = read_object(file)
     if old is None or not {"config", "overrides", "rows", "seeds"} <= set(old):
         raise UserError(f"{file} is damaged; restore it, or take another --workdir.")
     differences = []
@@ -88,9 +89,7 @@ def join(workdir: Path, new: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_description(workdir: Path, content: Mapping[str, Any]) -> None:
     """Writes sweep.json in a single move."""
-    temporary = workdir / f"{SWEEP_FILE}.tmp"
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, workdir / SWEEP_FILE)
+    write_json(workdir / SWEEP_FILE, content)
 
 
 @contextmanager
@@ -129,13 +128,13 @@ def locked(workdir: Path) -> Iterator[int]:
 
 def check_earlier(run: Run) -> None:
     """Raises a UserError where the run's workdir holds another run, or a longer one."""
-    saved = read_json(run.workdir / CONFIG_FILE)
+    saved = read_object(run.workdir / CONFIG_FILE)
     if saved is None:
         return
     now = json.loads(run.config.to_json())
     classes = {"label_map": None}  # not known before the data is opened; the run checks them
     check_same_run({"config": now, **classes}, {"config": saved, **classes}, run.workdir)
-    finished = read_json(run.workdir / FINISHED_FILE)
+    finished = read_object(run.workdir / FINISHED_FILE)
     if finished is None:
         return
     train = run.config.train
@@ -153,14 +152,14 @@ def check_earlier(run: Run) -> None:
 
 def is_finished(run: Run) -> bool:
     """Whether the run is over, at the length that its config has now."""
-    finished = read_json(run.workdir / FINISHED_FILE)
+    finished = read_object(run.workdir / FINISHED_FILE)
     if finished is None:
         return False
     steps = run.config.train.steps
     if steps:
         return finished.get("step") == steps
     # Steps of epochs need the data's size; the same length in the config is as good.
-    saved = read_json(run.workdir / CONFIG_FILE) or {}
+    saved = read_object(run.workdir / CONFIG_FILE) or {}
     return all(saved.get("train", {}).get(k) == run.config.train[k] for k in ("epochs", "steps"))
 
 
@@ -174,11 +173,11 @@ def delete_checkpoints(run: Run) -> None:
     shutil.rmtree(run.workdir / FOLDER, ignore_errors=True)
 
 
-def read_json(file: Path) -> dict[str, Any] | None:
+def read_object(file: Path) -> dict[str, Any] | None:
     """The object in a file, or None where there is none that can be read."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(file)
+    except UserError:
         return None
     return content if isinstance(content, dict) else None
 

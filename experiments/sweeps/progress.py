@@ -2,17 +2,14 @@
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TextIO
 
-from tqdm import tqdm
-
 from bifpn_jax.train.logs import METRICS_FILE
-from bifpn_jax.train.progress import format_seconds
+from bifpn_jax.train.progress import StatusLine, format_seconds
 
 _TAIL = 16_384  # bytes at the end of a log that hold its last lines
 _PLAIN_SECONDS = 60.0  # between two lines where there is no terminal
@@ -106,8 +103,8 @@ def remaining_seconds(
     return expected(running) * (1 - now) + sum(map(expected, waiting))
 
 
-class GridLine:
-    """A bar on a terminal, a plain line a minute elsewhere."""
+class GridLine(StatusLine):
+    """The line of a sweep; without a terminal it comes once a minute."""
 
     def __init__(
         self,
@@ -116,27 +113,11 @@ class GridLine:
         file: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Shows nothing yet.
-
-        Args:
-            total: runs of the sweep.
-            file: where to write; standard error by default.
-            clock: function that returns the time in seconds.
-        """
+        """As `StatusLine`; `total` counts runs, and `clock` returns the time in seconds."""
+        super().__init__(total, file=file)
         self._total = total
-        self._file = file or sys.stderr
         self._clock = clock
         self._shown = -math.inf
-        self._bar = None
-        if self._file.isatty():
-            self._bar = tqdm(
-                total=total,
-                file=self._file,
-                bar_format="{percentage:3.0f}% |{bar:24}| {desc}",
-                dynamic_ncols=True,
-                miniters=1,
-                mininterval=0,
-            )
 
     def update(self, done: int, failed: int, running: str, eta_seconds: float) -> None:
         """Shows where the sweep is.
@@ -147,23 +128,12 @@ class GridLine:
             running: the running one and what it has logged.
             eta_seconds: time to the end.
         """
-        failures = f", {failed} failed" if failed else ""
-        text = f"{done}/{self._total} runs{failures}  {running}  ETA {format_seconds(eta_seconds)}"
-        if self._bar is not None:
-            self._bar.n = done
-            self._bar.set_description_str(text)
-        elif self._clock() - self._shown >= _PLAIN_SECONDS:
+        if not self.on_terminal:
+            if self._clock() - self._shown < _PLAIN_SECONDS:
+                return
             self._shown = self._clock()
-            print(text, file=self._file, flush=True)
-
-    def write(self, text: str) -> None:
-        """Prints a line of its own, above the bar."""
-        if self._bar is not None:
-            tqdm.write(text, file=self._file)
-        else:
-            print(text, file=self._file, flush=True)
-
-    def close(self) -> None:
-        """Leaves the bar as it is."""
-        if self._bar is not None:
-            self._bar.close()
+        failures = f", {failed} failed" if failed else ""
+        self.show(
+            done,
+            f"{done}/{self._total} runs{failures}  {running}  ETA {format_seconds(eta_seconds)}",
+        )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from bifpn_jax.evaluation.results import EVALUATION_FILE
 from bifpn_jax.train.interruption import Interrupted, StopRequest
 from bifpn_jax.train.progress import format_seconds
 from experiments.sweeps.folder import (
@@ -16,7 +17,7 @@ from experiments.sweeps.folder import (
     delete_checkpoints,
     forget_finished,
     is_finished,
-    read_json,
+    read_object,
 )
 from experiments.sweeps.plan import Run
 from experiments.sweeps.progress import GridLine, log_size, read_status, remaining_seconds
@@ -178,11 +179,11 @@ def _make_show(
 
 
 def _trained_seconds(run: Run) -> float:
-    return float((read_json(run.workdir / FINISHED_FILE) or {}).get("seconds", 0.0))
+    return float((read_object(run.workdir / FINISHED_FILE) or {}).get("seconds", 0.0))
 
 
 def _result(run: Run) -> str:
-    ap = (read_json(run.workdir / "metrics.json") or {}).get("AP")
+    ap = (read_object(run.workdir / EVALUATION_FILE) or {}).get("AP")
     return "finished" if ap is None else f"AP {ap:.4f}"
 
 

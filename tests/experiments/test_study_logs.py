@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bifpn_jax.errors import UserError
-from experiments.results.runs import read_json, read_lines, read_results, read_study
+from bifpn_jax.json_files import read_json
+from experiments.results.runs import read_lines, read_results, read_study
 
 LOGS = Path(__file__).resolve().parent / "study_logs"
 FUSION, SCALING = LOGS / "fusion", LOGS / "scaling"

@@ -1,7 +1,6 @@
 """Every feature network with every fusion: it trains."""
 
 import itertools
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +8,14 @@ import numpy as np
 import optax
 import pytest
 from flax import traverse_util
+from one_step import train_once
 from quick_compilation import quick_compilation
 from random_weights import random_variables
 
-from bifpn_jax.models.detector import create_model, make_anchors
+from bifpn_jax.models.detector import create_model
 from bifpn_jax.models.feature_network import FeatureNetwork
 from bifpn_jax.models.fusion import NORMALIZERS
 from bifpn_jax.models.networks import NETWORKS, network_graph
-from bifpn_jax.train.state import create_state
-from bifpn_jax.train.step import LossSettings, train_step
 
 PAIRS = [(network, fusion) for network in NETWORKS for fusion in NORMALIZERS]
 # Every network once and every fusion at least once.
@@ -89,42 +87,20 @@ def test_a_training_step_of_the_detector(network, fusion):
         num_classes=3,
         backbone="nano",
         width=8,
-        network_repeats=2,
+        network_repeats=1 if network == "retinanet_fpn" else 2,  # it leaves nodes of a first unread
         head_repeats=1,
         feature_network=network,
         fusion=fusion,
-        image_hw=(64, 64),
+        image_hw=(256, 256),  # of a single position at level 7 a batch norm would leave nothing
     )
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    variables = random_variables(model, images.astype(np.float32))
-    schedule = optax.constant_schedule(1e-3)
-    optimizer = optax.sgd(schedule, momentum=0.9)
-    step = partial(
-        train_step,
-        model=model,
-        anchors=make_anchors(model, (64, 64)),
-        optimizer=optimizer,
-        schedule=schedule,
-        settings=LossSettings(),
-        max_ema_decay=0.9,
-        seed=0,
-    )
-    batch = {
-        "image": images,
-        "content_hw": np.full((2, 2), 64, np.int32),
-        "boxes": np.array([[[4, 4, 40, 30]], [[10, 20, 60, 60]]], np.float32),
-        "labels": np.array([[0], [2]], np.int32),
-    }
-    state = create_state(variables, optimizer)
-    with quick_compilation():
-        new, metrics = jax.jit(step)(state, batch)
+    variables = random_variables(model, jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32))
+    new, metrics = train_once(model, variables, optax.sgd(1e-3, momentum=0.9))
     assert np.isfinite(metrics["loss"])
     assert metrics["gradient_norm"] > 0
     changed = jax.tree.map(
         lambda a, b: bool(np.any(a != b)),
         new.params["feature_network"],
-        state.params["feature_network"],
+        variables["params"]["feature_network"],
     )
     weights = [v for k, v in traverse_util.flatten_dict(changed).items() if k[-1] == "kernel"]
     assert all(weights)

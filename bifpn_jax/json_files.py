@@ -1,0 +1,36 @@
+"""JSON files: read with one clear line where that fails, written in a single move."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bifpn_jax.errors import UserError
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file; raises UserError where there is none."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); write it again") from error
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
+    """Writes an object, indented; returns the path."""
+    return replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def replace_text(path: str | Path, text: str) -> Path:
+    """Writes beside the target and renames, so that a reader never sees half a file.
+
+    Folders are made if need be; returns the path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
