@@ -51,7 +51,7 @@ def load_weights(
     file = source if isinstance(source, WeightFile) else open_weights(source)
     match = match_names(file, model, only)
     if match.problem:
-        raise UserError(f"{file.source} {match.problem}; {_cure(file, model)}.")
+        raise UserError(f"{file.source} {match.problem}; {_cure(file, model)}")
     variables = dict(match.values)
     missing = [path for path in match.shapes if path not in variables]
     if missing:
@@ -94,7 +94,7 @@ def _cure(file: WeightFile, model: EfficientDet | Classifier) -> str:
     fitting = fitting_models(file, type(model))
     if not fitting:
         return "no released model fits: is the file whole, and of an EfficientDet?"
-    return f"the model that fits is {' or '.join(map(str, fitting))}"
+    return f"the model that fits is {' or '.join(map(str, fitting))}."
 
 
 def _initial_values(

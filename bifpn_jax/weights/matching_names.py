@@ -14,6 +14,7 @@ from bifpn_jax.weights.files import WeightFile
 from bifpn_jax.weights.scheme import Path
 
 _IMAGENET_HEAD = ("head_conv", "head_bn", "classifier")
+_LEFT_OUT = "left out, as asked"
 
 
 class Match(NamedTuple):
@@ -63,8 +64,8 @@ def match_names(
             continue
         names = file.scheme.entries(path[1:], model, file.entries.keys())
         if path not in wanted:
-            initial[path] = "left out, as asked"
-            used |= dict.fromkeys(names, "left out, as asked")
+            initial[path] = _LEFT_OUT
+            used |= dict.fromkeys(names, _LEFT_OUT)
             continue
         if absent := [name for name in names if name not in file.entries]:
             missing += absent
@@ -83,6 +84,13 @@ def match_names(
         used |= dict.fromkeys(names, "")
     unused = {name: reason for name, reason in used.items() if reason and name in file.entries}
     reasons = {name: file.scheme.unused(name) for name in file.entries if name not in used}
+    if only is not None:
+        # What else the file has in a module of which something is taken must fit.
+        taken = {_module(name) for name, reason in used.items() if not reason}
+        reasons |= dict.fromkeys(
+            (name for name, reason in reasons.items() if not reason and _module(name) not in taken),
+            _LEFT_OUT,
+        )
     unused |= {name: reason for name, reason in reasons.items() if reason}
     left_over = [name for name, reason in reasons.items() if not reason]
     problem = _problem(missing, left_over, misfits)
@@ -103,6 +111,11 @@ def _only(only: str | None, shapes: dict[Path, tuple[int, ...]]) -> set[Path]:
         parts = ", ".join(dict.fromkeys(path[1] for path in shapes))
         raise UserError(f"only={only!r} matches no variable; their paths begin with {parts}.")
     return wanted
+
+
+def _module(name: str) -> str:
+    """The outermost module in an entry's name, in any of the schemes."""
+    return re.match(r"((params|batch_stats)/)?[^./]*", name)[0]
 
 
 def _other_predictor(

@@ -13,7 +13,15 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import create_model
 from bifpn_jax.models.efficientnet import Classifier
 from bifpn_jax.train.state import init_variables
-from bifpn_jax.weights import automl, effdet, efficientnet_pytorch, load_weights, save_weights, timm
+from bifpn_jax.weights import (
+    automl,
+    effdet,
+    efficientnet_pytorch,
+    load_weights,
+    own,
+    save_weights,
+    timm,
+)
 from bifpn_jax.weights.matching_names import variable_shapes
 
 
@@ -96,10 +104,10 @@ def entries_of(variables, model, scheme):
         if len(names) > 1:
             entries |= {name: value[i] for i, name in enumerate(names)}
             continue
-        torch = scheme not in (automl.SCHEME, automl.IMAGENET_SCHEME)
+        torch = scheme not in (automl.SCHEME, automl.IMAGENET_SCHEME, own.SCHEME)
         if value.ndim == 4 and torch:
             value = value.transpose(3, 2, 0, 1)
-        elif value.ndim == 4 and path[-2].startswith("depthwise"):
+        elif scheme is not own.SCHEME and value.ndim == 4 and path[-2].startswith("depthwise"):
             value = value.transpose(0, 1, 3, 2)
         elif value.ndim == 2 and torch:
             value = value.T
@@ -184,6 +192,26 @@ def test_a_part_alone_can_be_loaded(model, variables, state_dict):
         load_weights(state_dict, model, only="spine")
     with pytest.raises(UserError, match=r"only='\(' is not a regular expression"):
         load_weights(state_dict, model, only="(")
+
+
+@pytest.mark.parametrize(
+    "scheme", [effdet.SCHEME, automl.SCHEME, own.SCHEME], ids=["effdet", "automl", "own"]
+)
+def test_a_part_can_be_taken_from_another_model(model, scheme):
+    """Its other parts may be larger than the model's; one that is taken may not."""
+    larger = create_model("d0", **TINY | {"head_repeats": 2, "network_repeats": 3, "width": 16})
+    variables = random_variables(larger, jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32))
+    names = entries_of(variables, larger, scheme)
+    loaded, report = load(names, model, only="backbone")
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        loaded["params"]["backbone"],
+        variables["params"]["backbone"],
+    )
+    assert set(report.unused.values()) == {"left out, as asked"}
+    with pytest.raises(UserError, match="has entries that the model lacks: ") as raised:
+        load(names, model, only="backbone|box_head/conv_0/depthwise")
+    assert "box" in str(raised.value).split("lacks: ")[1]
 
 
 IMAGENET = [timm.SCHEME, efficientnet_pytorch.SCHEME, automl.IMAGENET_SCHEME]
