@@ -36,7 +36,11 @@ def is_small(arg: str | None) -> bool:
 
 
 def small_config() -> ConfigDict:
-    """Five levels at 96 pixels, a nano backbone and a schedule of minutes."""
+    """Five levels at 96 pixels, a nano backbone and a schedule of minutes.
+
+    As in the paper the runs are meant to start from one trained backbone, by `init_from` and
+    `init_only=backbone`; from scratch the schedule is too short.
+    """
     config = quickstart.get_config()
     config.model.update(
         {
@@ -44,12 +48,12 @@ def small_config() -> ConfigDict:
             "network_repeats": 2,
             "head_repeats": 1,
             "max_level": 7,
-            "anchor_scale": 1.0,
             "batch_norm_momentum": 0.97,  # statistics of a few hundred steps
         }
     )
     config.data.shapes.num_eval = 300
-    config.train.epochs = 6.0
-    config.eval.every_epochs = config.checkpoint.every_epochs = 6.0
+    config.train.epochs = 4.0
+    config.schedule.base_rate = 0.04
+    config.eval.every_epochs = config.checkpoint.every_epochs = 4.0
     config.log.update({"every_steps": 25})
     return config
