@@ -1,12 +1,10 @@
-"""COCO's average precision and recall for boxes, with pycocotools as the engine.
+"""COCO's average precision and recall for boxes.
 
 The numbers are those of the official evaluator (Lin et al., arXiv 1405.0312, and
 https://cocodataset.org/#detection-eval): crowds and objects outside an area range are neither hits
 nor misses, and the area ranges use the annotated area, not that of the box.
 """
 
-import contextlib
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from bifpn_jax.data.coco_file import read_annotation_file
 from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.coco_engine import match_and_accumulate
 from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
 
 
@@ -59,18 +56,18 @@ def evaluate_detections(
     evaluated = _evaluated_images(image_ids, known_images, source)
     objects = _truth_annotations(truth["annotations"], source)
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        engine = COCOeval(_index(truth, objects), _index(truth, found), iouType="bbox")
-        engine.params.imgIds = evaluated
-        engine.params.maxDets = [1, min(10, max_detections), max_detections]
-        engine.evaluate()
-        engine.accumulate()
-
+    precision, recall = match_and_accumulate(
+        truth["images"],
+        truth["categories"],
+        objects,
+        found,
+        image_ids=evaluated,
+        max_detections=max_detections,
+    )
     chosen = set(evaluated)
-    precision = engine.eval["precision"]  # [IoU, recall, class, area, max detections], -1 undefined
     ap_of_class = [_mean(precision[:, :, k, 0, 2]) for k in range(precision.shape[2])]
     return CocoMetrics(
-        summary=_summary(precision, engine.eval["recall"]),
+        summary=_summary(precision, recall),
         per_class=dict(zip(_unique_names(names), ap_of_class, strict=True)),
         num_images=len(evaluated),
         num_detections=sum(detection["image_id"] in chosen for detection in found),
@@ -204,17 +201,6 @@ def _evaluated_images(
     if not evaluated:
         raise UserError(f"there are no images to evaluate in {source}")
     return evaluated
-
-
-def _index(truth: Mapping[str, Any], annotations: list[dict[str, Any]]) -> COCO:
-    coco = COCO()
-    coco.dataset = {
-        "images": truth["images"],
-        "categories": truth["categories"],
-        "annotations": annotations,
-    }
-    coco.createIndex()
-    return coco
 
 
 def _unique_names(names: Mapping[int, str]) -> list[str]:
