@@ -1,0 +1,117 @@
+"""Measures that need a process of their own: the time to compile, and the peak of memory.
+
+    python -m experiments.benchmarks.child compile d0 2
+    python -m experiments.benchmarks.child memory d0 4
+    python -m experiments.benchmarks.child effdet_memory d0 4
+
+Prints one line of JSON.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bifpn_jax.errors import UserError
+
+_STEPS = 3
+
+
+def measure_in_child(what: str, model: str, batch_size: int, cache: Path) -> dict[str, float]:
+    """Runs one measure in a fresh process.
+
+    Args:
+        what: a key of `MEASURES`.
+        model: name of a released model.
+        batch_size: of the training step.
+        cache: folder for compiled programs.
+
+    Raises:
+        UserError: the process failed; with the last line that it printed.
+    """
+    command = [sys.executable, "-m", "experiments.benchmarks.child", what, model, str(batch_size)]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise UserError(f"measuring {what} of {model} failed: {lines[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _compile(model: str, batch_size: int) -> dict[str, float]:
+    import jax
+    import optax
+
+    from bifpn_jax.train.state import create_state
+    from experiments import from_config
+    from experiments.benchmarks import programs
+    from experiments.results import counts
+
+    config = counts.released_config(model)
+    network = counts.model_of(config, counts.COCO_OUTPUTS)
+    images = jax.ShapeDtypeStruct((1, *network.image_hw, 3), "float32")
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    rate = optax.constant_schedule(1e-3)
+    optimizer = from_config.optimizer(config, rate, variables["params"])
+    state = jax.eval_shape(lambda v: create_state(v, optimizer), variables)
+    batch = programs.training_batch(batch_size, network.image_hw, config.data.max_boxes)
+    step = jax.jit(from_config.training_step(config, network, optimizer, rate), donate_argnums=0)
+    began = time.perf_counter()
+    traced = step.trace(state, batch)
+    trace = time.perf_counter()
+    lowered = traced.lower()
+    lower = time.perf_counter()
+    lowered.compile()
+    end = time.perf_counter()
+    return {
+        "trace": trace - began,
+        "lower": lower - trace,
+        "compile": end - lower,
+        "total": end - began,
+    }
+
+
+def _memory(model: str, batch_size: int) -> dict[str, float]:
+    from experiments.benchmarks import programs
+    from experiments.results import counts
+
+    config = counts.released_config(model)
+    network = counts.model_of(config, counts.COCO_OUTPUTS)
+    return _peak(programs.training_step(config, network, batch_size))
+
+
+def _effdet_memory(model: str, batch_size: int) -> dict[str, float]:
+    from bifpn_jax.models.scaling import MODELS
+    from experiments.benchmarks import effdet_peer, programs
+
+    image_hw = (MODELS[model].image_size,) * 2
+    boxes, labels = programs.random_boxes(batch_size, image_hw)
+    return _peak(effdet_peer.train_step(model, image_hw, boxes, labels))
+
+
+def _peak(step: Callable[[], object]) -> dict[str, float]:
+    """MiB of the process at its largest, before and after some steps."""
+    before = _resident_peak()
+    for _ in range(_STEPS):
+        step()
+    return {"before": before, "peak": _resident_peak()}
+
+
+def _resident_peak() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+MEASURES: Mapping[str, Callable[[str, int], dict[str, Any]]] = {
+    "compile": _compile,
+    "memory": _memory,
+    "effdet_memory": _effdet_memory,
+}
+
+if __name__ == "__main__":
+    print(json.dumps(MEASURES[sys.argv[1]](sys.argv[2], int(sys.argv[3]))))

@@ -1,0 +1,75 @@
+"""Programs that do the same work take turns; each turn gives one ratio of their times."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+OURS = "bifpn_jax"
+
+
+class Contest(NamedTuple):
+    """What one kind of work cost.
+
+    Attributes:
+        work: in words, "forward, batch 1".
+        model: whose, "d0"; "" where there is none.
+        unit: of the values, less is better: "s" or "MiB".
+        values: contestant -> one value per round, all with the same number; `OURS` is one of them.
+        remarks: what a reader should know, such as who was left out and why.
+    """
+
+    work: str
+    model: str
+    unit: str
+    values: dict[str, list[float]]
+    remarks: tuple[str, ...] = ()
+
+    def ratios(self, other: str) -> list[float]:
+        """Another's value over ours, round by round: above 1, ours is better."""
+        return [a / b for a, b in zip(self.values[other], self.values[OURS], strict=True)]
+
+    def as_json(self) -> dict[str, Any]:
+        """The contest with its medians, for a file."""
+        medians = {name: statistics.median(values) for name, values in self.values.items()}
+        others = [name for name in self.values if name != OURS]
+        return self._asdict() | {
+            "median": medians,
+            "median_ratio": {name: statistics.median(self.ratios(name)) for name in others},
+        }
+
+
+def compete(
+    work: str,
+    contestants: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int = 2,
+    model: str = "",
+    remarks: tuple[str, ...] = (),
+) -> Contest:
+    """Times contestants, one of them `OURS`, as `take_turns` does; the rest as in `Contest`."""
+    return Contest(work, model, "s", take_turns(contestants, rounds, warmup), remarks)
+
+
+def take_turns(
+    contestants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
+    """Seconds of each contestant in each round.
+
+    Args:
+        contestants: name -> a function that returns when its work is done.
+        rounds: how often each is timed.
+        warmup: rounds before them that do not count, in which programs are compiled.
+    """
+    names = list(contestants)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(warmup + rounds):
+        # Whoever follows a heavy one finds other caches: the order turns with the rounds.
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            start = time.perf_counter()
+            contestants[name]()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds

@@ -1,0 +1,193 @@
+"""effdet (PyTorch) in the forms in which it runs: eager, channels-last, compiled.
+
+Nothing here is imported from PyTorch before it is used; `missing` says whether it can be.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+_NAMES = {"d7x": "tf_efficientdet_d7x"}
+Program = Callable[[], object]
+
+
+def missing() -> str:
+    """Why effdet cannot take part, or ""."""
+    try:
+        import effdet  # noqa: F401
+        import torch  # noqa: F401
+        import torchvision  # noqa: F401
+    except ImportError as error:
+        return f'effdet is not installed ({error}): pip install -e ".[peers]"'
+    return ""
+
+
+def name_of(model: str) -> str:
+    """The name in effdet of one of our released models."""
+    return _NAMES.get(model, f"tf_efficientdet_{model}")
+
+
+def make_model(model: str, image_hw: tuple[int, int]) -> Any:
+    """A model of effdet with random weights."""
+    from effdet import EfficientDet, get_efficientdet_config
+
+    config = get_efficientdet_config(name_of(model))
+    config.image_size = image_hw
+    return EfficientDet(config, pretrained_backbone=False)
+
+
+def forward_forms(model: str, image_hw: tuple[int, int], batch_size: int) -> dict[str, Program]:
+    """Form -> the forward pass in evaluation mode, float32."""
+    import torch
+
+    eager = make_model(model, image_hw).eval()
+    last = make_model(model, image_hw).eval().to(memory_format=torch.channels_last)
+    images = torch.randn(batch_size, 3, *image_hw)
+    images_last = images.to(memory_format=torch.channels_last)
+
+    def run(network: Any, x: Any) -> None:
+        with torch.inference_mode():
+            network(x)
+
+    return {
+        "effdet eager": partial(run, eager, images),
+        "effdet channels-last": partial(run, last, images_last),
+        "effdet compiled": partial(run, torch.compile(last), images_last),
+    }
+
+
+def train_forms(
+    model: str, image_hw: tuple[int, int], boxes: np.ndarray, labels: np.ndarray
+) -> dict[str, Program]:
+    """Form -> a training step: assignment, loss, backward, clipping, SGD, moving average."""
+    return {
+        "effdet channels-last": train_step(model, image_hw, boxes, labels, compiled=False),
+        "effdet compiled": train_step(model, image_hw, boxes, labels, compiled=True),
+    }
+
+
+def train_step(
+    model: str,
+    image_hw: tuple[int, int],
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    *,
+    compiled: bool = False,
+) -> Program:
+    """One of `train_forms`, channels-last."""
+    import torch
+    from effdet import DetBenchTrain
+    from timm.utils import ModelEmaV2
+
+    bench = DetBenchTrain(make_model(model, image_hw), create_labeler=True).train()
+    bench = bench.to(memory_format=torch.channels_last)
+    average = ModelEmaV2(bench, decay=0.9998)
+    if compiled:
+        bench.model = torch.compile(bench.model)
+    parameters = [p for p in bench.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=4e-5)
+    images = torch.randint(0, 256, (len(boxes), 3, *image_hw), dtype=torch.uint8)
+    images = images.to(memory_format=torch.channels_last)
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+    target = {"bbox": torch.tensor(boxes), "cls": torch.tensor(labels + 1.0)}
+
+    def run() -> None:
+        loss = bench(images.float().sub_(mean).div_(std), target)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+        optimizer.step()
+        with torch.no_grad():
+            average.update(bench)
+
+    return run
+
+
+def postprocessing(
+    model: str, image_hw: tuple[int, int], class_logits: list[np.ndarray], codes: list[np.ndarray]
+) -> Program:
+    """Top-k, decoding and hard NMS per class, of one array [B, C, H, W] per level."""
+    import torch
+    from effdet.anchors import Anchors
+    from effdet.bench import _batch_detection, _post_process
+
+    config = make_model(model, image_hw).config
+    anchors = Anchors.from_config(config).boxes
+    logits, codes = [[torch.tensor(x) for x in maps] for maps in (class_logits, codes)]
+    batch_size = len(logits[0])
+    scale, size = torch.ones(batch_size), torch.tensor([image_hw[::-1]] * batch_size)
+
+    def run() -> None:
+        with torch.inference_mode():
+            outputs = _post_process(logits, codes, len(logits), config.num_classes)
+            first, second, indices, classes = outputs
+            _batch_detection(
+                batch_size, first, second, anchors, indices, classes, scale, size.float()
+            )
+
+    return run
+
+
+def end_to_end_forms(model: str, image_hw: tuple[int, int], path: str) -> dict[str, Program]:
+    """Form -> from a file to boxes in its pixels."""
+    import torch
+    from effdet import DetBenchPredict
+    from effdet.data.transforms import transforms_coco_eval
+    from PIL import Image
+
+    transform = transforms_coco_eval(image_hw, use_prefetcher=True)
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+
+    def run(bench: Any) -> None:
+        image = Image.open(path).convert("RGB")
+        size = torch.tensor([image.size], dtype=torch.float32)
+        array, info = transform(image, {})
+        x = torch.from_numpy(array)[None].float().sub_(mean).div_(std)
+        x = x.to(memory_format=torch.channels_last)
+        scale = torch.tensor([info["img_scale"]])
+        with torch.inference_mode():
+            bench(x, {"img_scale": scale, "img_size": size}).numpy()
+
+    def bench(compiled: bool) -> Any:
+        network = make_model(model, image_hw).eval().to(memory_format=torch.channels_last)
+        predict = DetBenchPredict(network).eval()
+        if compiled:
+            predict.model = torch.compile(network)
+        return predict
+
+    return {
+        "effdet channels-last": partial(run, bench(False)),
+        "effdet compiled": partial(run, bench(True)),
+    }
+
+
+def loader(
+    folder: str, annotations: str, image_hw: tuple[int, int], batch: int, workers: int
+) -> Any:
+    """Endless augmented batches, uint8, of its data set, transforms and collation."""
+    from pathlib import Path
+
+    from effdet.data.dataset import DetectionDatset
+    from effdet.data.loader import DetectionFastCollate
+    from effdet.data.parsers import CocoParserCfg
+    from effdet.data.transforms import transforms_coco_train
+    from torch.utils.data import DataLoader, RandomSampler
+
+    parser = {"cfg": CocoParserCfg(ann_filename=annotations, ignore_empty_gt=False)}
+    dataset = DetectionDatset(Path(folder), parser="coco", parser_kwargs=parser)
+    dataset.transform = transforms_coco_train(image_hw, use_prefetcher=True)
+    return iter(
+        DataLoader(
+            dataset,
+            batch_size=batch,
+            # One long epoch: its workers would start anew with each.
+            sampler=RandomSampler(dataset, replacement=True, num_samples=10**6),
+            num_workers=workers,
+            collate_fn=DetectionFastCollate(),
+            multiprocessing_context="forkserver",  # jax has threads, which a fork would lose
+        )
+    )

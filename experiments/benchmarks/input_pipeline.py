@@ -1,0 +1,93 @@
+"""Reading, decoding and augmenting training images."""
+
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bifpn_jax.data.coco_json import CocoJson
+from bifpn_jax.data.pipeline import train_batches
+from bifpn_jax.data.records import decode_image
+from bifpn_jax.data.shapes import DrawnShapes
+from bifpn_jax.errors import UserError
+from experiments.benchmarks import effdet_peer
+from experiments.benchmarks.contest import OURS, Contest, compete
+from experiments.benchmarks.options import Options
+
+BARE = "bare decoding"
+_HW = (640, 640)
+_BATCH = 16
+_BATCHES = 8  # per round
+_DRAWN = 64
+_WARM_UP = 2
+
+
+def input_pipeline(options: Options) -> list[Contest]:
+    """Seconds for eight batches of 16 at 640 pixels, flipped and scaled, with a thread per core.
+
+    Bare decoding, of as many of the same files by the same decoder and threads, is the limit.
+    """
+    threads = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, annotations = options.images, options.annotations
+        if (folder is None) != (annotations is None):
+            raise UserError("--images and --annotations go together; give both or neither.")
+        if folder is None or annotations is None:
+            folder, annotations = write_drawn_images(Path(temporary), _DRAWN)
+        files = [path.read_bytes() for path in image_paths(folder, annotations)]
+        ours = train_batches(
+            CocoJson(folder, annotations),
+            batch_size=_BATCH,
+            image_hw=_HW,
+            max_boxes=100,
+            seed=0,
+            num_threads=threads,
+        )
+        with ThreadPoolExecutor(threads) as pool:
+            contestants: dict[str, Callable[[], object]] = {
+                OURS: lambda: _take(ours),
+                BARE: bare_decoding(pool, files, _BATCH * _BATCHES),
+            }
+            if options.peers:
+                theirs = effdet_peer.loader(str(folder), str(annotations), _HW, _BATCH, threads)
+                contestants["effdet's loader"] = lambda: _take(theirs)
+            work = f"input, {_BATCH * _BATCHES} images at {_HW[0]} pixels, {threads} threads"
+            return [compete(work, contestants, rounds=options.rounds, warmup=_WARM_UP)]
+
+
+def bare_decoding(
+    pool: ThreadPoolExecutor, files: Sequence[bytes], count: int
+) -> Callable[[], object]:
+    """Decodes files from memory, one after another in each thread, round and round."""
+    chosen = list(itertools.islice(itertools.cycle(files), count))
+
+    def run() -> None:
+        for _ in pool.map(lambda encoded: decode_image(encoded, "").shape, chosen):
+            pass
+
+    return run
+
+
+def write_drawn_images(folder: Path, count: int) -> tuple[Path, Path]:
+    """JPEGs of drawn shapes, 480 to 640 pixels, and their COCO file."""
+    source = DrawnShapes(count, sides=(480, 640))
+    for i in range(len(source)):
+        (folder / source[i].where).write_bytes(source[i].encoded)
+    annotations = folder / "annotations.json"
+    annotations.write_text(json.dumps(source.ground_truth()))
+    return folder, annotations
+
+
+def image_paths(folder: Path, annotations: Path) -> list[Path]:
+    """The files that an annotation file names."""
+    entries = json.loads(annotations.read_text())["images"]
+    return [folder / entry["file_name"] for entry in entries]
+
+
+def _take(batches: Iterator[Any]) -> None:
+    for _ in range(_BATCHES):
+        next(batches)

@@ -1,0 +1,35 @@
+"""The forward pass and the training step."""
+
+from bifpn_jax.train.state import init_variables
+from experiments.benchmarks import effdet_peer, programs
+from experiments.benchmarks.contest import OURS, Contest, compete
+from experiments.benchmarks.options import Options
+from experiments.results import counts
+
+
+def forward(options: Options) -> list[Contest]:
+    """Images to logits and box codes."""
+    contests = []
+    for name, batch_size in options.forward:
+        model = counts.model_of(counts.released_config(name), counts.COCO_OUTPUTS)
+        contestants = {OURS: programs.forward(model, init_variables(model, 0), batch_size)}
+        if options.peers:
+            contestants |= effdet_peer.forward_forms(name, model.image_hw, batch_size)
+        work = f"forward, batch {batch_size}"
+        contests.append(compete(work, contestants, rounds=options.rounds, model=name))
+    return contests
+
+
+def train(options: Options) -> list[Contest]:
+    """uint8 images and boxes to new weights."""
+    contests = []
+    for name, batch_size in options.train:
+        config = counts.released_config(name)
+        model = counts.model_of(config, counts.COCO_OUTPUTS)
+        contestants = {OURS: programs.training_step(config, model, batch_size)}
+        if options.peers:
+            boxes, labels = programs.random_boxes(batch_size, model.image_hw)
+            contestants |= effdet_peer.train_forms(name, model.image_hw, boxes, labels)
+        work = f"training step, batch {batch_size}"
+        contests.append(compete(work, contestants, rounds=options.rounds, model=name))
+    return contests

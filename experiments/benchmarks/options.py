@@ -1,0 +1,52 @@
+"""What a part of the benchmark is told."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.scaling import MODELS
+
+
+class Case(NamedTuple):
+    """A model and a batch size."""
+
+    model: str
+    batch_size: int
+
+
+class Options(NamedTuple):
+    """Of all parts.
+
+    Attributes:
+        rounds: how often everything is timed.
+        forward: models and batch sizes of the forward pass.
+        train: of the training step.
+        images: folder of real pictures, or None for drawn ones.
+        annotations: COCO file of these pictures, or None.
+        peers: whether to run other code bases where they are installed.
+    """
+
+    rounds: int
+    forward: tuple[Case, ...]
+    train: tuple[Case, ...]
+    images: Path | None
+    annotations: Path | None
+    peers: bool
+
+
+def parse_cases(flag: str, words: Sequence[str]) -> tuple[Case, ...]:
+    """("d0:1", "lite0:8") -> cases.
+
+    Raises:
+        UserError: a word is not MODEL:BATCH, or there is no such model.
+    """
+    cases = []
+    for word in words:
+        name, _, size = word.partition(":")
+        if name not in MODELS:
+            raise UserError(f"--{flag}={word}: no model {name!r}; there are {', '.join(MODELS)}.")
+        if not size.isdecimal() or int(size) < 1:
+            raise UserError(f"--{flag}={word}: write MODEL:BATCH, such as {name}:1.")
+        cases.append(Case(name, int(size)))
+    return tuple(cases)
