@@ -57,12 +57,15 @@ def write_safetensors(
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()  # the package would let nobody but the owner read it
+        mode = partial.stat().st_mode
         # The package writes the memory of an array as it lies.
         save_file(
             {name: np.asarray(array, order="C") for name, array in arrays.items()},
             partial,
             dict(metadata),
         )
+        partial.chmod(mode)
         partial.replace(path)
     except Exception as error:
         partial.unlink(missing_ok=True)

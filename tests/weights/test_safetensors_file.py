@@ -61,6 +61,12 @@ def test_an_existing_file_is_replaced_and_nothing_else_is_left(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_others_may_read_what_they_may_read_of_any_file(tmp_path):
+    (tmp_path / "any").touch()
+    write_safetensors(tmp_path / "a.safetensors", {"x": np.ones(3)}, {})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "model.safetensors"
     write_safetensors(path, {"x": np.ones(3)}, {})
