@@ -106,6 +106,9 @@ def _model(name: str) -> ConfigDict:
             "survival_prob": released.survival_prob,
             "batch_norm_momentum": 0.99,  # published; a run of a few hundred steps needs 0.9
             "backbone_batch_norm_epsilon": 1e-3,  # 1e-5 in PyTorch's own backbones
+            # Parts computed once more in the backward pass, to save memory: backbone,
+            # feature_network, heads, with commas between.
+            "remat": "",
             "dtype": "float32",  # of the computation; bfloat16 halves memory on accelerators
         }
     )

@@ -16,11 +16,19 @@ from bifpn_jax.models.feature_network import DOWNSAMPLINGS, UPSAMPLINGS, Feature
 from bifpn_jax.models.fusion import NORMALIZERS
 from bifpn_jax.models.graphs import Graph
 from bifpn_jax.models.heads import CLASS_PRIOR_BIAS, Head
-from bifpn_jax.models.layers import ACTIVATIONS, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
+from bifpn_jax.models.layers import (
+    ACTIVATIONS,
+    BATCH_NORM_EPSILON,
+    BATCH_NORM_MOMENTUM,
+    recomputed,
+)
 from bifpn_jax.models.networks import network_graph
 from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODELS
 
 Array = jax.Array
+
+# What `remat` may name.
+PARTS = ("backbone", "feature_network", "heads")
 
 
 class Outputs(NamedTuple):
@@ -69,6 +77,8 @@ class EfficientDet(nn.Module):
             steps to follow the weights, very short runs need less.
         backbone_batch_norm_epsilon: of the backbone alone; 1e-5 in PyTorch's own ones.
         axis_name: mapped axis over which batch statistics are averaged, or None.
+        remat: parts whose inside is computed once more in the backward pass, which saves memory
+            for time: some of "backbone", "feature_network" and "heads", with commas between.
     """
 
     num_classes: int = 90
@@ -100,6 +110,7 @@ class EfficientDet(nn.Module):
     batch_norm_momentum: float = BATCH_NORM_MOMENTUM
     backbone_batch_norm_epsilon: float = BATCH_NORM_EPSILON
     axis_name: str | None = None
+    remat: str = ""
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Outputs:
@@ -109,6 +120,7 @@ class EfficientDet(nn.Module):
         "stochastic_depth". Features are in the collection "intermediates" when it is mutable.
         """
         per_location = self.num_scales * len(self.aspect_ratios)
+        remat = self.remat.split(",")
         shared = {
             "activation": self.activation,
             "axis_name": self.axis_name,
@@ -120,6 +132,7 @@ class EfficientDet(nn.Module):
             padding=self.backbone_padding or self.padding,
             epsilon=self.backbone_batch_norm_epsilon,
             expanded_features=self.expanded_features,
+            remat="backbone" in remat,
             name="backbone",
             **shared,
         )(images.astype(self.dtype), train)
@@ -136,6 +149,7 @@ class EfficientDet(nn.Module):
             upsampling=self.upsampling,
             downsampling=self.downsampling,
             separable=self.separable,
+            remat="feature_network" in remat,
             name="feature_network",
             **shared,
         )(features, train)
@@ -146,13 +160,14 @@ class EfficientDet(nn.Module):
             "conv_bias": self.conv_bias,
             "separable": self.separable_heads,
         }
-        logits = Head(
+        head = recomputed(Head, "heads" in remat)
+        logits = head(
             self.num_classes * per_location,
             output_bias=CLASS_PRIOR_BIAS,
             name="class_head",
             **shared,
         )(features, train)
-        codes = Head(4 * per_location, name="box_head", **shared)(features, train)
+        codes = head(4 * per_location, name="box_head", **shared)(features, train)
         return Outputs(_flatten(logits, self.num_classes), _flatten(codes, 4))
 
 
@@ -198,6 +213,8 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
     _check_choice("backbone_padding", model.backbone_padding or model.padding, PADDINGS)
     _check_choice("activation", model.activation, ACTIVATIONS)
     _check_choice("dtype", model.dtype, ("float32", "bfloat16"))
+    for part in model.remat.split(",") if model.remat else ():
+        _check_choice("part in remat", part, PARTS)
     for key in ("num_classes", "width", "network_repeats", "head_repeats", "num_scales"):
         value = getattr(model, key)
         if not isinstance(value, int) or value < 1:

@@ -21,6 +21,7 @@ from bifpn_jax.models.layers import (
     StochasticDepth,
     backbone_depthwise_init,
     backbone_init,
+    recomputed,
 )
 
 Array = jax.Array
@@ -184,6 +185,7 @@ class EfficientNet(nn.Module):
         epsilon: of batch norm.
         expanded_features: a level's features are what the projection of its last block reads,
             several times wider, instead of that block's output.
+        remat: compute every block once more in the backward pass instead of keeping its inside.
     """
 
     variant: str = "b0"
@@ -194,6 +196,7 @@ class EfficientNet(nn.Module):
     padding: str = "same"
     epsilon: float = BATCH_NORM_EPSILON
     expanded_features: bool = False
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> dict[int, Array]:
@@ -213,8 +216,9 @@ class EfficientNet(nn.Module):
             BatchNorm(self.axis_name, self.momentum, self.epsilon, name="stem_bn")(x, train)
         )
         features = {}
+        block_class = recomputed(InvertedBottleneck, self.remat)
         for i, block in enumerate(blocks):
-            x, expanded = InvertedBottleneck(
+            x, expanded = block_class(
                 block,
                 squeeze_excite=not backbone.lite,
                 activation=self.activation,

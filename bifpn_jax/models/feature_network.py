@@ -12,6 +12,7 @@ from bifpn_jax.models.layers import (
     BatchNorm,
     Conv,
     SeparableConv,
+    recomputed,
 )
 from bifpn_jax.models.resizing import resize_bilinear, resize_nearest
 
@@ -158,6 +159,7 @@ class FeatureNetwork(nn.Module):
         upsampling: key of `UPSAMPLINGS`.
         downsampling: one of `DOWNSAMPLINGS`.
         separable: False makes the nodes' convolutions ordinary 3x3 ones.
+        remat: compute every cell once more in the backward pass instead of keeping its inside.
     """
 
     graph: Graph
@@ -173,6 +175,7 @@ class FeatureNetwork(nn.Module):
     upsampling: str = "nearest"
     downsampling: str = "max"
     separable: bool = True
+    remat: bool = False
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
@@ -195,8 +198,9 @@ class FeatureNetwork(nn.Module):
             resample = Resample(self.width, name=f"level_{level}", **settings)
             features[level] = resample(below, halved(below.shape[1:3]), train)
         settings["separable"] = self.separable
+        cell_class = recomputed(Cell, self.remat)
         for i in range(self.repeats):
-            cell = Cell(
+            cell = cell_class(
                 self.graph, self.width, self.fusion, self.activation, name=f"cell_{i}", **settings
             )
             features = cell(features, train)

@@ -41,6 +41,14 @@ head_depthwise_init: Initializer = nn.initializers.variance_scaling(
 )
 
 
+def recomputed(module: type[nn.Module], wanted: bool) -> type[nn.Module]:
+    """The module class; if wanted, it computes its inside once more in the backward pass.
+
+    So nothing but its inputs is kept between the passes. Its call takes (inputs, train).
+    """
+    return nn.remat(module, static_argnums=(2,)) if wanted else module
+
+
 class Conv(nn.Module):
     """Convolution; kernel [k, k, Cin, features].
 
