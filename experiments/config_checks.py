@@ -52,7 +52,7 @@ _POSITIVE = (
     "loss.box_weight",
 )
 
-# What a resumed run may change: how long it is, and how it is watched.
+# What a resumed run may change: how long it is, how it is watched, and what it computes twice.
 _FREE_TO_CHANGE = (
     "name",
     "study",
@@ -62,6 +62,7 @@ _FREE_TO_CHANGE = (
     "checkpoint.",
     "log.",
     "scaling.",
+    "model.remat",
     "data.num_threads",
     "data.data_dir",
     "data.eval_",

@@ -16,6 +16,7 @@ _FREE = (
     "eval.batch_size",
     "data.data_dir",
     "data.num_threads",
+    "model.remat",
     "data.train_images",
     "data.eval_images",
 )

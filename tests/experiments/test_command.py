@@ -213,6 +213,8 @@ def test_what_a_resumed_run_may_change():
     check_same_run({**META, "config": longer}, META, "runs/x")
     tuples = {**META["config"], "model": {"image_hw": (64, 64)}}
     check_same_run({**META, "config": tuples}, META, "runs/x")
+    recomputed = {**META["config"], "model": {**META["config"]["model"], "remat": "heads"}}
+    check_same_run({**META, "config": recomputed}, META, "runs/x")
 
 
 def test_what_it_may_not():
