@@ -70,7 +70,7 @@ def main(words: list[str]) -> None:
         else:
             limits = ceilings.measure_ceilings(options.rounds)
             for case in options.forward:
-                model = counts.model_of(counts.released_config(case.model), counts.COCO_OUTPUTS)
+                model = counts.released_model(case.model)
                 found = ceilings.measure_shares(model, case.batch_size, options.rounds)
                 shares[f"{case.model}, batch {case.batch_size}"] = found
         # After each part: an interrupted benchmark leaves what it has.

@@ -23,6 +23,7 @@ from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.catalog import find_published
 from experiments import command
+from experiments.benchmarks import effdet_peer
 
 # effdet's names of feature networks -> feature_network, fusion.
 NETWORKS = {
@@ -97,16 +98,9 @@ def compare(name: str, network: str = "", *, num_classes: int = 7) -> Comparison
 
 
 def _effdet_model(name: str, network: str, hw: tuple[int, int], num_classes: int) -> Any:
-    try:
-        from effdet import EfficientDet as Peer
-        from effdet import get_efficientdet_config
-    except ImportError as error:
-        raise UserError(f'effdet is not installed ({error}): pip install -e ".[peers]".') from error
-    config = get_efficientdet_config(name)
-    config.image_size, config.num_classes = hw, num_classes
-    if network:
-        config.fpn_name = network
-    return Peer(config, pretrained_backbone=False).eval()
+    if why := effdet_peer.missing():
+        raise UserError(f"{why}.")
+    return effdet_peer.make_model(name, hw, num_classes, network).eval()
 
 
 def _random_state(state: dict[str, Any]) -> dict[str, Any]:

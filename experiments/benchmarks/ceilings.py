@@ -1,6 +1,5 @@
 """What the machine can do at best, and how near to it each part of the network comes."""
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train.state import init_variables
 from experiments.benchmarks import programs
+from experiments.benchmarks.contest import take_turns
 
 _SIDE = 2048  # of the matrices
 _LENGTH = 2**26  # floats, beyond every cache
@@ -82,9 +82,5 @@ def measure_shares(model: EfficientDet, batch_size: int, rounds: int) -> list[Sh
 
 def _best(run: Callable[..., Any], arguments: tuple[Any, ...], rounds: int) -> float:
     """Seconds of the fastest of some rounds; one before them compiles."""
-    seconds = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(run(*arguments))
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+    turns = {"run": lambda: jax.block_until_ready(run(*arguments))}
+    return min(take_turns(turns, rounds, warmup=1)["run"])

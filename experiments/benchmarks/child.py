@@ -45,10 +45,8 @@ def measure_in_child(what: str, model: str, batch_size: int, cache: Path) -> dic
 
 def _compile(model: str, batch_size: int) -> dict[str, float]:
     import jax
-    import optax
 
     from bifpn_jax.train.state import create_state
-    from experiments import from_config
     from experiments.benchmarks import programs
     from experiments.results import counts
 
@@ -56,11 +54,9 @@ def _compile(model: str, batch_size: int) -> dict[str, float]:
     network = counts.model_of(config, counts.COCO_OUTPUTS)
     images = jax.ShapeDtypeStruct((1, *network.image_hw, 3), "float32")
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
-    rate = optax.constant_schedule(1e-3)
-    optimizer = from_config.optimizer(config, rate, variables["params"])
+    step, optimizer = programs.jitted_step(config, network, variables["params"])
     state = jax.eval_shape(lambda v: create_state(v, optimizer), variables)
     batch = programs.training_batch(batch_size, network.image_hw, config.data.max_boxes)
-    step = jax.jit(from_config.training_step(config, network, optimizer, rate), donate_argnums=0)
     began = time.perf_counter()
     traced = step.trace(state, batch)
     trace = time.perf_counter()

@@ -25,6 +25,11 @@ class Contest(NamedTuple):
     values: dict[str, list[float]]
     remarks: tuple[str, ...] = ()
 
+    @property
+    def others(self) -> list[str]:
+        """The contestants but us."""
+        return [name for name in self.values if name != OURS]
+
     def ratios(self, other: str) -> list[float]:
         """Another's value over ours, round by round: above 1, ours is better."""
         return [a / b for a, b in zip(self.values[other], self.values[OURS], strict=True)]
@@ -32,10 +37,9 @@ class Contest(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """The contest with its medians, for a file."""
         medians = {name: statistics.median(values) for name, values in self.values.items()}
-        others = [name for name in self.values if name != OURS]
         return self._asdict() | {
             "median": medians,
-            "median_ratio": {name: statistics.median(self.ratios(name)) for name in others},
+            "median_ratio": {name: statistics.median(self.ratios(name)) for name in self.others},
         }
 
 

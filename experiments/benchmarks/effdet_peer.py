@@ -3,47 +3,61 @@
 Nothing here is imported from PyTorch before it is used; `missing` says whether it can be.
 """
 
+import importlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-_NAMES = {"d7x": "tf_efficientdet_d7x"}
+from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD
+
 Program = Callable[[], object]
 
 
 def missing() -> str:
     """Why effdet cannot take part, or ""."""
     try:
-        import effdet  # noqa: F401
-        import torch  # noqa: F401
-        import torchvision  # noqa: F401
+        for package in ("effdet", "torch", "torchvision"):
+            importlib.import_module(package)
     except ImportError as error:
         return f'effdet is not installed ({error}): pip install -e ".[peers]"'
     return ""
 
 
-def name_of(model: str) -> str:
-    """The name in effdet of one of our released models."""
-    return _NAMES.get(model, f"tf_efficientdet_{model}")
+def make_model(
+    name: str, image_hw: tuple[int, int], num_classes: int | None = None, network: str = ""
+) -> Any:
+    """A model of effdet with random weights.
 
-
-def make_model(model: str, image_hw: tuple[int, int]) -> Any:
-    """A model of effdet with random weights."""
+    Args:
+        name: in effdet, "tf_efficientdet_d0".
+        image_hw: of its images.
+        num_classes: None for effdet's own.
+        network: one of effdet's feature networks; "" for the model's own.
+    """
     from effdet import EfficientDet, get_efficientdet_config
 
-    config = get_efficientdet_config(name_of(model))
+    config = get_efficientdet_config(name)
     config.image_size = image_hw
+    if num_classes is not None:
+        config.num_classes = num_classes
+    if network:
+        config.fpn_name = network
     return EfficientDet(config, pretrained_backbone=False)
+
+
+def _released_model(model: str, image_hw: tuple[int, int]) -> Any:
+    """Effdet's model of the name of one of ours, "d0"."""
+    return make_model(f"tf_efficientdet_{model}", image_hw)
 
 
 def forward_forms(model: str, image_hw: tuple[int, int], batch_size: int) -> dict[str, Program]:
     """Form -> the forward pass in evaluation mode, float32."""
     import torch
 
-    eager = make_model(model, image_hw).eval()
-    last = make_model(model, image_hw).eval().to(memory_format=torch.channels_last)
+    eager = _released_model(model, image_hw).eval()
+    last = _released_model(model, image_hw).eval().to(memory_format=torch.channels_last)
     images = torch.randn(batch_size, 3, *image_hw)
     images_last = images.to(memory_format=torch.channels_last)
 
@@ -56,6 +70,14 @@ def forward_forms(model: str, image_hw: tuple[int, int], batch_size: int) -> dic
         "effdet channels-last": partial(run, last, images_last),
         "effdet compiled": partial(run, torch.compile(last), images_last),
     }
+
+
+def _normalization() -> tuple[Any, Any]:
+    """Mean and standard deviation [1, 3, 1, 1] of ImageNet, in units of 0..255."""
+    import torch
+
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD)
+    return torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
 
 
 def train_forms(
@@ -81,7 +103,7 @@ def train_step(
     from effdet import DetBenchTrain
     from timm.utils import ModelEmaV2
 
-    bench = DetBenchTrain(make_model(model, image_hw), create_labeler=True).train()
+    bench = DetBenchTrain(_released_model(model, image_hw), create_labeler=True).train()
     bench = bench.to(memory_format=torch.channels_last)
     average = ModelEmaV2(bench, decay=0.9998)
     if compiled:
@@ -90,8 +112,7 @@ def train_step(
     optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=4e-5)
     images = torch.randint(0, 256, (len(boxes), 3, *image_hw), dtype=torch.uint8)
     images = images.to(memory_format=torch.channels_last)
-    mean = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
-    std = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+    mean, std = _normalization()
     target = {"bbox": torch.tensor(boxes), "cls": torch.tensor(labels + 1.0)}
 
     def run() -> None:
@@ -114,7 +135,7 @@ def postprocessing(
     from effdet.anchors import Anchors
     from effdet.bench import _batch_detection, _post_process
 
-    config = make_model(model, image_hw).config
+    config = _released_model(model, image_hw).config
     anchors = Anchors.from_config(config).boxes
     logits, codes = [[torch.tensor(x) for x in maps] for maps in (class_logits, codes)]
     batch_size = len(logits[0])
@@ -139,8 +160,7 @@ def end_to_end_forms(model: str, image_hw: tuple[int, int], path: str) -> dict[s
     from PIL import Image
 
     transform = transforms_coco_eval(image_hw, use_prefetcher=True)
-    mean = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
-    std = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+    mean, std = _normalization()
 
     def run(bench: Any) -> None:
         image = Image.open(path).convert("RGB")
@@ -153,7 +173,7 @@ def end_to_end_forms(model: str, image_hw: tuple[int, int], path: str) -> dict[s
             bench(x, {"img_scale": scale, "img_size": size}).numpy()
 
     def bench(compiled: bool) -> Any:
-        network = make_model(model, image_hw).eval().to(memory_format=torch.channels_last)
+        network = _released_model(model, image_hw).eval().to(memory_format=torch.channels_last)
         predict = DetBenchPredict(network).eval()
         if compiled:
             predict.model = torch.compile(network)

@@ -11,7 +11,7 @@ def forward(options: Options) -> list[Contest]:
     """Images to logits and box codes."""
     contests = []
     for name, batch_size in options.forward:
-        model = counts.model_of(counts.released_config(name), counts.COCO_OUTPUTS)
+        model = counts.released_model(name)
         contestants = {OURS: programs.forward(model, init_variables(model, 0), batch_size)}
         if options.peers:
             contestants |= effdet_peer.forward_forms(name, model.image_hw, batch_size)

@@ -26,7 +26,7 @@ _BATCH = 8
 
 def postprocessing(options: Options) -> list[Contest]:
     """Top 5,000 pairs, decoding, hard NMS per class, 100 detections, of a batch of 8."""
-    model = counts.model_of(counts.released_config(MODEL), counts.COCO_OUTPUTS)
+    model = counts.released_model(MODEL)
     logits, codes = _level_maps(model)
     anchors = make_anchors(model, model.image_hw)
     batch = (_flatten(logits, model.num_classes), _flatten(codes, 4))
@@ -43,7 +43,7 @@ def postprocessing(options: Options) -> list[Contest]:
 
 def end_to_end(options: Options) -> list[Contest]:
     """A JPEG file to boxes in its pixels, hard NMS."""
-    model = counts.model_of(counts.released_config(MODEL), counts.COCO_OUTPUTS)
+    model = counts.released_model(MODEL)
     detect = make_detector(model, init_variables(model, 0), score_threshold=None)
     with _picture(options.images) as path:
         contestants = {OURS: lambda: detect(decode_image(path.read_bytes(), path.name))}

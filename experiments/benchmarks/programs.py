@@ -32,12 +32,9 @@ def training_step(config: ConfigDict, model: EfficientDet, batch_size: int) -> C
         model: the network, on one device.
         batch_size: images.
     """
-    schedule = optax.constant_schedule(1e-3)  # the rate does not change the time
     variables = init_variables(model, config.seed)
-    optimizer = from_config.optimizer(config, schedule, variables["params"])
-    train = from_config.training_step(config, model, optimizer, schedule)
-    step = jax.jit(train, donate_argnums=0)
-    state = jax.device_put(create_state(variables, optimizer))
+    step, optimizer = jitted_step(config, model, variables["params"])
+    state = create_state(variables, optimizer)
     batch = jax.device_put(training_batch(batch_size, model.image_hw, config.data.max_boxes))
 
     def run() -> None:
@@ -46,6 +43,22 @@ def training_step(config: ConfigDict, model: EfficientDet, batch_size: int) -> C
         jax.block_until_ready((state, metrics))
 
     return run
+
+
+def jitted_step(
+    config: ConfigDict, model: EfficientDet, params: Any
+) -> tuple[Any, optax.GradientTransformation]:
+    """(state, batch) -> (state, metrics), not compiled yet, and the optimizer of the state.
+
+    Args:
+        config: as in `training_step`.
+        model: as in `training_step`.
+        params: of the model, or their shapes.
+    """
+    schedule = optax.constant_schedule(1e-3)  # the rate does not change the time
+    optimizer = from_config.optimizer(config, schedule, params)
+    train = from_config.training_step(config, model, optimizer, schedule)
+    return jax.jit(train, donate_argnums=0), optimizer
 
 
 def random_images(batch_size: int, image_hw: tuple[int, int]) -> np.ndarray:

@@ -21,13 +21,12 @@ def contest_table(contests: Sequence[Contest]) -> Table:
     for contest in contests:
         label = f"{contest.work}, {contest.model}" if contest.model else contest.work
         ours = _amount(contest.values[OURS], contest.unit)
-        others = [name for name in contest.values if name != OURS]
-        for name in others:
+        for name in contest.others:
             ratios = contest.ratios(name)
             theirs = _amount(contest.values[name], contest.unit)
             ratio = f"{statistics.median(ratios):.2f}"
             rows.append((label, ours, name, theirs, ratio, _spread(ratios)))
-        if not others:
+        if not contest.others:
             rows.append((label, ours, "", "", "", ""))
         notes += [f"{label}: {remark}." for remark in contest.remarks]
     columns = ("work", "bifpn_jax", "other", "other's", "ratio", "ratios from – to")

@@ -39,6 +39,11 @@ def released_config(name: str) -> ConfigDict:
     return importlib.import_module(f"configs.{name}").get_config()
 
 
+def released_model(name: str) -> EfficientDet:
+    """A released model with the outputs of the published COCO models."""
+    return model_of(released_config(name), COCO_OUTPUTS)
+
+
 def study_configs(study: str) -> dict[str, ConfigDict]:
     """Row -> config, of a study in configs/ablations at the paper's scale."""
     module = importlib.import_module(f"configs.ablations.{study}")

@@ -60,7 +60,7 @@ def write_latency(folder: Path, latency: Latency) -> Latency:
 
 
 def _measure_one(name: str, repeats: int) -> float:
-    model = counts.model_of(counts.released_config(name), counts.COCO_OUTPUTS)
+    model = counts.released_model(name)
     images = jnp.zeros((1, *model.image_hw, 3))
     # The time does not depend on the values.
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
