@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bifpn_jax.anchors import ASPECT_RATIOS, anchor_grid
@@ -168,13 +167,11 @@ class EfficientDet(nn.Module):
             **shared,
         )(features, train)
         codes = head(4 * per_location, name="box_head", **shared)(features, train)
-        return Outputs(_flatten(logits, self.num_classes), _flatten(codes, 4))
-
-
-def _flatten(maps: dict[int, Array], values: int) -> Array:
-    """{level: [B, H_l, W_l, anchors * values]} -> [B, A, values], finest level first."""
-    flat = [x.reshape(x.shape[0], -1, values) for _, x in sorted(maps.items())]
-    return jnp.concatenate(flat, axis=1)
+        batch = images.shape[0]
+        return Outputs(
+            logits.reshape(batch, -1, self.num_classes),
+            codes.reshape(batch, -1, 4),
+        )
 
 
 def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -> EfficientDet:

@@ -11,7 +11,6 @@ import flax.linen as nn
 import jax
 
 from bifpn_jax.models.layers import (
-    ACTIVATIONS,
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
     BatchNorm,
@@ -141,18 +140,20 @@ class InvertedBottleneck(nn.Module):
         Returns:
             The block's output, and what its projection reads.
         """
-        block, act = self.block, ACTIVATIONS[self.activation]
+        block = self.block
 
-        def norm(x: Array, name: str) -> Array:
-            return BatchNorm(self.axis_name, self.momentum, self.epsilon, name=name)(x, train)
+        def norm(x: Array, name: str, activation: str = "") -> Array:
+            return BatchNorm(
+                self.axis_name, self.momentum, self.epsilon, activation, name=f"{name}_bn"
+            )(x, train)
 
-        def conv_bn(x: Array, features: int, name: str) -> Array:
-            x = Conv(features, use_bias=False, kernel_init=backbone_init, name=f"{name}_conv")(x)
-            return norm(x, f"{name}_bn")
+        def conv(x: Array, features: int, name: str) -> Array:
+            return Conv(features, use_bias=False, kernel_init=backbone_init, name=f"{name}_conv")(x)
 
         inputs = x
         if block.expand != 1:
-            x = act(conv_bn(x, block.filters_in * block.expand, "expand"))
+            x = conv(x, block.filters_in * block.expand, "expand")
+            x = norm(x, "expand", self.activation)
         x = DepthwiseConv(
             block.kernel,
             block.stride,
@@ -160,12 +161,12 @@ class InvertedBottleneck(nn.Module):
             self.padding,
             name="depthwise_conv",
         )(x)
-        x = act(norm(x, "depthwise_bn"))
+        x = norm(x, "depthwise", self.activation)
         if self.squeeze_excite:
             squeezed = max(1, int(SQUEEZE_RATIO * block.filters_in))
             x = SqueezeExcite(squeezed, self.activation, name="squeeze_excite")(x)
         expanded = x
-        x = conv_bn(x, block.filters_out, "project")
+        x = norm(conv(x, block.filters_out, "project"), "project")
         if block.stride == 1 and block.filters_in == block.filters_out:
             drop = StochasticDepth(self.survival_prob, self.axis_name, name="stochastic_depth")
             x = inputs + drop(x, train)
@@ -212,8 +213,8 @@ class EfficientNet(nn.Module):
             padding=self.padding,
             name="stem_conv",
         )(images)
-        x = ACTIVATIONS[self.activation](
-            BatchNorm(self.axis_name, self.momentum, self.epsilon, name="stem_bn")(x, train)
+        x = BatchNorm(self.axis_name, self.momentum, self.epsilon, self.activation, name="stem_bn")(
+            x, train
         )
         features = {}
         block_class = recomputed(InvertedBottleneck, self.remat)
@@ -275,8 +276,8 @@ class Classifier(nn.Module):
         )(images, train)
         filters = HEAD_FILTERS if backbone.lite else round_filters(HEAD_FILTERS, backbone.width)
         x = Conv(filters, use_bias=False, kernel_init=backbone_init, name="head_conv")(features[5])
-        x = ACTIVATIONS[activation](
-            BatchNorm(self.axis_name, self.momentum, self.epsilon, name="head_bn")(x, train)
+        x = BatchNorm(self.axis_name, self.momentum, self.epsilon, activation, name="head_bn")(
+            x, train
         )
         x = x.mean((1, 2))
         x = nn.Dropout(backbone.dropout, deterministic=not train)(x)

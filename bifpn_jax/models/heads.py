@@ -4,14 +4,17 @@ Convolutions are shared; every level has its own batch norm after each of them.
 """
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from bifpn_jax.models.layers import (
-    ACTIVATIONS,
     BATCH_NORM_MOMENTUM,
     BatchNorm,
+    Conv,
+    DepthwiseConv,
     SeparableConv,
     head_depthwise_init,
     head_init,
@@ -21,6 +24,41 @@ Array = jax.Array
 
 # Every anchor starts as an object of a class with probability 0.01 (focal loss, arXiv 1708.02002).
 CLASS_PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
+
+
+class Predictor(nn.Module):
+    """A separable 3x3 convolution with bias over all levels.
+
+    Its 1x1 part is one matrix product of the positions of all levels, not one per level whose wide
+    results would have to be copied together.
+
+    Attributes:
+        features: output channels.
+        output_bias: initial value of the bias.
+        separable: False makes it an ordinary 3x3 convolution.
+    """
+
+    features: int
+    output_bias: float = 0.0
+    separable: bool = True
+
+    @nn.compact
+    def __call__(self, maps: Sequence[Array]) -> Array:
+        """[B, H_l, W_l, C] of each level -> [B, sum of H_l W_l, features]."""
+        settings = {
+            "kernel_init": head_init,
+            "bias_init": nn.initializers.constant(self.output_bias),
+        }
+        if not self.separable:
+            full = Conv(self.features, 3, name="full", **settings)
+            return _joined([full(x) for x in maps])
+        depthwise = DepthwiseConv(3, kernel_init=head_depthwise_init, name="depthwise")
+        rows = _joined([depthwise(x) for x in maps])
+        return Conv(self.features, name="pointwise", **settings)(rows[:, :, None])[:, :, 0]
+
+
+def _joined(maps: Sequence[Array]) -> Array:
+    return jnp.concatenate([x.reshape(x.shape[0], -1, x.shape[-1]) for x in maps], axis=1)
 
 
 class Head(nn.Module):
@@ -52,8 +90,10 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
-        """{level: [B, H_l, W_l, width]} -> {level: [B, H_l, W_l, outputs]}."""
-        act = ACTIVATIONS[self.activation]
+        """{level: [B, H_l, W_l, width]} -> [B, positions, outputs].
+
+        Positions are ordered by level, y, x, the finest level first.
+        """
         convs = [
             SeparableConv(
                 self.width,
@@ -65,18 +105,16 @@ class Head(nn.Module):
             )
             for i in range(self.repeats)
         ]
-        predictor = SeparableConv(
-            self.outputs,
-            head_depthwise_init,
-            head_init,
-            nn.initializers.constant(self.output_bias),
-            separable=self.separable,
-            name="predictor",
-        )
-        outputs = {}
+        predictor = Predictor(self.outputs, self.output_bias, self.separable, name="predictor")
+        maps = []
         for level, x in sorted(features.items()):
             for i, conv in enumerate(convs):
-                bn = BatchNorm(self.axis_name, self.momentum, name=f"bn_{i}_level_{level}")
-                x = act(bn(conv(x), train))
-            outputs[level] = predictor(x)
-        return outputs
+                norm = BatchNorm(
+                    self.axis_name,
+                    self.momentum,
+                    activation=self.activation,
+                    name=f"bn_{i}_level_{level}",
+                )
+                x = norm(conv(x), train)
+            maps.append(x)
+        return predictor(maps)

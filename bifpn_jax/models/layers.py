@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from bifpn_jax.models import convolutions
+from bifpn_jax.models.batch_norm import affine, batch_normalize
 
 Array = jax.Array
 Initializer = Callable[..., Array]
@@ -150,42 +151,42 @@ class BatchNorm(nn.Module):
         axis_name: name of the mapped axis over which batch statistics are averaged, or None.
         momentum: how much of the running statistics a training step keeps.
         epsilon: is added to the variance.
+        activation: key of `ACTIVATIONS`, applied to the normalised array; "" for none.
     """
 
     axis_name: str | None = None
     momentum: float = BATCH_NORM_MOMENTUM
     epsilon: float = BATCH_NORM_EPSILON
+    activation: str = ""
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Normalises [B, H, W, C] with batch statistics if `train`, else with running ones."""
         c = x.shape[-1]
+        activation = ACTIVATIONS[self.activation] if self.activation else None
         scale = self.param("scale", nn.initializers.ones_init(), (c,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (c,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (c,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (c,), jnp.float32)
-        if train:
-            mean, var, count = self._batch_statistics(x)
-            if not self.is_initializing():
-                unbiased = var * (count / max(count - 1, 1))
-                keep = self.momentum
-                running_mean.value = keep * running_mean.value + (1 - keep) * mean
-                running_var.value = keep * running_var.value + (1 - keep) * unbiased
-        else:
-            mean, var = running_mean.value, running_var.value
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        offset = bias - mean * factor
-        y = x.astype(jnp.float32) * factor[None, None, None] + offset[None, None, None]
-        return y.astype(x.dtype)
-
-    def _batch_statistics(self, x: Array) -> tuple[Array, Array, int]:
-        x = x.astype(jnp.float32)
-        mean, mean_of_squares = jnp.mean(x, (0, 1, 2)), jnp.mean(jnp.square(x), (0, 1, 2))
-        count = x.size // x.shape[-1]
-        if self.axis_name is not None and not self.is_initializing():
-            mean, mean_of_squares = lax.pmean((mean, mean_of_squares), self.axis_name)
+        if not train:
+            factor = scale * lax.rsqrt(running_var.value + self.epsilon)
+            y = affine(x, factor, bias - running_mean.value * factor)
+            if activation is None:
+                return y
+            with jax.named_scope("activation"):
+                return activation(y)
+        axis_name = None if self.is_initializing() else self.axis_name
+        y, mean, var = batch_normalize(x, scale, bias, self.epsilon, axis_name, activation)
+        if self.is_initializing():
+            return y
+        count = x.size // c
+        if self.axis_name is not None:
             count *= lax.axis_size(self.axis_name)
-        return mean, jnp.maximum(mean_of_squares - jnp.square(mean), 0.0), count
+        unbiased = var * (count / max(count - 1, 1))
+        keep = self.momentum
+        running_mean.value = keep * running_mean.value + (1 - keep) * mean
+        running_var.value = keep * running_var.value + (1 - keep) * unbiased
+        return y
 
 
 class SqueezeExcite(nn.Module):

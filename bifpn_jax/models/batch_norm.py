@@ -1,0 +1,116 @@
+"""Batch normalisation with batch statistics, as a pure function with a gradient of its own.
+
+The gradient keeps the input alone; what the activation got is computed from it once more, not kept.
+It reads input and cotangent first for two sums per channel, then for the input's gradient, which
+is linear in both: `a * cotangent + b * x + c` per channel.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+Activation = Callable[[Array], Array]
+
+_AXES = (0, 1, 2)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5))
+def batch_normalize(
+    x: Array,
+    scale: Array,
+    bias: Array,
+    epsilon: float,
+    axis_name: str | None = None,
+    activation: Activation | None = None,
+) -> tuple[Array, Array, Array]:
+    """Normalises over B, H and W, and over replicas where `axis_name` is given, and activates.
+
+    Args:
+        x: [B, H, W, C]; statistics and arithmetic are float32 whatever it is.
+        scale: [C] float32.
+        bias: [C] float32.
+        epsilon: is added to the variance.
+        axis_name: mapped axis over which statistics are averaged, or None.
+        activation: elementwise function of the normalised array, or None.
+
+    Returns:
+        The array in the dtype of `x`, and mean and biased variance [C] of the whole
+        batch, through which no gradient flows.
+    """
+    y, mean, var = _normalize(x, scale, bias, epsilon, axis_name, activation)
+    return y, lax.stop_gradient(mean), lax.stop_gradient(var)
+
+
+def affine(x: Array, factor: Array, offset: Array) -> Array:
+    """Scales and shifts [B, H, W, C] per channel, in float32; returns the dtype of `x`."""
+    y = x.astype(jnp.float32) * factor[None, None, None] + offset[None, None, None]
+    return y.astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _normalize(
+    x: Array,
+    scale: Array,
+    bias: Array,
+    epsilon: float,
+    axis_name: str | None,
+    activation: Activation | None,
+) -> tuple[Array, Array, Array]:
+    return _forward(x, scale, bias, epsilon, axis_name, activation)[0]
+
+
+def _forward(
+    x: Array,
+    scale: Array,
+    bias: Array,
+    epsilon: float,
+    axis_name: str | None,
+    activation: Activation | None,
+) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    x32 = x.astype(jnp.float32)
+    mean, mean_of_squares = jnp.mean(x32, _AXES), jnp.mean(jnp.square(x32), _AXES)
+    mean, mean_of_squares = _over_replicas((mean, mean_of_squares), axis_name)
+    var = jnp.maximum(mean_of_squares - jnp.square(mean), 0.0)
+    inverse = lax.rsqrt(var + epsilon)
+    factor = scale * inverse
+    offset = bias - mean * factor
+    y = affine(x, factor, offset)
+    y = y if activation is None else activation(y)
+    return (y, mean, var), (x, mean, inverse, factor, offset)
+
+
+def _backward(
+    epsilon: float,
+    axis_name: str | None,
+    activation: Activation | None,
+    saved: tuple[Array, ...],
+    cotangents: tuple[Array, Array, Array],
+) -> tuple[Array, Array, Array]:
+    x, mean, inverse, factor, offset = saved
+    g = cotangents[0]
+    if activation is not None:
+        # The barrier keeps the compiler from sharing, and so storing, what the forward pass made.
+        x = lax.optimization_barrier(x)
+        (g,) = jax.vjp(activation, affine(x, factor, offset))[1](g)
+    g = g.astype(jnp.float32)
+    x32 = x.astype(jnp.float32)
+    count = x.size // x.shape[-1]
+    mean_g, mean_gx = jnp.mean(g, _AXES), jnp.mean(g * x32, _AXES)
+    of_scale = count * (mean_gx - mean * mean_g) * inverse
+    of_bias = count * mean_g
+    mean_g, mean_gx = _over_replicas((mean_g, mean_gx), axis_name)
+    b = -factor * jnp.square(inverse) * (mean_gx - mean * mean_g)
+    c = -factor * mean_g - b * mean
+    of_x = g * factor[None, None, None] + x32 * b[None, None, None] + c[None, None, None]
+    return of_x.astype(x.dtype), of_scale, of_bias
+
+
+_normalize.defvjp(_forward, _backward)
+
+
+def _over_replicas(means: tuple[Array, ...], axis_name: str | None) -> tuple[Array, ...]:
+    return means if axis_name is None else lax.pmean(means, axis_name)

@@ -1,0 +1,35 @@
+"""How the C library keeps memory, which on a CPU decides a third of a training step's time.
+
+A step's arrays come to more than a gigabyte. glibc by itself asks the system for such blocks and
+gives them back after every step, and the system then clears every page anew. Told to keep them, it
+does so once.
+"""
+
+import ctypes
+import os
+import sys
+
+# Parameters of glibc's mallopt, from <malloc.h>.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+
+
+def keep_freed_memory() -> bool:
+    """Makes this process keep what it frees; does so before other threads start, or has no effect.
+
+    All blocks then come from one heap that grows by 64 MiB and never shrinks. Where the environment
+    says how memory is to be kept (MALLOC_…, GLIBC_TUNABLES, or another allocator in LD_PRELOAD), or
+    the C library is not glibc, nothing is changed.
+
+    Returns:
+        Whether the settings are in force.
+    """
+    chosen = any(name.startswith("MALLOC_") for name in os.environ)
+    if chosen or "GLIBC_TUNABLES" in os.environ or "LD_PRELOAD" in os.environ:
+        return False
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, 2**26))
+    return all(mallopt(name, value) for name, value in settings)
