@@ -20,24 +20,22 @@ many there are.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import grain.python as grain
 import numpy as np
 
-from bifpn_jax.data.records import Record, Source, load_image
-from bifpn_jax.data.transforms import (
-    Example,
-    flip_horizontally,
-    letterbox,
-    letterbox_image,
-    scale_jitter_crop,
-)
+from bifpn_jax.data.batch_memory import BatchMemory
+from bifpn_jax.data.records import Source
+from bifpn_jax.data.rows import Batch, evaluation_row, padding_row, training_row
+from bifpn_jax.data.transforms import draw_jitter, letterbox_image
 from bifpn_jax.errors import UserError
 
 __all__ = ["count_crowded_images", "eval_batches", "letterbox_image", "train_batches"]
 
-Batch = dict[str, np.ndarray]
+# A row that is still to be made; its image will be in the array [H, W, 3] uint8 that it is given.
+_Row = Callable[[np.ndarray], Batch]
 
 
 def train_batches(
@@ -75,17 +73,29 @@ def train_batches(
     """
     rows = _rows_per_shard(batch_size, shard_count)
 
-    def augment(record: Record, rng: np.random.Generator) -> Batch:
-        image = load_image(record)
-        boxes, labels = _without_crowds(record)
-        mirrored = rng.random() < 0.5
-        if flip and mirrored:
-            image, boxes = flip_horizontally(image, boxes)
-        example = scale_jitter_crop(image, boxes, labels, rng, image_hw, jitter, antialias)
-        return _row(example, record.image_id, image.shape[:2], max_boxes)
+    def augment(index: int, rng: np.random.Generator) -> _Row:
+        mirrored = bool(rng.random() < 0.5) and flip
+        drawn = draw_jitter(rng, jitter)
 
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(augment)
-    return iter(_read(dataset[shard_index::shard_count], rows, num_threads))
+        def make(out: np.ndarray) -> Batch:
+            return training_row(
+                source[index],
+                out,
+                mirrored=mirrored,
+                jitter=drawn,
+                max_boxes=max_boxes,
+                antialias=antialias,
+            )
+
+        return make
+
+    # Of the source only the numbers go through grain, which looks at all that it is given.
+    numbers = grain.MapDataset.range(len(source))
+    dataset = numbers.seed(seed).shuffle().repeat().random_map(augment)
+    if shard_count == 1:
+        return iter(_read(dataset, rows, image_hw, num_threads))
+    part = _PartOfEachBatch(dataset, rows, shard_index, shard_count)
+    return _CommonPosition(iter(_read(part, rows, image_hw, num_threads)), shard_count)
 
 
 def eval_batches(
@@ -106,9 +116,17 @@ def eval_batches(
     """
     rows = _rows_per_shard(batch_size, shard_count)
     length = -(-len(source) // batch_size) * batch_size
-    padded = _EvalRows(source, length, image_hw, max_boxes, antialias)
-    dataset = grain.MapDataset.source(padded)
-    return _read(dataset[shard_index::shard_count], rows, num_threads)
+
+    def plan(index: int) -> _Row:
+        return partial(make, index)
+
+    def make(index: int, out: np.ndarray) -> Batch:
+        if index >= len(source):
+            return padding_row(out, max_boxes=max_boxes)
+        return evaluation_row(source[index], out, max_boxes=max_boxes, antialias=antialias)
+
+    dataset = grain.MapDataset.range(length)[shard_index::shard_count].map(plan)
+    return _read(dataset, rows, image_hw, num_threads)
 
 
 def count_crowded_images(source: Source, max_boxes: int) -> tuple[int, int] | None:
@@ -123,69 +141,45 @@ def count_crowded_images(source: Source, max_boxes: int) -> tuple[int, int] | No
     return int((counts > max_boxes).sum()), int(counts.max(initial=0))
 
 
-class _EvalRows:
-    """Rows 0..length-1 of an evaluation: the source's images, then padding."""
+class _PartOfEachBatch(grain.MapDataset):
+    """Consecutive rows of every batch: those of the process's devices, whichever draws they make.
 
-    def __init__(
-        self,
-        source: Source,
-        length: int,
-        image_hw: tuple[int, int],
-        max_boxes: int,
-        antialias: bool,
-    ) -> None:
-        self._source, self._length = source, length
-        self._image_hw, self._max_boxes = image_hw, max_boxes
-        self._antialias = antialias
+    Every n-th row would give an image to another device than in one process, and so another draw of
+    the stochastic depth, which goes by position in the batch.
+    """
+
+    def __init__(self, parent: grain.MapDataset, rows: int, index: int, count: int) -> None:
+        super().__init__(parent)
+        self._rows, self._index, self._count = rows, index, count
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._parent) // self._count
 
     def __getitem__(self, index: int) -> Batch:
-        if index >= len(self._source):
-            return self._padding()
-        record = self._source[index]
-        image = load_image(record)
-        example = letterbox(image, *_without_crowds(record), self._image_hw, self._antialias)
-        return _row(example, record.image_id, image.shape[:2], self._max_boxes)
-
-    def _padding(self) -> Batch:
-        frame = np.zeros((*self._image_hw, 3), np.uint8)
-        none = Example(
-            frame, self._image_hw, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), 1.0
-        )
-        return _row(none, -1, self._image_hw, self._max_boxes) | {"mask": np.bool_(False)}
+        batch, row = divmod(index, self._rows)
+        return self._parent[(batch * self._count + self._index) * self._rows + row]
 
 
-def _without_crowds(record: Record) -> tuple[np.ndarray, np.ndarray]:
-    single = ~record.is_crowd
-    return record.boxes[single], record.labels[single]
+class _CommonPosition:
+    """A shard's batches, with the position that one process alone would have: any number resumes.
 
+    The position of a shard is its number of rows; all shards together have read that many each.
+    """
 
-def _row(
-    example: Example, image_id: int, original_hw: tuple[int, int], max_boxes: int
-) -> dict[str, np.ndarray | np.generic]:
-    """Pad an example's boxes and add what a batch needs to know about its image."""
-    boxes, labels = example.boxes, example.labels
-    dropped = max(0, len(boxes) - max_boxes)
-    if dropped:
-        sides = boxes[:, 2:] - boxes[:, :2]
-        largest = np.argsort(-sides.prod(axis=1), kind="stable")[:max_boxes]
-        boxes, labels = boxes[np.sort(largest)], labels[np.sort(largest)]
-    padded_boxes = np.zeros((max_boxes, 4), np.float32)
-    padded_labels = np.full(max_boxes, -1, np.int32)
-    padded_boxes[: len(boxes)], padded_labels[: len(boxes)] = boxes, labels
-    return {
-        "image": example.image,
-        "content_hw": np.array(example.content_hw, np.int32),
-        "boxes": padded_boxes,
-        "labels": padded_labels,
-        "image_id": np.int64(image_id),
-        "scale": np.float32(example.scale),
-        "original_hw": np.array(original_hw, np.int32),
-        "mask": np.bool_(True),
-        "dropped_boxes": np.int32(dropped),
-    }
+    def __init__(self, shard: grain.DatasetIterator, shard_count: int) -> None:
+        self._shard, self._shard_count = shard, shard_count
+
+    def __iter__(self) -> "_CommonPosition":
+        return self
+
+    def __next__(self) -> Batch:
+        return next(self._shard)
+
+    def get_state(self) -> dict[str, int]:
+        return {"next_index": self._shard.get_state()["next_index"] * self._shard_count}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self._shard.set_state({"next_index": state["next_index"] // self._shard_count})
 
 
 def _rows_per_shard(batch_size: int, shard_count: int) -> int:
@@ -197,16 +191,25 @@ def _rows_per_shard(batch_size: int, shard_count: int) -> int:
     return batch_size // shard_count
 
 
-def _read(dataset: grain.MapDataset, rows: int, num_threads: int | None) -> grain.IterDataset:
-    """Read single rows in threads, about one batch ahead, and stack them.
+def _read(
+    dataset: grain.MapDataset, rows: int, image_hw: tuple[int, int], num_threads: int | None
+) -> grain.IterDataset:
+    """Make single rows in threads, about one batch ahead, their images where the batch has them.
 
     Rows, not batches, are the unit of the threads: all of them work on the next batch, and memory
     holds one batch in the making whatever their number.
     """
+    memory = BatchMemory(rows, (*image_hw, 3))
+
+    def make(index: int, row: _Row) -> Batch:
+        return row(memory.image(index))
+
+    def join(made: Sequence[Batch]) -> Batch:
+        columns = {key: [row[key] for row in made] for key in made[0]}
+        images = memory.batch(columns.pop("image"))
+        return {"image": images} | {key: np.stack(values) for key, values in columns.items()}
+
     threads = num_threads if num_threads is not None else min(16, os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=rows + threads)
-    return dataset.to_iter_dataset(options).batch(rows, drop_remainder=True, batch_fn=_stack)
-
-
-def _stack(rows: Sequence[Batch]) -> Batch:
-    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    made = dataset.map_with_index(make).to_iter_dataset(options)
+    return made.batch(rows, drop_remainder=True, batch_fn=join)

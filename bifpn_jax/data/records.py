@@ -17,6 +17,8 @@ cv2.setNumThreads(0)
 # A file that cannot be decoded becomes a UserError; OpenCV need not say it on stderr as well.
 _set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # 4.x, 5
 _set_log_level(0)
+# Only JPEGs are decoded to RGB at once: OpenCV 5.0 still gives 16-bit TIFF and PAM files as BGR.
+_JPEG, _READ_RGB = b"\xff\xd8\xff", getattr(cv2, "IMREAD_COLOR_RGB", None)  # from 4.11 on
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,10 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
         raise UserError(f"{where}: the file is empty; {_REPLACE}")
     if is_truncated(encoded):
         raise UserError(f"{where}: the image is cut off after {len(encoded)} bytes; {_REPLACE}")
+    is_rgb = _READ_RGB is not None and encoded.startswith(_JPEG)
+    colours = _READ_RGB if is_rgb else cv2.IMREAD_COLOR
     try:
-        image = cv2.imdecode(
-            np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-        )
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), colours | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
         image = None
     if image is None:
@@ -112,7 +114,7 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
         image = ((image.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8)
     elif image.dtype != np.uint8:
         raise UserError(f"{where}: pixels of type {image.dtype}; save it with 8 or 16 bits")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image if is_rgb else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 _REPLACE = "put a good copy in its place or leave the image out"

@@ -41,6 +41,23 @@ def flip_horizontally(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray,
     return cv2.flip(image, 1), np.stack([y0, width - x1, y1, width - x0], axis=1)
 
 
+class Jitter(NamedTuple):
+    """The random numbers of one ``jitter_crop``.
+
+    Attributes:
+      scale: s, how large the image is made relative to the frame.
+      across: where the crop lies, from 0 at the top and left to 1 at the bottom and right.
+    """
+
+    scale: float
+    across: tuple[float, float]
+
+
+def draw_jitter(rng: np.random.Generator, jitter: tuple[float, float] = (0.1, 2.0)) -> Jitter:
+    """Draw s ~ U(jitter) and a place for the crop: three numbers, whatever happens."""
+    return Jitter(rng.uniform(*jitter), tuple(rng.random(2).tolist()))
+
+
 def scale_jitter_crop(
     image: np.ndarray,
     boxes: np.ndarray,
@@ -50,31 +67,45 @@ def scale_jitter_crop(
     jitter: tuple[float, float] = (0.1, 2.0),
     antialias: bool = False,
 ) -> Example:
-    """Scale an image by a random factor and cut or pad it to the network's frame.
+    """Do ``jitter_crop`` with random numbers from ``rng``, those of ``draw_jitter``."""
+    return jitter_crop(image, boxes, labels, draw_jitter(rng, jitter), image_hw, antialias)
 
-    With s ~ U(jitter) the image is fitted into a box of s times the frame, its aspect ratio kept.
-    Where it is then larger than the frame, a random part of it is taken. Boxes are cut to the
-    frame; those of which nothing is left are removed.
+
+def jitter_crop(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    jitter: Jitter,
+    image_hw: tuple[int, int],
+    antialias: bool = False,
+    out: np.ndarray | None = None,
+) -> Example:
+    """Scale an image by a factor and cut or pad it to the network's frame.
+
+    The image is fitted into a box of ``jitter.scale`` times the frame, its aspect ratio kept.
+    Where it is then larger than the frame, a part of it is taken. Boxes are cut to the frame;
+    those of which nothing is left are removed.
 
     Args:
-      image: [H, W, 3] uint8.
+      image: [h, w, 3] uint8.
       boxes: [N, 4] float32.
       labels: [N] int32.
-      rng: three numbers are drawn from it, whatever happens.
-      image_hw: height and width of the frame.
-      jitter: lowest and highest s; (1, 1) is a letterbox.
+      jitter: the factor and the place of the crop; a scale of 1 is a letterbox.
+      image_hw: height H and width W of the frame.
       antialias: as in ``resize``.
+      out: [H, W, 3] uint8, where the frame is to be written.
     """
-    s = rng.uniform(*jitter)
-    across = rng.random(2)
     factor = min(
-        int(s * side) / original for side, original in zip(image_hw, image.shape[:2], strict=True)
+        int(jitter.scale * side) / original
+        for side, original in zip(image_hw, image.shape[:2], strict=True)
     )
     scaled_hw = _scaled_hw(image, factor)
-    excess = np.maximum(0, np.subtract(scaled_hw, image_hw))
-    offset = (across * excess).astype(int)  # truncated: the last row is only reached at 1.0
-    resized = resize(image, scaled_hw, antialias)
-    return _place(image, resized, boxes, labels, tuple(offset.tolist()), image_hw, 1 / factor)
+    top, left = (
+        int(across * max(0, scaled - side))  # truncated: the last row is only reached at 1.0
+        for across, scaled, side in zip(jitter.across, scaled_hw, image_hw, strict=True)
+    )
+    placement = _Placement(scaled_hw, (top, left), image_hw, antialias)
+    return _place(image, boxes, labels, placement, 1 / factor, out)
 
 
 def letterbox(
@@ -83,11 +114,15 @@ def letterbox(
     labels: np.ndarray,
     image_hw: tuple[int, int],
     antialias: bool = False,
+    out: np.ndarray | None = None,
 ) -> Example:
-    """Fit an image with its boxes into the frame, as ``letterbox_image`` does."""
+    """Fit an image with its boxes into the frame, as ``letterbox_image`` does.
+
+    The frame is written to ``out`` [H, W, 3] uint8 if that is given.
+    """
     factor = _fit(image, image_hw)
-    resized = resize(image, _scaled_hw(image, factor), antialias)
-    return _place(image, resized, boxes, labels, (0, 0), image_hw, 1 / factor)
+    placement = _Placement(_scaled_hw(image, factor), (0, 0), image_hw, antialias)
+    return _place(image, boxes, labels, placement, 1 / factor, out)
 
 
 def letterbox_image(
@@ -135,25 +170,54 @@ def _scaled_hw(image: np.ndarray, factor: float) -> tuple[int, int]:
     return max(1, height), max(1, width)
 
 
+class _Placement(NamedTuple):
+    """How an image comes into the frame: resized to ``scaled_hw``, ``offset`` at the frame's 0."""
+
+    scaled_hw: tuple[int, int]
+    offset: tuple[int, int]
+    image_hw: tuple[int, int]
+    antialias: bool
+
+
 def _place(
     image: np.ndarray,
-    resized: np.ndarray,
     boxes: np.ndarray,
     labels: np.ndarray,
-    offset: tuple[int, int],
-    image_hw: tuple[int, int],
+    placement: _Placement,
     scale: float,
+    out: np.ndarray | None,
 ) -> Example:
-    """Cut ``image_hw`` out of the resized image at ``offset``, pad at the bottom and right."""
-    (h, w), (top, left) = image.shape[:2], offset
-    content = resized[top : top + image_hw[0], left : left + image_hw[1]]
-    content_hw = content.shape[:2]
-    frame = np.zeros((*image_hw, 3), np.uint8)
-    frame[: content_hw[0], : content_hw[1]] = content
+    """Put a resized image and its boxes into the frame, zero at the bottom and right."""
+    scaled_hw, (top, left), image_hw, antialias = placement
+    frame = np.empty((*image_hw, 3), np.uint8) if out is None else out
+    height, width = (min(side, scaled) for side, scaled in zip(image_hw, scaled_hw, strict=True))
+    frame[height:] = 0
+    frame[:height, width:] = 0
+    if (height, width) == scaled_hw and not antialias:
+        cv2.resize(image, (width, height), frame[:height, :width], interpolation=cv2.INTER_LINEAR)
+    else:
+        corner = top + height, left + width
+        resized = _resize_top_left(image, scaled_hw, corner, antialias)
+        frame[:height, :width] = resized[top : corner[0], left : corner[1]]
 
     # Truncated sizes make the two factors differ a little; boxes follow the pixels exactly.
-    factors = np.array([resized.shape[0] / h, resized.shape[1] / w] * 2)
+    factors = np.array([scaled_hw[0] / image.shape[0], scaled_hw[1] / image.shape[1]] * 2)
     placed = boxes * factors[None] - np.array([top, left] * 2)[None]
     placed = np.clip(placed, 0, np.array(image_hw * 2)[None] - 1).astype(np.float32)
     kept = (placed[:, 2:] > placed[:, :2]).all(axis=1)
-    return Example(frame, content_hw, placed[kept], labels[kept], scale)
+    return Example(frame, (height, width), placed[kept], labels[kept], scale)
+
+
+def _resize_top_left(
+    image: np.ndarray, hw: tuple[int, int], corner: tuple[int, int], antialias: bool
+) -> np.ndarray:
+    """Return ``resize(image, hw, antialias)`` at least up to ``corner``, the same pixels.
+
+    Only the bottom and right can be left out: OpenCV cannot begin between two pixels.
+    """
+    if antialias:
+        return resize(image, hw, antialias)
+    (h, w), (bottom, right) = image.shape[:2], corner
+    # The last pixels before the corner are mixed from one more row and column.
+    part = image[: -(-bottom * h // hw[0]) + 1, : -(-right * w // hw[1]) + 1]
+    return cv2.resize(part, None, fx=hw[1] / w, fy=hw[0] / h, interpolation=cv2.INTER_LINEAR)

@@ -116,6 +116,38 @@ def test_a_saved_position_continues_bit_for_bit(source):
     assert_same(expected, take(fresh, 6))
 
 
+def test_batches_stay_as_they_were_while_others_are_read(source):
+    iterator = train(source, num_threads=4)
+    state = iterator.get_state()
+    held = take(iterator, 4)
+    copies = [{key: value.copy() for key, value in batch.items()} for batch in held]
+    last_rows = [batch["image"][-1] for batch in take(iterator, 3)]
+    copied_rows = [row.copy() for row in last_rows]
+    take(iterator, 10)
+    iterator.set_state(state)
+    for batch in held:
+        batch["image"][0] = 0  # a batch is its reader's own
+    assert_same(copies, take(iterator, 4))
+    take(iterator, 10)
+    np.testing.assert_array_equal(last_rows, copied_rows)
+    for batch, copy in zip(held, copies, strict=True):
+        np.testing.assert_array_equal(batch["image"][1:], copy["image"][1:])
+        assert not batch["image"][0].any()
+
+
+def test_a_position_between_two_batches(source):
+    """A run may go on with another batch size."""
+    rows = ids(take(train(source, batch_size=1), 14))
+    iterator = train(source)
+    iterator.set_state({"next_index": 6})
+    batches = take(iterator, 2)
+    assert ids(batches) == rows[6:]
+    alone = train(source, batch_size=1)
+    alone.set_state({"next_index": 6})
+    images = [next(alone)["image"][0] for _ in range(8)]
+    np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches]), images)
+
+
 def test_every_epoch_has_each_image_once_in_a_new_order(source):
     batches = take(train(source, batch_size=5), 6)
     epochs = [ids(batches[i : i + 2]) for i in (0, 2, 4)]
@@ -133,13 +165,31 @@ def test_a_batch_larger_than_the_dataset(source):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_shards_together_are_the_batch_of_one_process(source, count):
+    """One after another, so that an image is on the same device whatever the number of processes."""
     whole = take(train(source), 6)
     shards = [take(train(source, shard_index=i, shard_count=count), 6) for i in range(count)]
     for step, batch in enumerate(whole):
-        for row in range(4):
-            shard = shards[row % count][step]
-            for key in batch:
-                np.testing.assert_array_equal(batch[key][row], shard[key][row // count])
+        for key in batch:
+            parts = [shard[step][key] for shard in shards]
+            np.testing.assert_array_equal(batch[key], np.concatenate(parts))
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (4, 1), (2, 4)])
+def test_any_number_of_processes_goes_on_where_another_was(source, before, after):
+    readers = [train(source, shard_index=i, shard_count=before) for i in range(before)]
+    for reader in readers:
+        take(reader, 3)
+    states = [reader.get_state() for reader in readers]
+    assert states == [states[0]] * before
+    expected = take(train(source), 5)[3:]
+    readers = [train(source, shard_index=i, shard_count=after) for i in range(after)]
+    for reader in readers:
+        reader.set_state(states[0])
+    for batch in expected:
+        parts = [next(reader) for reader in readers]
+        for key in batch:
+            joined = np.concatenate([part[key] for part in parts])
+            np.testing.assert_array_equal(batch[key], joined)
 
 
 def test_a_batch_must_divide_among_the_shards(source):

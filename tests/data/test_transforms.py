@@ -4,9 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bifpn_jax.data.transforms import (
+    Jitter,
     flip_horizontally,
+    jitter_crop,
     letterbox,
     letterbox_image,
+    resize,
     scale_jitter_crop,
 )
 
@@ -120,6 +123,38 @@ def test_jitter_is_the_published_arithmetic(seed, frame_hw):
     kept = ((expected[:, 2] > expected[:, 0]) & (expected[:, 3] > expected[:, 1])).tolist()
     np.testing.assert_allclose(example.boxes, expected[kept], rtol=1e-6, atol=1e-4)
     assert example.labels.tolist() == [i for i in range(3) if kept[i]]
+
+
+@given(st.tuples(st.integers(8, 200), st.integers(8, 200)), FRAMES, st.data())
+@PROPERTY
+def test_what_is_cut_away_need_not_be_resized(image_hw, frame_hw, data):
+    image = np.random.default_rng(1).integers(0, 256, (*image_hw, 3), np.uint8)
+    ends = st.sampled_from([0.0, 0.5, 1 - 2**-53]) | st.floats(0, 1, exclude_max=True)
+    jitter = Jitter(data.draw(st.floats(0.1, 3.0)), (data.draw(ends), data.draw(ends)))
+    antialias = data.draw(st.booleans())
+    example = jitter_crop(image, *NO_BOXES, jitter, frame_hw, antialias)
+
+    scaled_hw = tuple(max(1, int(side / example.scale + 1e-6)) for side in image_hw)
+    whole = resize(image, scaled_hw, antialias)
+    excess = [max(0, whole.shape[axis] - frame_hw[axis]) for axis in (0, 1)]
+    top, left = (int(x * across) for x, across in zip(excess, jitter.across, strict=True))
+    expected = whole[top : top + frame_hw[0], left : left + frame_hw[1]].astype(int)
+    assert example.content_hw == expected.shape[:2]
+    got = example.image[: expected.shape[0], : expected.shape[1]]
+    assert np.abs(got - expected).max() <= 1
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 1.7])
+def test_a_frame_is_written_over_whatever_was_there(scale):
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    jitter = Jitter(scale, (0.4, 0.6))
+    batch = np.full((3, 64, 80, 3), 77, np.uint8)
+    example = jitter_crop(image, *NO_BOXES, jitter, (64, 80), out=batch[1])
+    assert np.shares_memory(example.image, batch[1])
+    np.testing.assert_array_equal(batch[1], jitter_crop(image, *NO_BOXES, jitter, (64, 80)).image)
+    letterbox(image, *NO_BOXES, (64, 80), out=batch[2])
+    np.testing.assert_array_equal(batch[2], letterbox_image(image, (64, 80))[0])
+    assert (batch[0] == 77).all()
 
 
 def test_jitter_covers_its_range():
