@@ -38,9 +38,7 @@ class TrainState(flax.struct.PyTreeNode):
 def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
     """Freshly initialised variables of `model`, a pure function of the seed."""
     image = jnp.zeros((1, 128, 128, 3), jnp.float32)
-    # Hundreds of small random kernels: optimising them more takes longer than running them.
-    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 1})
-    return init(jax.random.key(seed), image)
+    return jax.jit(model.init)(jax.random.key(seed), image)
 
 
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:

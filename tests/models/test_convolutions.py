@@ -4,6 +4,8 @@ The inputs are small whole numbers, so every product and every sum is exact in f
 order, and the tests ask for equality. Where a result is stored in bfloat16 it is the rounded one.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,10 +139,11 @@ def test_depthwise_in_bfloat16_rounds_once(kernel, stride):
         np.testing.assert_array_equal(ours, exact.astype(jnp.bfloat16))
 
 
+@pytest.mark.parametrize("c_in", [3, convolutions.THIN + 1])
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (5, 2)])
-def test_conv_equals_its_definition(kernel, stride):
+def test_conv_equals_its_definition(kernel, stride, c_in):
     for hw in [(1, 1), (5, 8), (7, 6)]:
-        x, k = integers((2, *hw, 3), 1), integers((kernel, kernel, 3, 4), 2)
+        x, k = integers((2, *hw, c_in), 1), integers((kernel, kernel, c_in, 4), 2)
         padded, _ = pad(x, kernel, stride, 0)
         expected = np.zeros((2, *output_hw(hw, stride), 4))
         for i, j, window in taps(padded, kernel, stride, expected.shape[1:3]):
@@ -239,6 +242,22 @@ def test_symmetric_depthwise_and_its_gradients_are_the_plain_convolutions(kernel
             np.testing.assert_array_equal(ours, reference)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradients_of_a_thin_convolution_are_the_plain_ones(kernel, stride, dtype):
+    for hw in [(5, 8), (6, 6)]:
+        x, k = integers((2, *hw, 3), 1, dtype), integers((kernel, kernel, 3, 4), 2, dtype)
+        g = integers((2, *output_hw(hw, stride), 4), 3, dtype)
+        ours = with_gradients(lambda x, k: conv(x, k, stride=stride))(g, x, k)
+        wide = [np.asarray(a, np.float32) for a in (g, x, k)]
+        plain = with_gradients(
+            lambda x, k: convolutions._native_conv(x, k, stride=stride, padding="same")
+        )(*wide)
+        for a, b in zip(ours, plain, strict=True):
+            assert a.dtype == dtype
+            np.testing.assert_array_equal(a, b.astype(dtype))
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])
 def test_symmetric_conv_and_its_gradients_are_the_plain_convolutions(kernel, stride):
     for hw in [(1, 1), (5, 8), (6, 6)]:
@@ -297,6 +316,13 @@ def test_accelerators_get_the_native_operations(platform):
     assert text.count("stablehlo.convolution") == 2
     assert "stablehlo.while" not in text
     assert "select_and_scatter" in lowered(pool_gradient, X, platform=platform)
+
+
+def test_a_thin_convolution_is_native_on_accelerators_only():
+    image, kernel = np.ones((1, 8, 8, 3), np.float32), np.ones((3, 3, 3, 4), np.float32)
+    stem = partial(conv, stride=2)
+    assert "stablehlo.convolution" in lowered(stem, image, kernel, platform="cuda")
+    assert "stablehlo.convolution" not in lowered(stem, image, kernel, platform="cpu")
 
 
 def test_the_cpu_gets_shifted_sums():
