@@ -51,6 +51,8 @@ def main(words: list[str]) -> None:
         if word not in known:
             raise UserError(f"{word} is no part of the benchmark; there are {', '.join(known)}.")
     parts = words or known
+    # jax by itself would take most of a GPU's memory, and leave none to the others.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     why = "left out by --nopeers" if not FLAGS.peers else effdet_peer.missing()
     options = Options(
         rounds=FLAGS.rounds,
@@ -59,6 +61,7 @@ def main(words: list[str]) -> None:
         images=Path(FLAGS.images) if FLAGS.images else None,
         annotations=Path(FLAGS.annotations) if FLAGS.annotations else None,
         peers=not why,
+        dtype=FLAGS.dtype,
     )
     output = command.make_folder(FLAGS.output)
     contests: list[Contest] = []
@@ -95,6 +98,9 @@ if __name__ == "__main__":
     flags.DEFINE_integer("rounds", 10, "How often everything is timed.", lower_bound=1)
     flags.DEFINE_list("forward", "d0:1,d1:1,d2:1,lite0:1", "MODEL:BATCH of the forward pass.")
     flags.DEFINE_list("train", "d0:2,d0:4,lite0:8", "MODEL:BATCH of the training step.")
+    flags.DEFINE_enum(
+        "dtype", "float32", ["float32", "bfloat16"], "Of the forward pass and the training step."
+    )
     flags.DEFINE_string("images", "", "Folder of real pictures; by default they are drawn.")
     flags.DEFINE_string("annotations", "", "COCO file of these pictures.")
     flags.DEFINE_bool("peers", True, "Run other code bases where they are installed.")

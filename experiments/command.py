@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -13,11 +14,16 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.train import processes
 from bifpn_jax.train.interruption import Interrupted
 from experiments.network_file import inline_network_file
 from experiments.overrides import check_overrides, explain_value, keep_last
+from experiments.process_memory import keep_freed_memory
 
+# Exit statuses. SAVED and PEER_IS_GONE: the same command goes on from what is saved.
 FAILED = 2
+SAVED = 75
+PEER_IS_GONE = 76
 
 
 def define_config_flag() -> None:
@@ -29,10 +35,11 @@ def define_config_flag() -> None:
 def run(main: Callable[[list[str]], int | None], *, arguments: bool = False) -> None:
     """Parses the flags and runs `main` with the words that are no flags, if it takes any.
 
-    Its return value is the exit status; an interrupted run that saved leaves with 128 + the signal.
+    Its return value is the exit status; an interrupted run that saved leaves with `SAVED`.
     Compiled programs are kept in ``~/.cache/bifpn_jax`` for the next run, unless the environment
-    variable JAX_COMPILATION_CACHE_DIR names another place.
+    variable JAX_COMPILATION_CACHE_DIR names another place. Memory is kept as in `process_memory`.
     """
+    keep_freed_memory()
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     # XLA's C++ logs go around Python's logging; errors stay.
@@ -58,10 +65,19 @@ def _call(main: Callable[[list[str]], int | None], words: list[str], arguments: 
         fail(f"unexpected argument {words[0]!r}; options are written --name=value.")
     try:
         return main(words)
-    except Interrupted as interrupted:
-        return 128 + interrupted.args[0]
+    except Interrupted:
+        return SAVED
     except UserError as error:
         fail(error)
+    except Exception as error:
+        if processes.peer_is_gone(error):
+            line = next(iter(str(error).splitlines()), "")[:200]
+            fail(f"another process of this run is gone ({line}).", PEER_IS_GONE)
+        if not processes.several():
+            raise
+        # A proper end would wait for the others, which wait for this process.
+        traceback.print_exc()
+        processes.leave(1)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -101,7 +117,7 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
-def fail(message: object) -> NoReturn:
+def fail(message: object, status: int = FAILED) -> NoReturn:
     """Prints one line and exits."""
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(FAILED)
+    processes.leave(status)

@@ -189,9 +189,15 @@ def training_batches(
 
 
 def evaluation_batches(
-    config: ConfigDict, model: EfficientDet, source: Source, batch_size: int = 0
+    config: ConfigDict,
+    model: EfficientDet,
+    source: Source,
+    batch_size: int = 0,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
 ) -> grain.IterDataset:
-    """Batches of one evaluation; a batch size of 0 is the config's."""
+    """Batches of one evaluation; a batch size of 0 is the config's. Of several shards, one's."""
     return eval_batches(
         source,
         batch_size=parallel.round_up_batch_size(batch_size or config.eval.batch_size),
@@ -199,4 +205,6 @@ def evaluation_batches(
         max_boxes=config.data.max_boxes,
         antialias=config.data.antialias,
         num_threads=config.data.num_threads or None,
+        shard_index=shard_index,
+        shard_count=shard_count,
     )

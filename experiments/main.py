@@ -1,8 +1,13 @@
 """Trains and evaluates: ``python -m experiments.main --config=configs/d1.py --workdir=runs/d1``.
 
 Every field of the config can be set, ``--config.train.batch_size=32``; a word after a colon changes
-several, ``--config=configs/d1.py:debug``. Started again with the same workdir, the run goes on. On
-Ctrl-C or SIGTERM it saves and leaves with status 128 + the signal's number.
+several, ``--config=configs/d1.py:debug``. Started again with the same workdir, the run goes on.
+
+On many machines the same command runs in every process; a scheduler that JAX knows says which it
+is, otherwise ``--coordinator_address``, ``--process_id`` and ``--process_count`` do.
+
+It leaves with status 0 when the run is complete, 2 where the user can put something right, 75
+after Ctrl-C or SIGTERM, with everything saved, and 76 where another process of the run is gone.
 """
 
 from absl import flags
@@ -10,6 +15,7 @@ from absl import flags
 from experiments import command
 from experiments.config_checks import check_config
 from experiments.download import ask_before_download, define_download_flag
+from experiments.process_flags import define_process_flags, start_from_flags
 
 FLAGS = flags.FLAGS
 
@@ -19,6 +25,7 @@ def main(_: list[str]) -> None:
     from experiments.train import train_and_evaluate
 
     check_config(FLAGS.config)
+    start_from_flags()
     ask_before_download(FLAGS.config.data, FLAGS.download)
     workdir = FLAGS.workdir or f"runs/{FLAGS.config.name}"
     train_and_evaluate(FLAGS.config, workdir)
@@ -27,5 +34,6 @@ def main(_: list[str]) -> None:
 if __name__ == "__main__":
     command.define_config_flag()
     define_download_flag()
+    define_process_flags()
     flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/NAME.")
     command.run(main)

@@ -7,8 +7,7 @@ same workdir it goes on where it was.
 """
 
 import json
-from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.pipeline import count_crowded_images
-from bifpn_jax.data.records import Source
 from bifpn_jax.errors import UserError
-from bifpn_jax.evaluation.evaluator import evaluate
-from bifpn_jax.evaluation.results import (
-    EVALUATION_FILE,
-    evaluated_step,
-    read_metrics,
-    write_detections,
-    write_metrics,
-)
+from bifpn_jax.evaluation.results import EVALUATION_FILE, evaluated_step, read_metrics
 from bifpn_jax.models.cost import num_parameters
-from bifpn_jax.models.detector import EfficientDet, make_anchors
+from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.models.fusion import edge_weights
 from bifpn_jax.models.networks import network_graph
-from bifpn_jax.train import parallel
+from bifpn_jax.train import exchange, parallel
 from bifpn_jax.train.checkpoint import Checkpoints
 from bifpn_jax.train.interruption import Interrupted, StopRequest
 from bifpn_jax.train.logs import (
@@ -43,15 +33,17 @@ from bifpn_jax.train.logs import (
     write_parameter_overview,
 )
 from bifpn_jax.train.progress import ProgressLine, Timer, format_seconds
-from bifpn_jax.train.state import TrainState, create_state, init_variables
+from bifpn_jax.train.state import create_state, init_variables
 from bifpn_jax.train.step import TRAIN_FIELDS
+from bifpn_jax.train.workdir_lock import check_shared, lock_workdir
 from experiments import from_config
 from experiments.config_checks import check_config, check_same_run
 from experiments.initialization import initial_variables
+from experiments.run_evaluation import make_evaluation
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
-    """Trains, evaluates and checkpoints as the config says.
+    """Trains, evaluates and checkpoints as the config says; of several processes all call it.
 
     Args:
         config: from a file in `configs/`.
@@ -64,12 +56,17 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         UserError: something the user can put right, before training starts where it can be known.
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
+    with ExitStack() as leaving:
+        return _train_and_evaluate(config, Path(workdir), leaving)
+
+
+def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -> dict[str, Any]:
     # --- Config and data: everything that can be wrong is found out before anything is computed.
     check_config(config)
     rows = parallel.check_batch_size(config.train.batch_size)
-    workdir = Path(workdir)
     is_primary = parallel.process_index() == 0
-    train_source, eval_source = from_config.sources(config)
+    with exchange.together(), exchange.primary_first():
+        train_source, eval_source = from_config.sources(config)
     label_map = train_source.label_map
     length = from_config.run_length(config, len(train_source))
 
@@ -82,9 +79,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     shapes = jax.eval_shape(lambda: init_variables(model, config.seed))
     optimizer = from_config.optimizer(config, schedule, shapes["params"])
     step_fn = parallel.map_train_step(from_config.training_step(config, model, optimizer, schedule))
-    evaluate_state = _make_evaluation(config, model, eval_source, label_map)
+    evaluate_state = make_evaluation(config, model, eval_source, label_map)
 
     # --- The state: from this workdir's newest checkpoint, or new.
+    with exchange.together():
+        holder = leaving.enter_context(lock_workdir(workdir)) if is_primary else ""
+    holder = exchange.from_primary(lambda: holder)
+    with exchange.together():
+        if not is_primary:
+            check_shared(workdir, holder)
     iterator = from_config.training_batches(
         config,
         model,
@@ -101,7 +104,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     # What the loop counts and has not logged yet; a resumed run goes on with it.
     loop = {"timer": {}, "recent": [], "dropped_boxes": 0}
     if checkpoints.latest_step is None:
-        variables = initial_variables(config, model, train_source, say=print)
+        say = print if is_primary else lambda _: None
+        with exchange.together():
+            variables = initial_variables(config, model, train_source, say=say)
+        variables = exchange.same_everywhere(variables)
         state = parallel.replicate(create_state(variables, optimizer))
         position, first_step = iterator.get_state(), 0
     else:
@@ -155,14 +161,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         batch_size=config.train.batch_size, total_steps=length.total_steps, **loop["timer"]
     )
     writer = MetricWriter(workdir, first_step=first_step, enabled=is_primary)
-    recent, dropped_boxes = loop["recent"], loop["dropped_boxes"]
+    recent, dropped_boxes, dropped_here = loop["recent"], loop["dropped_boxes"], 0
     unchecked = None
     metrics: dict[str, Any] | None = None
-    with closing(checkpoints), writer, StopRequest() as stop:
+    several = parallel.process_count() > 1
+    with closing(checkpoints), writer, StopRequest(common=several) as stop:
         for step in range(first_step + 1, length.total_steps + 1):
             batch, host, position = next(batches)
             state, on_device = step_fn(state, batch)
-            dropped_boxes += int(host["dropped_boxes"].sum())
+            dropped_here += int(host["dropped_boxes"].sum())
             # The step before is looked at while this one runs.
             if unchecked is not None:
                 recent.append(_fetch_finite(*unchecked))
@@ -171,7 +178,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
                 jax.block_until_ready(on_device)
                 timer.start(step)
 
-            stopping = stop.signal
+            stopping = stop.after(step)
             last = step == length.total_steps
             log_now = step % config.log.every_steps == 0 or last
             eval_now = (step % eval_every == 0 or last) and stopping is None
@@ -179,6 +186,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             if log_now or save_now:
                 recent.append(_fetch_finite(*unchecked))
                 unchecked = None
+                dropped_boxes += exchange.add_up(dropped_here)
+                dropped_here = 0
             if log_now:
                 speed = timer.measure(step)
                 means = {k: float(np.mean([m[k] for m in recent])) for k in recent[0]}
@@ -242,39 +251,3 @@ def _fetch_finite(step: int, on_device: Any, image_ids: np.ndarray) -> dict[str,
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
-
-
-def _make_evaluation(
-    config: ConfigDict,
-    model: EfficientDet,
-    source: Source,
-    label_map: LabelMap,
-) -> Callable[[TrainState, Path], dict[str, Any]]:
-    """A function that evaluates a state, writes the files and returns the metrics.
-
-    With both kinds of weights the raw ones' numbers are prefixed "raw_" and get no files.
-    """
-    predict = from_config.predict_fn(config, model)
-    batches = from_config.evaluation_batches(config, model, source)
-
-    def run(state: TrainState, ema: bool) -> tuple[Any, Any]:
-        variables = state.variables(ema=ema)
-        return evaluate(
-            partial(predict, variables),
-            source,
-            batches,
-            label_map=label_map,
-            progress=config.log.progress,
-        )
-
-    def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
-        result, detections = run(state, config.eval.weights != "raw")
-        write_metrics(workdir / EVALUATION_FILE, result, step=int(state.step))
-        write_detections(workdir / "detections.json", detections)
-        metrics = result.to_json()
-        if config.eval.weights == "both":
-            raw, _ = run(state, False)
-            metrics |= {f"raw_{name}": value for name, value in raw.summary.items()}
-        return metrics
-
-    return evaluate_state

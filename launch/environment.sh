@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the launchers: make_environment DIRECTORY PACKAGE makes, or reuses, a virtual environment
 # with PACKAGE (such as ".[dev]") in it. PYTHON chooses the interpreter.
 

@@ -51,6 +51,7 @@ def detect_all(
     *,
     label_map: LabelMap,
     progress: bool = False,
+    gather_rows: Callable[[list[Any]], list[Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Detects in all batches, which together hold every image of the ground truth once.
 
@@ -62,6 +63,8 @@ def detect_all(
             are dropped.
         label_map: from labels to the category ids of the ground truth.
         progress: whether to show a progress bar, where stderr is a terminal.
+        gather_rows: where several processes have a share of the batches each, puts the lists that
+            they made of their images, as JSON, together into one; by default there is one process.
 
     Returns:
         The detections in COCO's results format.
@@ -70,10 +73,9 @@ def detect_all(
         UserError: an image came up twice or not at all, or one did that is not in the ground truth.
     """
     expected = {image["id"] for image in ground_truth["images"]}
-    seen: set[int] = set()
-    detections: list[dict[str, Any]] = []
+    found: list[tuple[int, list[dict[str, Any]]]] = []  # per image
     with tqdm(
-        total=len(expected),
+        total=len(expected) if gather_rows is None else None,
         desc="evaluate",
         unit="img",
         disable=None if progress else True,
@@ -82,17 +84,21 @@ def detect_all(
         for batch, predicted in _one_ahead(predict, batches):
             for row in np.flatnonzero(batch["mask"]):
                 image_id = int(batch["image_id"][row])
-                _mark_seen(image_id, seen, expected)
                 in_image = Detections(*(field[row] for field in predicted))
-                detections += coco_results(image_id, in_image, label_map)
+                found.append((image_id, coco_results(image_id, in_image, label_map)))
                 bar.update()
+    seen: set[int] = set()
+    if gather_rows is not None:
+        found = gather_rows(found)
+    for image_id, _ in found:
+        _mark_seen(image_id, seen, expected)
     missing = expected - seen
     if missing:
         raise UserError(
             f"{len(missing)} of {len(expected)} images were not evaluated, among them image "
             f"{min(missing)}: the batches must go through the whole source once"
         )
-    return detections
+    return [detection for _, detections in found for detection in detections]
 
 
 def _one_ahead(

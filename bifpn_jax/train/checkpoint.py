@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.train import exchange, parallel
 from bifpn_jax.train.checkpoint_reader import (
     FOLDER,
     as_target,
@@ -33,7 +34,8 @@ class Checkpoints:
     """Saves and restores the checkpoints of one run.
 
     Saving is asynchronous: `save` returns once the state is copied to the host, so its arrays may
-    be donated right after. A checkpoint gets its final name only when it is complete.
+    be donated right after. A checkpoint gets its final name only when it is complete. Of several
+    processes all make the same calls, on a folder that all of them see.
     """
 
     def __init__(
@@ -76,14 +78,17 @@ class Checkpoints:
             metrics: results of evaluating this very state; with them it may be kept as the best.
         """
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
+            state=ocp.args.StandardSave(jax.tree.map(parallel.one_copy, state)),
             iterator=ocp.args.JsonSave(iterator_state),
             meta=ocp.args.JsonSave(meta),
         )
         # Forced, because a run that resumed from an older step saves below the newest.
         if step not in self._latest.all_steps():
             self._latest.save(step, args=items, force=True)
-        if metrics is not None and self._is_among_best(step, metrics):
+        # The first process decides, because it is the one whose files are sure to be written.
+        if metrics is not None and exchange.from_primary(
+            lambda: self._is_among_best(step, metrics)
+        ):
             score = {self._best_metric: self._score(metrics)}
             self._best.save(step, args=items, metrics=score, force=True)
 
@@ -162,8 +167,14 @@ class Checkpoints:
             raise UserError(
                 f"{directory}: cannot make this folder ({error.strerror}); choose another workdir"
             ) from error
+        # Both folders may save the same step at the same time: processes that wait for each other
+        # must not take the one for the other.
+        apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
         return ocp.CheckpointManager(
-            directory, options=ocp.CheckpointManagerOptions(cleanup_tmp_directories=True, **options)
+            directory,
+            options=ocp.CheckpointManagerOptions(
+                cleanup_tmp_directories=True, multiprocessing_options=apart, **options
+            ),
         )
 
     def _score(self, metrics: dict[str, float]) -> float:
@@ -197,10 +208,3 @@ class Checkpoints:
                 logging.warning("%s moved to %s; going on from an older one", path, shelf)
         ocp.multihost.sync_global_processes("bifpn_jax:set_aside")
         self._latest.reload()
-
-
-def _one_copy(array: jax.Array) -> jax.Array:
-    """The first of the copies of a replicated array; orbax would slice one part off each."""
-    if array.is_fully_replicated and array.is_fully_addressable:
-        return array.addressable_data(0)
-    return array

@@ -1,8 +1,11 @@
 """Ctrl-C and SIGTERM as a wish that the training loop reads between two steps."""
 
+import os
 import signal
 from types import FrameType
 from typing import Self
+
+from bifpn_jax.train import exchange
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -12,15 +15,28 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 class StopRequest:
     """Context in which the first SIGINT or SIGTERM only sets `signal`; a second one acts at once.
 
+    With `common`, for several processes that must stop at the same step, SIGTERM is left to JAX,
+    which tells the other processes; Ctrl-C becomes a SIGTERM.
+
     Attributes:
         signal: the signal that arrived, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, common: bool = False) -> None:
         self.signal: signal.Signals | None = None
+        self._common = common
         self._previous: dict[int, object] = {}
 
+    def after(self, step: int) -> signal.Signals | None:
+        """The signal, if the run is to stop after this step; to be asked at every step."""
+        if self._common and exchange.reached_common_stop(step):
+            self.signal = signal.SIGTERM
+        return self.signal
+
     def __enter__(self) -> Self:
+        if self._common:
+            self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, self._pass_on)
+            return self
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
         return self
@@ -31,6 +47,10 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._restore()
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._restore()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

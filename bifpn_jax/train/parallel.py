@@ -1,4 +1,4 @@
-"""The one module that knows about devices: replicates state, splits batches, runs steps on all.
+"""The module that knows about devices: replicates state, splits batches, runs steps on all.
 
 The state is replicated, not stacked: it has the shapes of one device, so that it can be saved,
 read and handed to `jit` as it is, and the first call is compiled once.
@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.train import exchange
 
 AXIS = "devices"
 
@@ -45,13 +46,18 @@ def check_batch_size(batch_size: int) -> int:
     Raises:
         UserError: the batch cannot be split evenly.
     """
-    devices = jax.device_count()
+    devices, processes = jax.device_count(), jax.process_count()
+    if devices != jax.local_device_count() * processes:
+        raise UserError(
+            f"process {jax.process_index()} has {jax.local_device_count()} of {devices} devices: "
+            f"give each of the {processes} processes as many."
+        )
     if batch_size < 1 or batch_size % devices:
         raise UserError(
             f"batch size {batch_size} cannot be split over {devices} devices: set "
             f"--config.train.batch_size to a multiple of {devices}."
         )
-    return batch_size // jax.process_count()
+    return batch_size // processes
 
 
 def round_up_batch_size(batch_size: int) -> int:
@@ -73,6 +79,22 @@ def replicated_shapes(tree: Any) -> Any:
     )
 
 
+def one_copy(array: jax.Array) -> jax.Array:
+    """What a checkpoint takes of a replicated array; of its copies orbax would slice one part each.
+
+    On one host a copy of it, on several the array of all devices that the copies make up.
+    """
+    if not (array.is_fully_replicated and array.is_fully_addressable):
+        return array
+    if jax.process_count() == 1:
+        return array.addressable_data(0)
+    everywhere = NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
+    copies = {shard.device: shard.data for shard in array.addressable_shards}
+    return jax.make_array_from_single_device_arrays(
+        array.shape, everywhere, [copies[device] for device in jax.local_devices()]
+    )
+
+
 def split(batch: dict[str, np.ndarray], fields: tuple[str, ...]) -> dict[str, jax.Array]:
     """Sends `fields` of a host batch [B, …] to the devices as [devices, B / devices, …]."""
     local = jax.local_device_count()
@@ -83,7 +105,22 @@ def split(batch: dict[str, np.ndarray], fields: tuple[str, ...]) -> dict[str, ja
 
 def map_train_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
     """Runs (state, batch) -> (state, metrics) on all devices; state and metrics are replicated."""
-    return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
+    if jax.process_count() == 1:
+        return mapped
+    compiled = False
+
+    def run(state: Any, batch: Any) -> tuple[Any, Any]:
+        nonlocal compiled
+        if not compiled:
+            # Processes that compile for longer than others are waited for here: the connections
+            # of the first call are given up after 30 s on CPUs.
+            mapped.lower(state, batch).compile()
+            exchange.gather(b"")
+            compiled = True
+        return mapped(state, batch)
+
+    return run
 
 
 def map_predict_step(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bifpn_jax.errors import UserError
+from experiments.process_memory import keep_freed_memory
 
 _STEPS = 3
 
@@ -110,4 +111,6 @@ MEASURES: Mapping[str, Callable[[str, int], dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
+    if not sys.argv[1].startswith("effdet"):
+        keep_freed_memory()
     print(json.dumps(MEASURES[sys.argv[1]](sys.argv[2], int(sys.argv[3]))))

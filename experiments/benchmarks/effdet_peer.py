@@ -1,6 +1,7 @@
 """effdet (PyTorch) in the forms in which it runs: eager, channels-last, compiled.
 
-Nothing here is imported from PyTorch before it is used; `missing` says whether it can be.
+It runs on the kind of device that jax uses, and a program returns when the device is done. Nothing
+here is imported from PyTorch before it is used; `missing` says whether it can be.
 """
 
 import importlib
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD
@@ -22,7 +24,31 @@ def missing() -> str:
             importlib.import_module(package)
     except ImportError as error:
         return f'effdet is not installed ({error}): pip install -e ".[peers]"'
+    import torch
+
+    if jax.default_backend() == "gpu" and not torch.cuda.is_available():
+        return "this PyTorch cannot use the GPU that jax uses; install one that can"
     return ""
+
+
+def _device() -> Any:
+    import torch
+
+    return torch.device("cuda" if jax.default_backend() == "gpu" else "cpu")
+
+
+def _wait() -> None:
+    import torch
+
+    if _device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _autocast(dtype: str) -> Any:
+    """A context in which PyTorch computes in a dtype, as its users do: parameters stay float32."""
+    import torch
+
+    return torch.autocast(_device().type, getattr(torch, dtype), enabled=dtype != "float32")
 
 
 def make_model(
@@ -47,28 +73,42 @@ def make_model(
     return EfficientDet(config, pretrained_backbone=False)
 
 
+def _compiled(network: Any) -> Any:
+    """For the shapes that it meets first; by itself torch would make a second model's dynamic."""
+    import torch
+
+    return torch.compile(network, dynamic=False)
+
+
 def _released_model(model: str, image_hw: tuple[int, int]) -> Any:
     """Effdet's model of the name of one of ours, "d0"."""
-    return make_model(f"tf_efficientdet_{model}", image_hw)
+    import torch
+
+    # As jax does by default on a GPU that has it; elsewhere it changes nothing.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    return make_model(f"tf_efficientdet_{model}", image_hw).to(_device())
 
 
-def forward_forms(model: str, image_hw: tuple[int, int], batch_size: int) -> dict[str, Program]:
-    """Form -> the forward pass in evaluation mode, float32."""
+def forward_forms(
+    model: str, image_hw: tuple[int, int], batch_size: int, *, dtype: str = "float32"
+) -> dict[str, Program]:
+    """Form -> the forward pass in evaluation mode."""
     import torch
 
     eager = _released_model(model, image_hw).eval()
     last = _released_model(model, image_hw).eval().to(memory_format=torch.channels_last)
-    images = torch.randn(batch_size, 3, *image_hw)
+    images = torch.randn(batch_size, 3, *image_hw, device=_device())
     images_last = images.to(memory_format=torch.channels_last)
 
     def run(network: Any, x: Any) -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), _autocast(dtype):
             network(x)
+        _wait()
 
     return {
         "effdet eager": partial(run, eager, images),
         "effdet channels-last": partial(run, last, images_last),
-        "effdet compiled": partial(run, torch.compile(last), images_last),
+        "effdet compiled": partial(run, _compiled(last), images_last),
     }
 
 
@@ -77,16 +117,23 @@ def _normalization() -> tuple[Any, Any]:
     import torch
 
     mean, std = (IMAGENET_MEAN, IMAGENET_STD)
-    return torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
+    mean, std = (torch.tensor(x, device=_device()).view(1, 3, 1, 1) for x in (mean, std))
+    return mean, std
 
 
 def train_forms(
-    model: str, image_hw: tuple[int, int], boxes: np.ndarray, labels: np.ndarray
+    model: str,
+    image_hw: tuple[int, int],
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    *,
+    dtype: str = "float32",
 ) -> dict[str, Program]:
     """Form -> a training step: assignment, loss, backward, clipping, SGD, moving average."""
+    arguments = (model, image_hw, boxes, labels)
     return {
-        "effdet channels-last": train_step(model, image_hw, boxes, labels, compiled=False),
-        "effdet compiled": train_step(model, image_hw, boxes, labels, compiled=True),
+        "effdet channels-last": train_step(*arguments, compiled=False, dtype=dtype),
+        "effdet compiled": train_step(*arguments, compiled=True, dtype=dtype),
     }
 
 
@@ -97,6 +144,7 @@ def train_step(
     labels: np.ndarray,
     *,
     compiled: bool = False,
+    dtype: str = "float32",
 ) -> Program:
     """One of `train_forms`, channels-last."""
     import torch
@@ -104,25 +152,29 @@ def train_step(
     from timm.utils import ModelEmaV2
 
     bench = DetBenchTrain(_released_model(model, image_hw), create_labeler=True).train()
+    bench = bench.to(_device())
     bench = bench.to(memory_format=torch.channels_last)
     average = ModelEmaV2(bench, decay=0.9998)
     if compiled:
-        bench.model = torch.compile(bench.model)
+        bench.model = _compiled(bench.model)
     parameters = [p for p in bench.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=4e-5)
     images = torch.randint(0, 256, (len(boxes), 3, *image_hw), dtype=torch.uint8)
-    images = images.to(memory_format=torch.channels_last)
+    images = images.to(_device(), memory_format=torch.channels_last)
     mean, std = _normalization()
     target = {"bbox": torch.tensor(boxes), "cls": torch.tensor(labels + 1.0)}
+    target = {key: value.to(_device()) for key, value in target.items()}
 
     def run() -> None:
-        loss = bench(images.float().sub_(mean).div_(std), target)["loss"]
+        with _autocast(dtype):
+            loss = bench(images.float().sub_(mean).div_(std), target)["loss"]
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 10.0)
         optimizer.step()
         with torch.no_grad():
             average.update(bench)
+        _wait()
 
     return run
 
@@ -136,10 +188,13 @@ def postprocessing(
     from effdet.bench import _batch_detection, _post_process
 
     config = _released_model(model, image_hw).config
-    anchors = Anchors.from_config(config).boxes
-    logits, codes = [[torch.tensor(x) for x in maps] for maps in (class_logits, codes)]
+    anchors = Anchors.from_config(config).boxes.to(_device())
+    logits, codes = [
+        [torch.tensor(x, device=_device()) for x in maps] for maps in (class_logits, codes)
+    ]
     batch_size = len(logits[0])
-    scale, size = torch.ones(batch_size), torch.tensor([image_hw[::-1]] * batch_size)
+    scale = torch.ones(batch_size, device=_device())
+    size = torch.tensor([image_hw[::-1]] * batch_size, device=_device())
 
     def run() -> None:
         with torch.inference_mode():
@@ -148,6 +203,7 @@ def postprocessing(
             _batch_detection(
                 batch_size, first, second, anchors, indices, classes, scale, size.float()
             )
+        _wait()
 
     return run
 
@@ -164,19 +220,19 @@ def end_to_end_forms(model: str, image_hw: tuple[int, int], path: str) -> dict[s
 
     def run(bench: Any) -> None:
         image = Image.open(path).convert("RGB")
-        size = torch.tensor([image.size], dtype=torch.float32)
+        size = torch.tensor([image.size], dtype=torch.float32, device=_device())
         array, info = transform(image, {})
-        x = torch.from_numpy(array)[None].float().sub_(mean).div_(std)
+        x = torch.from_numpy(array)[None].to(_device()).float().sub_(mean).div_(std)
         x = x.to(memory_format=torch.channels_last)
-        scale = torch.tensor([info["img_scale"]])
+        scale = torch.tensor([info["img_scale"]], device=_device())
         with torch.inference_mode():
-            bench(x, {"img_scale": scale, "img_size": size}).numpy()
+            bench(x, {"img_scale": scale, "img_size": size}).cpu().numpy()
 
     def bench(compiled: bool) -> Any:
         network = _released_model(model, image_hw).eval().to(memory_format=torch.channels_last)
         predict = DetBenchPredict(network).eval()
         if compiled:
-            predict.model = torch.compile(network)
+            predict.model = _compiled(network)
         return predict
 
     return {

@@ -1,5 +1,7 @@
 """The forward pass and the training step."""
 
+from ml_collections import ConfigDict
+
 from bifpn_jax.train.state import init_variables
 from experiments.benchmarks import effdet_peer, programs
 from experiments.benchmarks.contest import OURS, Contest, compete
@@ -11,11 +13,13 @@ def forward(options: Options) -> list[Contest]:
     """Images to logits and box codes."""
     contests = []
     for name, batch_size in options.forward:
-        model = counts.released_model(name)
+        model = counts.model_of(_config(name, options.dtype), counts.COCO_OUTPUTS)
         contestants = {OURS: programs.forward(model, init_variables(model, 0), batch_size)}
         if options.peers:
-            contestants |= effdet_peer.forward_forms(name, model.image_hw, batch_size)
-        work = f"forward, batch {batch_size}"
+            contestants |= effdet_peer.forward_forms(
+                name, model.image_hw, batch_size, dtype=options.dtype
+            )
+        work = f"forward, batch {batch_size}, {options.dtype}"
         contests.append(compete(work, contestants, rounds=options.rounds, model=name))
     return contests
 
@@ -24,12 +28,21 @@ def train(options: Options) -> list[Contest]:
     """uint8 images and boxes to new weights."""
     contests = []
     for name, batch_size in options.train:
-        config = counts.released_config(name)
+        config = _config(name, options.dtype)
         model = counts.model_of(config, counts.COCO_OUTPUTS)
         contestants = {OURS: programs.training_step(config, model, batch_size)}
         if options.peers:
             boxes, labels = programs.random_boxes(batch_size, model.image_hw)
-            contestants |= effdet_peer.train_forms(name, model.image_hw, boxes, labels)
-        work = f"training step, batch {batch_size}"
+            contestants |= effdet_peer.train_forms(
+                name, model.image_hw, boxes, labels, dtype=options.dtype
+            )
+        work = f"training step, batch {batch_size}, {options.dtype}"
         contests.append(compete(work, contestants, rounds=options.rounds, model=name))
     return contests
+
+
+def _config(name: str, dtype: str) -> ConfigDict:
+    """A released config that computes in a dtype."""
+    config = counts.released_config(name)
+    config.model.dtype = dtype
+    return config

@@ -25,6 +25,7 @@ class Options(NamedTuple):
         images: folder of real pictures, or None for drawn ones.
         annotations: COCO file of these pictures, or None.
         peers: whether to run other code bases where they are installed.
+        dtype: of the computation in forward pass and training step: float32 or bfloat16.
     """
 
     rounds: int
@@ -33,6 +34,7 @@ class Options(NamedTuple):
     images: Path | None
     annotations: Path | None
     peers: bool
+    dtype: str = "float32"
 
 
 def parse_cases(flag: str, words: Sequence[str]) -> tuple[Case, ...]:

@@ -1,7 +1,7 @@
 """Hands the runs of a sweep to a launcher: a script in launch/ whose comment says "# Launcher:".
 
-It takes the words of a run's command line and makes it run: local.sh at once and here, so that the
-sweep waits for it, the others somewhere and later.
+It takes the words of a run's command line and makes it run: local.sh and multi_gpu.sh at once and
+here, so that the sweep waits for it, the others somewhere and later.
 """
 
 import difflib
@@ -16,7 +16,7 @@ from experiments.sweeps.plan import Run
 from experiments.sweeps.running import Failure, describe_end, last_line
 
 LAUNCHERS = Path("launch")
-FOREGROUND = ("", "local")
+FOREGROUND = ("", "local", "multi_gpu")
 
 _MARK = "# Launcher:"
 

@@ -122,7 +122,8 @@ def test_the_network_beside_the_forms_of_a_peer(options, small_models, monkeypat
         made.append(arguments)
         return lambda: None
 
-    def forms(name, image_hw, *arguments):
+    def forms(name, image_hw, *arguments, dtype):
+        assert dtype == "float32"
         assert (name, image_hw) == ("d0", (64, 64))
         return {"effdet eager": program(), "effdet compiled": program()}
 
@@ -165,12 +166,29 @@ def test_post_processing_gets_the_peers_arrays_in_our_order():
 
 
 def test_the_input_pipeline(options, monkeypatch):
-    for name, value in {"_HW": (64, 64), "_BATCH": 4, "_BATCHES": 2, "_DRAWN": 5}.items():
+    small = {"_HW": (64, 64), "_BATCH": 4, "_BATCHES": 2, "_DRAWN": 5, "_REST": 0.0}
+    for name, value in small.items():
         monkeypatch.setattr(input_pipeline, name, value)
     (contest,) = input_pipeline.input_pipeline(options)
     assert set(contest.values) == {OURS, input_pipeline.BARE}
     with pytest.raises(UserError, match="--images and --annotations go together"):
         input_pipeline.input_pipeline(options._replace(images="pictures"))
+
+
+def test_what_was_read_ahead_is_not_timed(monkeypatch):
+    order, clock = [], itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: order.append("clock") or float(next(clock)))
+    monkeypatch.setattr("time.sleep", lambda seconds: order.append("rest"))
+    readers = {
+        OURS: input_pipeline.Reader(lambda: order.append("a"), lambda: order.append("discard")),
+        "other": input_pipeline.Reader(lambda: order.append("b")),
+    }
+    seconds = input_pipeline.time_readers(readers, rounds=3)
+    assert seconds == {OURS: [1.0] * 3, "other": [1.0] * 3}
+    assert [step for step in order if step in "ab"] == list("abba" * 2 + "ab")
+    last = ["discard", "clock", "a", "clock", "rest", "clock", "b", "clock", "rest"]
+    assert order[-9:] == last
+    assert order.count("discard") == 5
 
 
 def test_evaluation_is_compared_before_it_is_timed(options, monkeypatch):
@@ -262,6 +280,7 @@ def flag_values(**changes):
     flags.DEFINE_list("train", "d0:2", "", flag_values=values)
     for name in ("images", "annotations", "output"):
         flags.DEFINE_string(name, changes.get(name, ""), "", flag_values=values)
+    flags.DEFINE_string("dtype", "float32", "", flag_values=values)
     flags.DEFINE_bool("peers", True, "", flag_values=values)
     values(sys.argv[:1])
     return values

@@ -60,6 +60,16 @@ def run(*words):
             "error: unexpected argument 'runs/d0'; options are written --name=value.",
         ),
         (
+            ["experiments.main", D0, "--process_id=2", "--process_count=2"],
+            "error: --process_id=2: processes are numbered from 0 to 1, --process_count=2.",
+        ),
+        (
+            ["experiments.main", D0, "--process_id=1"],
+            "error: there is no scheduler to ask for the rest: give all of "
+            "--coordinator_address=HOST:PORT, --process_id=N and --process_count=N, or none of "
+            "them.",
+        ),
+        (
             ["experiments.predict", "x.jpg"],
             "error: --weights=… is missing; --help lists the flags.",
         ),

@@ -13,6 +13,7 @@ from bifpn_jax.data.shapes import DrawnShapes
 from bifpn_jax.errors import UserError
 from bifpn_jax.train.checkpoint_reader import read_json, restore_meta
 from bifpn_jax.train.logs import MetricWriter
+from bifpn_jax.train.workdir_lock import lock_workdir
 from experiments import train
 
 MEASURED = ("train/seconds", "train/images_per_second")  # different every time
@@ -214,6 +215,13 @@ def test_a_run_goes_on_with_its_own_config_only(
     assert f"{name}={value!r} (it was {was!r})" in message
     assert str(trained) in message
     assert "\n" not in message
+
+
+def test_a_second_run_in_the_same_workdir_is_refused(tiny_config, run_training, tmp_path):
+    with lock_workdir(tmp_path), pytest.raises(UserError, match="is training here") as error:
+        run_training(tiny_config(), tmp_path)
+    assert f"{tmp_path}: process {os.getpid()} on " in str(error.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_batch_that_the_devices_cannot_share(tiny_config, run_training, tmp_path):

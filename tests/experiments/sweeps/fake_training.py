@@ -26,7 +26,7 @@ def log(step):
 def save(number, frame):
     time.sleep(0.1)  # a second signal would come in between
     print(f"saved after {signal.Signals(number).name}", flush=True)
-    sys.exit(128 + number)
+    sys.exit(75)
 
 
 with (workdir.parents[2] / "calls.txt").open("a") as calls:

@@ -39,7 +39,7 @@ def test_the_launchers_that_there_are():
     assert find_launcher("slurm", LAUNCH) == [str(LAUNCH / "slurm.sh")]
     with pytest.raises(UserError, match=r"--launcher=slrum: .* did you mean slurm\?"):
         find_launcher("slrum", LAUNCH)
-    with pytest.raises(UserError, match=r"launch/ has no such launcher; there are local, slurm\."):
+    with pytest.raises(UserError, match=r"no such launcher; there are local, multi_gpu, slurm\."):
         find_launcher("test", LAUNCH)  # launch/test.sh is something else
 
 

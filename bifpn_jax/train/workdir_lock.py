@@ -1,0 +1,97 @@
+"""One training run at a time in a workdir."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bifpn_jax.errors import UserError
+
+LOCK_FILE = "lock"
+
+_SEEN_WITHIN_SECONDS = 30.0
+
+
+@contextmanager
+def lock_workdir(workdir: str | Path) -> Iterator[str]:
+    """Keeps other runs out of a workdir, which is made if need be; yields what the lock file says.
+
+    The lock belongs to the open file, so that it ends with the process, however that ends; a file
+    that a crash has left is taken over.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be made or written.
+    """
+    workdir = Path(workdir)
+    path = workdir / LOCK_FILE
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = _open_and_lock(path)
+    except OSError as error:
+        raise UserError(
+            f"{workdir}: cannot make or write this folder ({error.strerror}); choose another "
+            "--workdir."
+        ) from error
+    if file is None:
+        raise UserError(
+            f"{workdir}: {_read(path) or 'another process'} is training here; wait for it or stop "
+            "it, or take another --workdir."
+        )
+    try:
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = f"process {os.getpid()} on {socket.gethostname()} (since {now})"
+        os.ftruncate(file, 0)
+        os.pwrite(file, holder.encode(), 0)
+        yield holder
+    finally:
+        # Removed while it is still locked: whoever opened it before sees that it is gone.
+        path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def check_shared(
+    workdir: str | Path, holder: str, *, seconds: float = _SEEN_WITHIN_SECONDS
+) -> None:
+    """Raises a UserError unless this process sees the lock that the first process holds.
+
+    Args:
+        workdir: folder of the run.
+        holder: what `lock_workdir` yielded there.
+        seconds: how long to look; files appear late on network file systems.
+    """
+    path = Path(workdir) / LOCK_FILE
+    end = time.monotonic() + seconds
+    while _read(path) != holder:
+        if time.monotonic() > end:
+            raise UserError(
+                f"{workdir} is not the same folder on {socket.gethostname()} and on the first "
+                "host: put --workdir on a file system that all hosts share."
+            )
+        time.sleep(0.2)
+
+
+def _open_and_lock(path: Path) -> int | None:
+    """File descriptor with the lock; None where another process has it."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        except OSError:
+            return file  # A file system without locks.
+        # Its holder may have removed it between the two calls.
+        if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+            return file
+        os.close(file)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

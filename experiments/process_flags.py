@@ -1,0 +1,43 @@
+"""The flags that say which of several processes this is."""
+
+from absl import flags
+
+from bifpn_jax.train import processes
+
+
+def define_process_flags() -> None:
+    """Defines ``--coordinator_address``, ``--process_id``, ``--process_count`` and the timeouts."""
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "HOST:PORT of process 0 of several, where it listens. By default the scheduler's.",
+    )
+    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+    flags.DEFINE_integer(
+        "process_count", None, "How many processes train together; 1 asks no scheduler."
+    )
+    flags.DEFINE_integer(
+        "start_timeout", 300, "Seconds to wait for the other processes.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "heartbeat_timeout",
+        100,
+        "Seconds after which a silent process counts as dead, and all others end.",
+        lower_bound=1,
+    )
+
+
+def start_from_flags() -> None:
+    """Joins the other processes; to be called before any computation.
+
+    Raises:
+        UserError: the flags do not fit together, or say too little.
+    """
+    given = flags.FLAGS
+    processes.start(
+        given.coordinator_address,
+        given.process_id,
+        given.process_count,
+        timeout=given.start_timeout,
+        heartbeat=given.heartbeat_timeout,
+    )

@@ -1,0 +1,43 @@
+import os
+import signal
+
+import pytest
+
+from bifpn_jax.train import interruption
+from bifpn_jax.train.interruption import StopRequest
+
+
+@pytest.fixture
+def sigterms():
+    """SIGTERMs that reach the handler from before, which is JAX's in several processes."""
+    seen = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    yield seen
+    signal.signal(signal.SIGTERM, previous)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_alone_the_first_signal_is_a_wish(number, sigterms):
+    with StopRequest() as stop:
+        assert stop.after(1) is None
+        os.kill(os.getpid(), number)
+        assert stop.after(2) is number
+        # The second one acts.
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sigterms == []
+
+
+def test_of_several_processes_all_stop_after_a_common_step(sigterms, monkeypatch):
+    monkeypatch.setattr(interruption.exchange, "reached_common_stop", lambda step: step == 4)
+    with StopRequest(common=True) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert [stop.after(step) for step in (2, 3, 4)] == [None, None, signal.SIGTERM]
+    assert sigterms == [signal.SIGTERM]
+
+
+def test_ctrl_c_in_one_of_several_processes_is_told_to_the_others(sigterms):
+    with StopRequest(common=True):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert sigterms == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
