@@ -165,7 +165,7 @@ def test_a_batch_larger_than_the_dataset(source):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_shards_together_are_the_batch_of_one_process(source, count):
-    """One after another, so that an image is on the same device whatever the number of processes."""
+    """One after another, so that an image is on the same device whatever the number of hosts."""
     whole = take(train(source), 6)
     shards = [take(train(source, shard_index=i, shard_count=count), 6) for i in range(count)]
     for step, batch in enumerate(whole):
