@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ _PEER_IS_GONE = re.compile(
     r"gloo|nccl|rccl|closed by peer|coordination ?service|heartbeat", re.IGNORECASE
 )
 _FAILED = 2
+
+# How much later than the others process 0 leaves: they are aborted with the service that it hosts.
+_LAST_SECONDS = 5.0
 
 
 def start(
@@ -110,6 +114,8 @@ def leave(status: int) -> NoReturn:
     if several():
         sys.stdout.flush()
         sys.stderr.flush()
+        if jax.process_index() == 0:
+            time.sleep(_LAST_SECONDS)
         os._exit(status)
     sys.exit(status)
 
