@@ -1,4 +1,4 @@
-"""How the C library keeps memory, which on a CPU decides a third of a training step's time.
+"""How the C library keeps memory, which on a CPU is a good part of a training step's time.
 
 A step's arrays come to more than a gigabyte. glibc by itself asks the system for such blocks and
 gives them back after every step, and the system then clears every page anew. Told to keep them, it
