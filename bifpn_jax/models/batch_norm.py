@@ -41,8 +41,7 @@ def batch_normalize(
         The array in the dtype of `x`, and mean and biased variance [C] of the whole
         batch, through which no gradient flows.
     """
-    y, mean, var = _normalize(x, scale, bias, epsilon, axis_name, activation)
-    return y, lax.stop_gradient(mean), lax.stop_gradient(var)
+    return _normalize(x, scale, bias, epsilon, axis_name, activation)
 
 
 def affine(x: Array, factor: Array, offset: Array) -> Array:

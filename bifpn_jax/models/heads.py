@@ -89,7 +89,7 @@ class Head(nn.Module):
     separable: bool = True
 
     @nn.compact
-    def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
+    def __call__(self, features: dict[int, Array], train: bool = False) -> Array:
         """{level: [B, H_l, W_l, width]} -> [B, positions, outputs].
 
         Positions are ordered by level, y, x, the finest level first.

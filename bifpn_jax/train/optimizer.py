@@ -110,11 +110,6 @@ def update_ema(ema: Any, new: Any, decay: jax.typing.ArrayLike) -> Any:
     return optax.incremental_update(new, ema, 1 - decay)
 
 
-def squared_norm(tree: Any) -> jax.Array:
-    """The sum of the squares of all entries of a tree, []."""
-    return _total([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)])
-
-
 def _clip(max_each: float | None, max_all: float | None) -> optax.GradientTransformation:
     """Scales each gradient to a norm of at most `max_each`, then all to one of `max_all` together.
 
@@ -131,15 +126,11 @@ def _clip(max_each: float | None, max_all: float | None) -> optax.GradientTransf
             scales = [max_each / jnp.maximum(jnp.sqrt(square), max_each) for square in squares]
         if max_all is not None:
             clipped = [a * jnp.square(b) for a, b in zip(squares, scales, strict=True)]
-            norm = jnp.sqrt(_total(clipped))
+            norm = jnp.sqrt(jnp.sum(jnp.stack(clipped)))
             scales = [scale * (max_all / jnp.maximum(norm, max_all)) for scale in scales]
         return structure.unflatten([a * b for a, b in zip(leaves, scales, strict=True)])
 
     return optax.stateless(clip)
-
-
-def _total(scalars: list[jax.Array]) -> jax.Array:
-    return jnp.sum(jnp.stack(scalars))
 
 
 def _zero(mask: Any) -> optax.GradientTransformation:

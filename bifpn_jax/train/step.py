@@ -17,7 +17,7 @@ from bifpn_jax.losses import detection_loss
 from bifpn_jax.matching import match
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train.frozen import frozen_norms
-from bifpn_jax.train.optimizer import ema_decay, freeze_mask, squared_norm, update_ema
+from bifpn_jax.train.optimizer import ema_decay, freeze_mask, update_ema
 from bifpn_jax.train.state import TrainState
 
 Array = jax.Array
@@ -164,6 +164,6 @@ def train_step(
         ema_params=update_ema(state.ema_params, params, decay),
         ema_batch_stats=update_ema(state.ema_batch_stats, batch_stats, decay),
     )
-    metrics["gradient_norm"] = jnp.sqrt(squared_norm(gradients))
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
     metrics["learning_rate"] = jnp.asarray(schedule(state.step - 1), jnp.float32)
     return state, metrics
