@@ -110,7 +110,6 @@ class SeparableConv(nn.Module):
     features: int
     depthwise_init: Initializer = glorot_init
     pointwise_init: Initializer = glorot_init
-    bias_init: Initializer = nn.initializers.zeros_init()
     use_bias: bool = True
     separable: bool = True
     stride: int = 1
@@ -126,7 +125,6 @@ class SeparableConv(nn.Module):
                 3,
                 use_bias=self.use_bias,
                 kernel_init=self.pointwise_init,
-                bias_init=self.bias_init,
                 name="full",
                 **place,
             )(x)
@@ -135,7 +133,6 @@ class SeparableConv(nn.Module):
             self.features,
             use_bias=self.use_bias,
             kernel_init=self.pointwise_init,
-            bias_init=self.bias_init,
             name="pointwise",
         )(x)
 
