@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from bifpn_jax import boxes as box_ops
 
@@ -40,14 +41,14 @@ def match(
     boxes = jnp.asarray(boxes, jnp.float32)
     labels = jnp.asarray(labels)
     is_object = labels >= 0
-    iou = jnp.where(is_object[:, None], box_ops.pairwise_iou(boxes, anchors), -1.0)  # [M, A]
-
-    overlapped = jnp.max(iou, axis=0) >= iou_threshold
-    matched_box = jnp.where(overlapped, jnp.argmax(iou, axis=0), -1)
+    best = lax.platform_dependent(
+        jnp.asarray(anchors), boxes, is_object, cpu=_best_one_by_one, default=_best_at_once
+    )
+    matched_box = jnp.where(best.iou >= iou_threshold, best.box, -1)
 
     # Where several boxes claim one anchor, the lowest index wins; the claims of pads are dropped.
-    num_boxes, num_anchors = iou.shape
-    claimed_anchor = jnp.where(is_object, jnp.argmax(iou, axis=1), num_anchors)
+    num_boxes, num_anchors = len(boxes), len(anchors)
+    claimed_anchor = jnp.where(is_object, best.anchor, num_anchors)
     unclaimed = jnp.full(num_anchors, num_boxes)
     claim = unclaimed.at[claimed_anchor].min(jnp.arange(num_boxes), mode="drop")
     matched_box = jnp.where(claim < num_boxes, claim, matched_box).astype(jnp.int32)
@@ -60,3 +61,43 @@ def match(
         num_positives=jnp.sum(positive, dtype=jnp.int32),
         matched_box=matched_box,
     )
+
+
+class _Best(NamedTuple):
+    """Largest overlaps; of equal ones the first."""
+
+    iou: jax.Array  # [A] of the anchor with any box, -1 without a box
+    box: jax.Array  # [A] that box
+    anchor: jax.Array  # [M] anchor that a box overlaps most; of a pad, any
+
+
+def _best_at_once(anchors: jax.Array, boxes: jax.Array, is_object: jax.Array) -> _Best:
+    iou = jnp.where(is_object[:, None], box_ops.pairwise_iou(boxes, anchors), -1.0)  # [M, A]
+    return _Best(jnp.max(iou, axis=0), _argmax(iou, 0), _argmax(iou, 1))
+
+
+def _best_one_by_one(anchors: jax.Array, boxes: jax.Array, is_object: jax.Array) -> _Best:
+    """The same by a loop that ends with the last object; images have few, and M counts for many."""
+
+    def compare(m: jax.Array, best: _Best) -> _Best:
+        iou = box_ops.pairwise_iou(lax.dynamic_slice_in_dim(boxes, m, 1), anchors)[0]
+        iou = jnp.where(is_object[m], iou, -1.0)
+        better = iou > best.iou
+        return _Best(
+            jnp.where(better, iou, best.iou),
+            jnp.where(better, m, best.box),
+            best.anchor.at[m].set(_argmax(iou, 0)),
+        )
+
+    num_boxes, num_anchors = len(boxes), len(anchors)
+    nothing = _Best(
+        jnp.full(num_anchors, -1.0),
+        jnp.zeros(num_anchors, jnp.int32),
+        jnp.zeros(num_boxes, jnp.int32),
+    )
+    end = jnp.max(jnp.where(is_object, jnp.arange(1, num_boxes + 1), 0))
+    return lax.fori_loop(0, end, compare, nothing)
+
+
+def _argmax(x: jax.Array, axis: int) -> jax.Array:
+    return lax.argmax(x, axis, jnp.int32)

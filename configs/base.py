@@ -51,7 +51,8 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     config.scaling = _scaling(name)
     config.data = _data()
     config.augment = ConfigDict({"flip": True, "jitter": (0.1, 2.0)})
-    config.train = ConfigDict({"batch_size": 64, "epochs": 300.0, "steps": 0})
+    # accumulate: parts into which every device cuts its share of a batch, to save memory.
+    config.train = ConfigDict({"batch_size": 64, "accumulate": 1, "epochs": 300.0, "steps": 0})
     config.schedule = _schedule()
     config.optimizer = _optimizer()
     config.ema_decay = 0.9998

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import create_model
-from experiments.config_fields import flat_fields
+from experiments.config_fields import ADDED_FIELDS, flat_fields
 
 _CHOICES = {
     "data.label_space": ("contiguous", "category_id"),
@@ -20,6 +20,7 @@ _CHOICES = {
 # Field -> (lowest, highest), both allowed.
 _RANGES = {
     "train.batch_size": (1, 2**20),
+    "train.accumulate": (1, 2**20),
     "train.steps": (0, 2**31 - 1),
     "data.max_boxes": (1, 10_000),
     "data.num_threads": (0, 1024),
@@ -102,7 +103,7 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
         saved: those in the checkpoint.
         workdir: what the message calls the run.
     """
-    new, old = _flat(meta["config"]), _flat(saved["config"])
+    new, old = _flat(meta["config"]), ADDED_FIELDS | _flat(saved["config"])
     changed = [
         f"{name}={new.get(name)!r} (it was {old.get(name)!r})"
         for name in sorted({*new, *old})

@@ -5,6 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+# Fields that configs of earlier versions do not have, with the values that those runs had.
+ADDED_FIELDS: dict[str, Any] = {"train.accumulate": 1}
+
 
 def flat_fields(
     config: ConfigDict | Mapping[str, Any], *, groups: bool = False, prefix: str = ""

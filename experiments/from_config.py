@@ -142,6 +142,7 @@ def training_step(
         max_ema_decay=config.ema_decay,
         seed=config.seed,
         freeze=config.optimizer.freeze or None,
+        accumulate=config.train.accumulate,
     )
 
 

@@ -63,7 +63,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -> dict[str, Any]:
     # --- Config and data: everything that can be wrong is found out before anything is computed.
     check_config(config)
-    rows = parallel.check_batch_size(config.train.batch_size)
+    rows = parallel.check_batch_size(config.train.batch_size, config.train.accumulate)
     is_primary = parallel.process_index() == 0
     with exchange.together(), exchange.primary_first():
         train_source, eval_source = from_config.sources(config)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bifpn_jax import boxes as box_ops
+from bifpn_jax import matching
 from bifpn_jax.anchors import anchor_grid
 from bifpn_jax.matching import match
 
@@ -125,3 +126,21 @@ def test_vmap_equals_one_by_one():
         np.testing.assert_allclose(batch.box_targets[i], single.box_targets, atol=1e-5)
     assert batch.class_targets.dtype == batch.num_positives.dtype == jnp.int32
     assert batch.box_targets.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_loop_of_the_cpu_finds_what_the_comparison_at_once_finds(seed):
+    """Pads among the objects, boxes that occur twice, and no object at all."""
+    rng = np.random.default_rng(seed)
+    boxes, labels = random_scene(rng, 5 * (seed > 0))
+    boxes[3] = boxes[1]
+    order = rng.permutation(len(boxes))
+    boxes, is_object = boxes[order], labels[order] >= 0
+    loop, at_once = (
+        jax.jit(form)(ANCHORS, boxes, is_object)
+        for form in (matching._best_one_by_one, matching._best_at_once)
+    )
+    np.testing.assert_array_equal(loop.iou, at_once.iou)
+    np.testing.assert_array_equal(loop.box, at_once.box)
+    np.testing.assert_array_equal(loop.anchor[is_object], at_once.anchor[is_object])
+    assert loop.iou.max() == (-1 if seed == 0 else pytest.approx(0.6, abs=0.4))

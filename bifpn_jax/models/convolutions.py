@@ -64,6 +64,20 @@ def conv(x: Array, kernel: Array, *, stride: int = 1, padding: str = "same") -> 
     return _native_conv(x, kernel, stride=stride, padding=padding)
 
 
+def gated_conv(x: Array, gate: Array, kernel: Array) -> Array:
+    """1x1 convolution of `x * gate`.
+
+    Args:
+        x: [B, H, W, Cin].
+        gate: [B, 1, 1, Cin], of the dtype of `x`.
+        kernel: [1, 1, Cin, Cout], of the dtype of `x`.
+
+    Returns:
+        [B, H, W, Cout].
+    """
+    return _gated_conv(x, gate, kernel)
+
+
 def depthwise_conv(x: Array, kernel: Array, *, stride: int = 1, padding: str = "same") -> Array:
     """Depthwise convolution: every channel is filtered by its own kernel.
 
@@ -128,6 +142,13 @@ def _native_conv(x: Array, kernel: Array, *, stride: int, padding: str) -> Array
         _pads(x, kernel.shape[:2], stride, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+
+def _native_gated_conv(x: Array, gate: Array, kernel: Array) -> Array:
+    return conv(x * gate, kernel)
+
+
+_gated_conv = _per_platform(cpu.gated_conv, _native_gated_conv)
 
 
 def _native_depthwise(x: Array, kernel: Array, *, stride: int, padding: str) -> Array:

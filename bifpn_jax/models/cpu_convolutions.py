@@ -70,24 +70,44 @@ def _thin_backward(
 thin_conv.defvjp(_thin_forward, _thin_backward)
 
 
+def gated_conv(x: Array, gate: Array, kernel: Array) -> Array:
+    """1x1 convolution of `x * gate`, whose factors go into a kernel for every image.
+
+    Args:
+        x: [B, H, W, Cin].
+        gate: [B, 1, 1, Cin].
+        kernel: [1, 1, Cin, Cout].
+
+    Returns:
+        [B, H, W, Cout].
+    """
+    b, h, w, c_in = x.shape
+    kernels = gate[:, 0, 0, :, None] * kernel[0]
+    return jnp.einsum("bnc,bco->bno", x.reshape(b, -1, c_in), kernels).reshape(b, h, w, -1)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def depthwise_conv(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
     """Depthwise convolution; arguments as in `thin_conv`, kernel [kh, kw, 1, C]."""
-    return _sum_of_windows(_pad(x, pads), kernel, _output_hw(x, stride), stride)
+    return _depthwise_forward(x, kernel, stride, pads)[0]
 
 
 def _depthwise_forward(
     x: Array, kernel: Array, stride: int, pads: Pads
 ) -> tuple[Array, tuple[Array, Array]]:
-    return depthwise_conv(x, kernel, stride, pads), (x, kernel)
+    # Without the barrier the compiler reads the middle tap from `x`, which it then must store
+    # beside the padded array, instead of making that in the loop that computes `x`.
+    padded = lax.optimization_barrier(_pad(x, pads))
+    return _sum_of_windows(padded, kernel, _output_hw(x, stride), stride), (padded, kernel)
 
 
 def _depthwise_backward(
     stride: int, pads: Pads, saved: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
-    x, kernel = saved
-    of_x = _input_gradient(g, kernel, x.shape[1:3], stride, [before for before, _ in pads])
-    return of_x, _kernel_gradient(_pad(x, pads), g, kernel, stride)
+    padded, kernel = saved
+    hw = tuple(size - sum(pad) for size, pad in zip(padded.shape[1:3], pads, strict=True))
+    of_x = _input_gradient(g, kernel, hw, stride, [before for before, _ in pads])
+    return of_x, _kernel_gradient(padded, g, kernel, stride)
 
 
 depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)

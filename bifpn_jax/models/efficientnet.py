@@ -132,13 +132,14 @@ class InvertedBottleneck(nn.Module):
     momentum: float = BATCH_NORM_MOMENTUM
     padding: str = "same"
     epsilon: float = BATCH_NORM_EPSILON
+    expanded_output: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
+    def __call__(self, x: Array, train: bool) -> tuple[Array, Array | None]:
         """[B, H, W, filters_in] -> [B, ceil(H / stride), ceil(W / stride), filters_out].
 
         Returns:
-            The block's output, and what its projection reads.
+            The block's output, and what its projection reads if `expanded_output`.
         """
         block = self.block
 
@@ -147,8 +148,9 @@ class InvertedBottleneck(nn.Module):
                 self.axis_name, self.momentum, self.epsilon, activation, name=f"{name}_bn"
             )(x, train)
 
-        def conv(x: Array, features: int, name: str) -> Array:
-            return Conv(features, use_bias=False, kernel_init=backbone_init, name=f"{name}_conv")(x)
+        def conv(x: Array, features: int, name: str, gate: Array | None = None) -> Array:
+            layer = Conv(features, use_bias=False, kernel_init=backbone_init, name=f"{name}_conv")
+            return layer(x, gate)
 
         inputs = x
         if block.expand != 1:
@@ -162,11 +164,13 @@ class InvertedBottleneck(nn.Module):
             name="depthwise_conv",
         )(x)
         x = norm(x, "depthwise", self.activation)
+        gate = expanded = None
         if self.squeeze_excite:
             squeezed = max(1, int(SQUEEZE_RATIO * block.filters_in))
-            x = SqueezeExcite(squeezed, self.activation, name="squeeze_excite")(x)
-        expanded = x
-        x = norm(conv(x, block.filters_out, "project"), "project")
+            gate = SqueezeExcite(squeezed, self.activation, name="squeeze_excite")(x)
+        if self.expanded_output:
+            expanded = x if gate is None else x * gate
+        x = norm(conv(x, block.filters_out, "project", gate), "project")
         if block.stride == 1 and block.filters_in == block.filters_out:
             drop = StochasticDepth(self.survival_prob, self.axis_name, name="stochastic_depth")
             x = inputs + drop(x, train)
@@ -228,10 +232,11 @@ class EfficientNet(nn.Module):
                 momentum=self.momentum,
                 padding=self.padding,
                 epsilon=self.epsilon,
+                expanded_output=self.expanded_features and bool(block.endpoint),
                 name=f"block_{i}",
             )(x, train)
             if block.endpoint:
-                features[block.endpoint] = expanded if self.expanded_features else x
+                features[block.endpoint] = x if expanded is None else expanded
         return features
 
 

@@ -71,11 +71,17 @@ class Conv(nn.Module):
     padding: str = "same"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[B, H, W, Cin] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+    def __call__(self, x: Array, gate: Array | None = None) -> Array:
+        """[B, H, W, Cin] -> [B, ceil(H / stride), ceil(W / stride), features].
+
+        With `gate` [B, 1, 1, Cin] it is the 1x1 convolution of `x * gate`.
+        """
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        x = convolutions.conv(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(x.dtype)
+        if gate is None:
+            x = convolutions.conv(x, kernel, stride=self.stride, padding=self.padding)
+        else:
+            x = convolutions.gated_conv(x, gate, kernel)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
             x = x + bias.astype(x.dtype)[None, None, None]
@@ -194,12 +200,12 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Scales [B, H, W, C] by a gate in (0, 1) per image and channel."""
+        """[B, H, W, C] -> a gate [B, 1, 1, C] in (0, 1) for every channel of every image."""
         gate = jnp.mean(x, (1, 2), keepdims=True)
         gate = Conv(self.squeezed, kernel_init=backbone_init, name="reduce")(gate)
         gate = ACTIVATIONS[self.activation](gate)
         gate = Conv(x.shape[-1], kernel_init=backbone_init, name="expand")(gate)
-        return x * nn.sigmoid(gate)
+        return nn.sigmoid(gate)
 
 
 class StochasticDepth(nn.Module):

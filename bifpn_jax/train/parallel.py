@@ -40,8 +40,12 @@ def process_count() -> int:
     return jax.process_count()
 
 
-def check_batch_size(batch_size: int) -> int:
+def check_batch_size(batch_size: int, accumulate: int = 1) -> int:
     """The part of a global batch that this process reads.
+
+    Args:
+        batch_size: of all devices together.
+        accumulate: parts into which every device cuts its own.
 
     Raises:
         UserError: the batch cannot be split evenly.
@@ -56,6 +60,12 @@ def check_batch_size(batch_size: int) -> int:
         raise UserError(
             f"batch size {batch_size} cannot be split over {devices} devices: set "
             f"--config.train.batch_size to a multiple of {devices}."
+        )
+    if batch_size // devices % accumulate:
+        raise UserError(
+            f"batch size {batch_size} gives each of {devices} devices {batch_size // devices} "
+            f"images, which cannot be cut into {accumulate} parts: change "
+            "--config.train.batch_size or --config.train.accumulate."
         )
     return batch_size // processes
 

@@ -4,6 +4,7 @@ With `axis_name` the batch is split over a mapped axis and the result equals tha
 the whole batch: batch statistics, the loss's normaliser and the gradients are taken over all of it.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jax import lax
 
 from bifpn_jax.inference import normalize_images
 from bifpn_jax.losses import detection_loss
-from bifpn_jax.matching import match
+from bifpn_jax.matching import Targets, match
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train.frozen import frozen_norms
 from bifpn_jax.train.optimizer import ema_decay, freeze_mask, update_ema
@@ -38,16 +39,49 @@ class LossSettings(NamedTuple):
     iou_threshold: float = 0.5
 
 
+class Assigned(NamedTuple):
+    """Ground truth of a batch, as the loss reads it."""
+
+    targets: Targets
+    """Of every image, with B in front."""
+    num_positives: Array
+    """[] float32, of the whole batch: on a split batch that of all replicas."""
+    normalizer: Array
+    """[] float32, divides the sums of the losses."""
+
+
+def assign(
+    anchors: np.ndarray, boxes: Array, labels: Array, iou_threshold: float, axis_name: str | None
+) -> Assigned:
+    """Matches the boxes of a batch with the anchors.
+
+    Args:
+        anchors: [A, 4].
+        boxes: [B, M, 4], yxyx, network pixels.
+        labels: [B, M], -1 in padding.
+        iou_threshold: as in `match`.
+        axis_name: mapped axis that splits the batch, or None.
+    """
+    over_images = jax.vmap(match, in_axes=(None, 0, 0, None))
+    targets = over_images(jnp.asarray(anchors), boxes, labels, iou_threshold)
+    num_positives = jnp.sum(targets.num_positives).astype(jnp.float32)
+    replicas = 1
+    if axis_name is not None:
+        num_positives = lax.psum(num_positives, axis_name)
+        replicas = lax.axis_size(axis_name)
+    # Published code adds 1 to the positives of each replica; here it is once for the whole batch.
+    return Assigned(targets, num_positives, (num_positives + 1.0) / replicas)
+
+
 def loss_fn(
     params: Any,
     batch_stats: Any,
     images: Array,
-    boxes: Array,
-    labels: Array,
+    targets: Targets,
+    normalizer: Array,
     rng: Array,
     *,
     model: EfficientDet,
-    anchors: np.ndarray,
     settings: LossSettings,
     freeze: str | None = None,
 ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
@@ -57,18 +91,17 @@ def loss_fn(
         params: parameters of `model`.
         batch_stats: running statistics of `model`.
         images: [B, H, W, 3], normalised.
-        boxes: [B, M, 4], yxyx, network pixels.
-        labels: [B, M], -1 in padding.
+        targets: of these images.
+        normalizer: [], of `assign`.
         rng: key for stochastic depth.
         model: its `axis_name` says whether the batch is split.
-        anchors: [A, 4].
         settings: constants of the loss.
         freeze: regular expression of the parameters that are not trained. Their gradients are zero
             and cost nothing, and their batch norms are in evaluation mode.
 
     Returns:
-        loss [], (new batch_stats, {"class_loss", "box_loss", "num_positives"}). On a split batch
-        the mean of a loss over the axis is that of the whole batch; num_positives is the sum.
+        loss [], (new batch_stats, {"class_loss", "box_loss"}). On a split batch the mean of a loss
+        over the axis is that of the whole batch.
     """
     frozen = freeze_mask(params, freeze)
     params = jax.tree.map(lambda p, ice: lax.stop_gradient(p) if ice else p, params, frozen)
@@ -80,15 +113,6 @@ def loss_fn(
             mutable=["batch_stats"],
             rngs={"stochastic_depth": rng},
         )
-    assign = jax.vmap(match, in_axes=(None, 0, 0, None))
-    targets = assign(jnp.asarray(anchors), boxes, labels, settings.iou_threshold)
-    num_positives = jnp.sum(targets.num_positives).astype(jnp.float32)
-    replicas = 1
-    if model.axis_name is not None:
-        num_positives = lax.psum(num_positives, model.axis_name)
-        replicas = lax.axis_size(model.axis_name)
-    # Published code adds 1 to the positives of each replica; here it is once for the whole batch.
-    normalizer = (num_positives + 1.0) / replicas
     loss, parts = detection_loss(
         outputs.class_logits,
         outputs.box_codes,
@@ -100,7 +124,7 @@ def loss_fn(
         delta=settings.delta,
         box_weight=settings.box_weight,
     )
-    return loss, (updates["batch_stats"], {**parts, "num_positives": num_positives})
+    return loss, (updates["batch_stats"], parts)
 
 
 def train_step(
@@ -115,6 +139,7 @@ def train_step(
     max_ema_decay: float,
     seed: int,
     freeze: str | None = None,
+    accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update.
 
@@ -130,27 +155,28 @@ def train_step(
             the newest value.
         seed: of the stochastic depth; the draw of a step depends on it and on the step.
         freeze: regular expression of the parameters that are not trained, the optimizer's.
+        accumulate: number of equal parts of this replica's batch that go through the network one
+            after the other, each with its own batch statistics, to need the memory of one. Loss
+            and gradient are those of the whole batch.
 
     Returns:
         The state after the step, and float32 scalars of the whole batch: loss, class_loss,
         box_loss, num_positives, gradient_norm (before decay and clipping), learning_rate.
     """
-    images = normalize_images(batch["image"], batch["content_hw"], model.mean_rgb, model.std_rgb)
-    rng = jax.random.fold_in(jax.random.key(seed), state.step)
-    gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, (batch_stats, metrics)), gradients = gradient_fn(
-        state.params,
-        state.batch_stats,
-        images,
-        batch["boxes"],
-        batch["labels"],
-        rng,
-        model=model,
-        anchors=anchors,
-        settings=settings,
-        freeze=freeze,
+    assigned = assign(
+        anchors, batch["boxes"], batch["labels"], settings.iou_threshold, model.axis_name
     )
-    metrics = {"loss": loss, **metrics}
+    (losses, batch_stats), gradients = _gradients(
+        state,
+        batch,
+        assigned,
+        model=model,
+        settings=settings,
+        seed=seed,
+        freeze=freeze,
+        parts=accumulate,
+    )
+    metrics = {**losses, "num_positives": assigned.num_positives}
     if model.axis_name is not None:
         gradients, metrics = lax.pmean((gradients, metrics), model.axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -167,3 +193,44 @@ def train_step(
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     metrics["learning_rate"] = jnp.asarray(schedule(state.step - 1), jnp.float32)
     return state, metrics
+
+
+def _gradients(
+    state: TrainState,
+    batch: Batch,
+    assigned: Assigned,
+    *,
+    model: EfficientDet,
+    settings: LossSettings,
+    seed: int,
+    freeze: str | None,
+    parts: int,
+) -> tuple[tuple[dict[str, Array], Any], Any]:
+    """(({"loss", "class_loss", "box_loss"}, new batch_stats), gradients) of a replica's batch."""
+    rng = jax.random.fold_in(jax.random.key(seed), state.step)
+    loss = partial(loss_fn, model=model, settings=settings, freeze=freeze)
+
+    def of_part(
+        batch_stats: Any, image: Array, content_hw: Array, targets: Targets, rng: Array
+    ) -> tuple[tuple[dict[str, Array], Any], Any]:
+        images = normalize_images(image, content_hw, model.mean_rgb, model.std_rgb)
+        (total, (batch_stats, losses)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            state.params, batch_stats, images, targets, assigned.normalizer, rng
+        )
+        return ({"loss": total, **losses}, batch_stats), gradients
+
+    arguments = (batch["image"], batch["content_hw"], assigned.targets)
+    if parts == 1:
+        return of_part(state.batch_stats, *arguments, rng)
+
+    def add_part(so_far: Any, part: Any) -> tuple[Any, None]:
+        (losses, batch_stats), gradients = so_far
+        (more_losses, batch_stats), more = of_part(batch_stats, *part)
+        losses, gradients = jax.tree.map(jnp.add, (losses, gradients), (more_losses, more))
+        return ((losses, batch_stats), gradients), None
+
+    zero = jnp.zeros((), jnp.float32)
+    losses = dict.fromkeys(("loss", "class_loss", "box_loss"), zero)
+    nothing = ((losses, state.batch_stats), jax.tree.map(jnp.zeros_like, state.params))
+    cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), arguments)
+    return lax.scan(add_part, nothing, (*cut, jax.random.split(rng, parts)))[0]

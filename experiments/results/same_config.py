@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bifpn_jax.errors import UserError
-from experiments.config_fields import flat_fields
+from experiments.config_fields import ADDED_FIELDS, flat_fields
 
 # Of these a result does not depend, or it is what seeds are for.
 _FREE = (
@@ -29,7 +29,7 @@ def check_same_config(configs: Mapping[str, Mapping[str, Any]], but: Collection[
         configs: run -> config as JSON.
         but: dotted fields that may differ.
     """
-    flat = {run: dict(flat_fields(config)) for run, config in configs.items()}
+    flat = {run: ADDED_FIELDS | dict(flat_fields(config)) for run, config in configs.items()}
     for run, fields in list(flat.items())[1:]:
         first, wanted = next(iter(flat.items()))
         different = [

@@ -16,6 +16,7 @@ from bifpn_jax.models import convolutions
 from bifpn_jax.models.convolutions import (
     conv,
     depthwise_conv,
+    gated_conv,
     max_pool,
     same_padding,
     symmetric_padding,
@@ -258,6 +259,18 @@ def test_gradients_of_a_thin_convolution_are_the_plain_ones(kernel, stride, dtyp
             np.testing.assert_array_equal(a, b.astype(dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gated_conv_and_its_gradients_are_those_of_a_product_before(dtype):
+    x, kernel = integers((2, 3, 5, 7), 1, dtype), integers((1, 1, 7, 4), 2, dtype)
+    gate, g = integers((2, 1, 1, 7), 3, dtype), integers((2, 3, 5, 4), 4, dtype)
+    ours = with_gradients(gated_conv)(g, x, gate, kernel)
+    wide = [np.asarray(a, np.float32) for a in (g, x, gate, kernel)]
+    plain = with_gradients(lambda x, gate, kernel: conv(x * gate, kernel))(*wide)
+    for a, b in zip(ours, plain, strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_array_equal(a, b.astype(dtype))
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])
 def test_symmetric_conv_and_its_gradients_are_the_plain_convolutions(kernel, stride):
     for hw in [(1, 1), (5, 8), (6, 6)]:
@@ -323,6 +336,19 @@ def test_a_thin_convolution_is_native_on_accelerators_only():
     stem = partial(conv, stride=2)
     assert "stablehlo.convolution" in lowered(stem, image, kernel, platform="cuda")
     assert "stablehlo.convolution" not in lowered(stem, image, kernel, platform="cpu")
+
+
+def test_a_gate_goes_into_the_kernel_on_cpu_only():
+    """The product with the gate has the kernel's size there, elsewhere that of the array."""
+    args = np.ones((1, 8, 8, 4)), np.ones((1, 1, 1, 4)), np.ones((1, 1, 4, 6))
+    args = [a.astype(np.float32) for a in args]
+
+    def products(platform):
+        text = lowered(gated_conv, *args, platform=platform)
+        return [line.split(":")[-1] for line in text.splitlines() if "stablehlo.multiply" in line]
+
+    assert products("cpu") == [" tensor<1x4x6xf32>"]
+    assert products("tpu") == [" tensor<1x8x8x4xf32>"]
 
 
 def test_the_cpu_gets_shifted_sums():

@@ -226,7 +226,7 @@ class Kernels(nn.Module):
     def __call__(self, x):
         x = Conv(6, 3, 2, name="strided")(x)
         x = DepthwiseConv(5, name="depthwise")(x)
-        x = SqueezeExcite(2, "relu6", name="squeeze_excite")(x)
+        x = x * SqueezeExcite(2, "relu6", name="squeeze_excite")(x)
         return SeparableConv(7, name="separable")(x)
 
 
@@ -263,5 +263,5 @@ def test_squeeze_excite_gates_by_the_mean_of_the_image():
 
     z = x.mean((1, 2)) @ params["reduce"]["kernel"][0, 0] + params["reduce"]["bias"][None]
     z = (z * sigmoid(z)) @ params["expand"]["kernel"][0, 0] + params["expand"]["bias"][None]
-    expected = x * sigmoid(z)[:, None, None]
+    expected = sigmoid(z)[:, None, None]
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-5)

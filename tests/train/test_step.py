@@ -3,7 +3,6 @@
 import json
 import re
 import zlib
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ from flax import traverse_util
 from random_weights import state_dict_by_formula
 
 from bifpn_jax.models.detector import create_model, make_anchors
-from bifpn_jax.train.step import LossSettings, loss_fn
+from bifpn_jax.train.step import LossSettings, assign, loss_fn
 from bifpn_jax.weights import effdet, load_weights
 
 
@@ -41,13 +40,21 @@ def step(compile_quickly, shared, reference):
     variables = load_weights(state_dict_by_formula(facts["state_dict"]), model)
     images = np.random.RandomState(21).standard_normal((2, 256, 256, 3)).astype(np.float32)
     labels = reference["labels_1based"].astype(np.int32)
-    f = partial(
-        loss_fn,
-        rng=jax.random.key(0),
-        model=model,
-        anchors=make_anchors(model, (256, 256)),
-        settings=LossSettings(),
-    )
+
+    def f(params, batch_stats, images, boxes, labels):
+        assigned = assign(make_anchors(model, (256, 256)), boxes, labels, 0.5, None)
+        loss, (statistics, metrics) = loss_fn(
+            params,
+            batch_stats,
+            images,
+            assigned.targets,
+            assigned.normalizer,
+            jax.random.key(0),
+            model=model,
+            settings=LossSettings(),
+        )
+        return loss, (statistics, {**metrics, "num_positives": assigned.num_positives})
+
     run = jax.jit(jax.value_and_grad(f, has_aux=True))
     (loss, (statistics, metrics)), gradients = run(
         variables["params"],
