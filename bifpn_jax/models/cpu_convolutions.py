@@ -70,6 +70,7 @@ def _thin_backward(
 thin_conv.defvjp(_thin_forward, _thin_backward)
 
 
+@jax.custom_vjp
 def gated_conv(x: Array, gate: Array, kernel: Array) -> Array:
     """1x1 convolution of `x * gate`, whose factors go into a kernel for every image.
 
@@ -84,6 +85,26 @@ def gated_conv(x: Array, gate: Array, kernel: Array) -> Array:
     b, h, w, c_in = x.shape
     kernels = gate[:, 0, 0, :, None] * kernel[0]
     return jnp.einsum("bnc,bco->bno", x.reshape(b, -1, c_in), kernels).reshape(b, h, w, -1)
+
+
+def _gated_forward(x: Array, gate: Array, kernel: Array) -> tuple[Array, tuple[Array, ...]]:
+    return gated_conv(x, gate, kernel), (x, gate, kernel)
+
+
+def _gated_backward(saved: tuple[Array, ...], g: Array) -> tuple[Array, ...]:
+    x, gate, kernel = saved
+    b, _, _, c_in = x.shape
+    factors = gate[:, 0, 0, :, None]  # [B, Cin, 1]
+    g = g.reshape(b, -1, g.shape[-1])
+    of_x = jnp.einsum("bno,bco->bnc", g, factors * kernel[0]).reshape(x.shape)
+    of_kernels = jnp.einsum("bnc,bno->bco", x.reshape(b, -1, c_in), g)
+    of_gate = jnp.sum(of_kernels * kernel[0], axis=-1).reshape(gate.shape)
+    # Image after image: the sum over an axis would store what it adds up, broadcast gates and all.
+    of_kernel = sum(factors[i] * of_kernels[i] for i in range(b))
+    return of_x, of_gate, of_kernel.reshape(kernel.shape)
+
+
+gated_conv.defvjp(_gated_forward, _gated_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
