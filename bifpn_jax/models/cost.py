@@ -66,7 +66,7 @@ def _count_equation(eqn: Any, batch_norm: bool) -> np.ndarray:
     if name == "cond" and "branches_platforms" in eqn.params:
         native = eqn.params["branches_platforms"].index(None)
         return _count(eqn.params["branches"][native].jaxpr, batch_norm)
-    inner = [_count(sub, batch_norm) for sub in _sub_jaxprs(eqn.params)]
+    inner = [_count(sub, batch_norm) for sub in sub_jaxprs(eqn.params)]
     if inner:
         return sum(inner)
     return np.array([0, 0 if batch_norm else _elementwise(eqn, size)], object)
@@ -83,7 +83,8 @@ def _elementwise(eqn: Any, size: int) -> int:
     return 0
 
 
-def _sub_jaxprs(params: dict[str, Any]) -> list[core.Jaxpr]:
+def sub_jaxprs(params: dict[str, Any]) -> list[core.Jaxpr]:
+    """The programs inside an operation, from its parameters."""
     found = []
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):

@@ -1,0 +1,109 @@
+"""Arithmetic and memory traffic of a program, counted from its jaxpr: what a roofline needs.
+
+The count supposes what XLA does at best on an accelerator: elementwise work is fused into the
+operation before or after it, and every convolution, product, reduction, pooling or rearrangement
+reads its operands from memory once and writes its results once.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from jax.extend import core
+
+from bifpn_jax.models.cost import sub_jaxprs
+
+_MOVES = {
+    "argmax",
+    "argmin",
+    "concatenate",
+    "conv_general_dilated",
+    "cumsum",
+    "dot_general",
+    "dynamic_slice",
+    "dynamic_update_slice",
+    "gather",
+    "reduce_max",
+    "reduce_min",
+    "reduce_sum",
+    "reduce_window_max",
+    "scatter",
+    "scatter_add",
+    "select_and_scatter_add",
+    "sort",
+    "top_k",
+}
+
+
+class Traffic(NamedTuple):
+    """Of one run of a program on one device.
+
+    Attributes:
+        flops: floating-point operations of convolutions and products, two per multiply-add.
+        bytes: read and written, see above; results of the program included.
+        exchanged: bytes of what is summed over devices, as one device holds it.
+    """
+
+    flops: int
+    bytes: int
+    exchanged: int
+
+
+def count_traffic(jaxpr: core.ClosedJaxpr) -> Traffic:
+    """Counts a program; where an operation has several platforms' forms, the native one.
+
+    A loop counts once: how often it runs is not known.
+    """
+    inside = _count(jaxpr.jaxpr)
+    results = sum(_bytes(var) for var in jaxpr.jaxpr.outvars)
+    return inside._replace(bytes=inside.bytes + results)
+
+
+def _count(jaxpr: core.Jaxpr) -> Traffic:
+    return _add(map(_count_equation, _used_equations(jaxpr)))
+
+
+def _used_equations(jaxpr: core.Jaxpr) -> list[Any]:
+    """Those that a result depends on; a compiler leaves out the others."""
+    wanted = {var for var in jaxpr.outvars if isinstance(var, core.Var)}
+    used = []
+    for eqn in reversed(jaxpr.eqns):
+        if not wanted.isdisjoint(eqn.outvars):
+            used.append(eqn)
+            wanted.update(var for var in eqn.invars if isinstance(var, core.Var))
+    return used
+
+
+def _count_equation(eqn: Any) -> Traffic:
+    name = eqn.primitive.name
+    if name == "cond" and "branches_platforms" in eqn.params:
+        native = eqn.params["branches_platforms"].index(None)
+        return _count(eqn.params["branches"][native].jaxpr)
+    if name.startswith("psum"):
+        return Traffic(0, 0, sum(map(_bytes, eqn.outvars)))
+    if name in _MOVES:
+        moved = sum(map(_bytes, (*eqn.invars, *eqn.outvars)))
+        return Traffic(_flops(eqn), moved, 0)
+    return _add(map(_count, sub_jaxprs(eqn.params)))
+
+
+def _add(counts: Iterable[Traffic]) -> Traffic:
+    return Traffic(*(sum(parts) for parts in zip((0, 0, 0), *counts, strict=True)))
+
+
+def _flops(eqn: Any) -> int:
+    size = math.prod(eqn.outvars[0].aval.shape)
+    if eqn.primitive.name == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        return 2 * size * math.prod(eqn.invars[0].aval.shape[d] for d in contracted)
+    if eqn.primitive.name == "conv_general_dilated":
+        kernel = eqn.invars[1].aval.shape
+        outputs = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
+        # Of a dilated input, as a strided convolution's gradient reads it, most entries are zero.
+        zeros = math.prod(eqn.params["lhs_dilation"])
+        return 2 * size * math.prod(kernel) // outputs // zeros
+    return 0
+
+
+def _bytes(var: Any) -> int:
+    return math.prod(var.aval.shape) * var.aval.dtype.itemsize
