@@ -7,12 +7,24 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 from absl import flags
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same few cases every time; --hypothesis-profile=nightly draws many new ones. How long a case
+# takes says nothing on a busy machine.
+TIMELESS = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+}
+hypothesis.settings.register_profile("default", max_examples=30, derandomize=True, **TIMELESS)
+hypothesis.settings.register_profile("nightly", max_examples=400, print_blob=True, **TIMELESS)
+hypothesis.settings.load_profile("default")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

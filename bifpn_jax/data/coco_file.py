@@ -58,6 +58,10 @@ def read_annotation_file(path: Path, flag: str) -> dict[str, Any]:
             f"{path}: not JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
             f"correct it there, or name the right file (--{flag}=FILE)"
         ) from None
+    except (ValueError, RecursionError) as error:  # thousands of digits or of brackets
+        raise UserError(
+            f"{path}: JSON that cannot be read ({error}); name the right file (--{flag}=FILE)"
+        ) from None
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(
@@ -105,9 +109,14 @@ def read_images(path: Path, images: list[dict[str, Any]]) -> CocoImages:
         name = image.get("file_name")
         if not isinstance(name, str) or not name:
             raise UserError(f"{path}: image {image['id']} has no file_name; add it")
+        if name.splitlines() != [name]:
+            raise UserError(
+                f"{path}: image {image['id']} has the file_name {name!r}, which is more than one "
+                "line; rename the file"
+            )
         names.append(name)
         hw = image.get("height", 0), image.get("width", 0)
-        if not all(isinstance(side, int) and side >= 0 for side in hw):
+        if not all(type(side) is int and 0 <= side < 2**31 for side in hw):
             raise UserError(
                 f"{path}: image {image['id']} ({name}) has height {hw[0]!r} and width {hw[1]!r}; "
                 "give whole pixels or leave both out"
@@ -116,7 +125,7 @@ def read_images(path: Path, images: list[dict[str, Any]]) -> CocoImages:
     return CocoImages(ids, names, np.array(sizes, np.int32).reshape(-1, 2))
 
 
-def unique_ids(path: Path, key: str, entries: list[dict[str, Any]]) -> np.ndarray:
+def unique_ids(path: Path | str, key: str, entries: list[dict[str, Any]]) -> np.ndarray:
     """Return the entries' ids [N] int64 after checking that they are whole numbers, all different.
 
     A bool is an int to Python and a float id is a sign of a broken export: both are refused.

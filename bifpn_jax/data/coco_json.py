@@ -109,7 +109,7 @@ class CocoJson:
         """Return the file's images, annotations and categories, segmentations left out.
 
         Ids, boxes, areas and crowds are those of the file. Only where an annotation has the id 0
-        are all numbered one higher, because pycocotools takes 0 for "no match".
+        are all numbered higher, from 1 on, because pycocotools takes 0 for "no match".
         """
         images, annotations = [], []
         for row, image_id in enumerate(self._images.ids.tolist()):
@@ -124,8 +124,9 @@ class CocoJson:
             )
             annotations += self.objects.entries(self._own(row), image_id, self.label_map)
         if any(annotation["id"] == 0 for annotation in annotations):
+            lowest = min(annotation["id"] for annotation in annotations)
             for annotation in annotations:
-                annotation["id"] += 1
+                annotation["id"] += 1 - lowest
         categories = [dict(category) for category in self._categories]
         return {"images": images, "annotations": annotations, "categories": categories}
 

@@ -15,6 +15,8 @@ from bifpn_jax.errors import UserError
 # pixels and is then cut to it.
 OVERHANG = 2.0
 
+_LARGEST_AREA = 1e38  # a record has it as a float32
+
 BAD_BOXES = ("error", "clip", "skip")
 
 
@@ -101,12 +103,13 @@ def read_objects(
         rows.append(row)
         categories.append(category_id)
         boxes.append(box)
-        crowd.append(bool(annotation.get("iscrowd", 0)))
-        areas.append(_read_area(where, annotation.get("area"), box))
+        crowd.append(_read_crowd(where, annotation.get("iscrowd")))
+        areas.append(_read_area(where, annotation.get("area")))
 
     row, xywh = np.array(rows, np.int64), np.array(boxes, np.float64).reshape(-1, 4)
     hw = images.hw[row].astype(np.float64)
-    with np.errstate(invalid="ignore"):  # infinite and NaN boxes are faults, found below
+    # Infinite and NaN boxes are faults, found below.
+    with np.errstate(invalid="ignore", over="ignore"):
         yxyx = box_ops.from_xywh(xywh)
         cut = box_ops.clip(yxyx[:, None], hw)[:, 0]
         overhang = np.abs(yxyx - cut).max(axis=1, initial=0)
@@ -125,6 +128,7 @@ def read_objects(
 
     kept = np.flatnonzero(~bad)
     kept = kept[np.argsort(row[kept], kind="stable")]
+    area = np.array(areas, np.float64)[kept]
     return CocoObjects(
         first=np.searchsorted(row[kept], np.arange(len(images.ids) + 1)),
         ids=ids[kept],
@@ -132,7 +136,7 @@ def read_objects(
         yxyx=cut[kept].astype(np.float32),
         labels=label_map.to_labels(np.array(categories, np.int64)[kept]),
         is_crowd=np.array(crowd, bool)[kept],
-        area=np.array(areas, np.float64)[kept],
+        area=np.where(np.isnan(area), xywh[kept, 2] * xywh[kept, 3], area),
         num_cut=int((overhang[kept] > 1e-3).sum()),  # less is rounding
         num_skipped=int(bad.sum()),
     )
@@ -154,16 +158,27 @@ def _read_box(where: str, box: Any) -> list[float]:
     if (
         not isinstance(box, list)
         or len(box) != 4
-        or not all(type(value) in (int, float) for value in box)
+        or not all(type(value) is float or _is_whole(value) for value in box)
     ):
         raise UserError(f"{where} has the bbox {box!r}; give [x, y, width, height] in pixels")
     return box
 
 
-def _read_area(where: str, area: Any, box: list[float]) -> float:
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and abs(value) < 2**63
+
+
+def _read_crowd(where: str, crowd: Any) -> bool:
+    if crowd not in (None, 0, 1):
+        raise UserError(f"{where} has the iscrowd {crowd!r}; give 0 or 1 or leave it out")
+    return bool(crowd)
+
+
+def _read_area(where: str, area: Any) -> float:
+    """Return the area, NaN where the file gives none."""
     if area is None:
-        return box[2] * box[3]
-    if type(area) not in (int, float) or not 0 <= area < float("inf"):
+        return np.nan
+    if type(area) not in (int, float) or not 0 <= area < _LARGEST_AREA:
         raise UserError(f"{where} has the area {area!r}; give square pixels or leave it out")
     return area
 

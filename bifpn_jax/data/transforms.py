@@ -96,7 +96,7 @@ def jitter_crop(
       out: [H, W, 3] uint8, where the frame is to be written.
     """
     factor = min(
-        int(jitter.scale * side) / original
+        max(1, int(jitter.scale * side)) / original
         for side, original in zip(image_hw, image.shape[:2], strict=True)
     )
     scaled_hw = _scaled_hw(image, factor)

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from bifpn_jax.data.coco_file import read_annotation_file
+from bifpn_jax.data.coco_file import read_annotation_file, unique_ids
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_engine import match_and_accumulate
 from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
+from bifpn_jax.evaluation.results import check_results
 
 
 def evaluate_detections(
@@ -50,7 +51,8 @@ def evaluate_detections(
     if max_detections < 1:
         raise UserError(f"max_detections is {max_detections}; it must be at least 1")
     truth, source = _open_ground_truth(ground_truth)
-    known_images = {image["id"] for image in truth["images"]}
+    known_images = set(unique_ids(source, "images", truth["images"]).tolist())
+    unique_ids(source, "categories", truth["categories"])
     names = {c["id"]: str(c.get("name", c["id"])) for c in truth["categories"]}
     found = _result_annotations(detections, known_images, set(names), source)
     evaluated = _evaluated_images(image_ids, known_images, source)
@@ -106,10 +108,11 @@ def _open_ground_truth(
     if not isinstance(ground_truth, Mapping):
         return read_annotation_file(Path(ground_truth), "annotations"), str(ground_truth)
     for key in ("images", "annotations", "categories"):
-        if not isinstance(ground_truth.get(key), list):
+        entries = ground_truth.get(key)
+        if not isinstance(entries, list) or not all(isinstance(e, Mapping) for e in entries):
             raise UserError(
-                f"the ground truth has no list called {key!r}; give the content of a COCO "
-                "annotation file, with images, annotations and categories"
+                f"the ground truth has no list called {key!r} of objects; give the content of a "
+                "COCO annotation file, with images, annotations and categories"
             )
     return ground_truth, "the ground truth"
 
@@ -121,23 +124,30 @@ def _truth_annotations(annotations: list[Mapping[str, Any]], source: str) -> lis
     """
     complete = []
     for number, annotation in enumerate(annotations, start=1):
+        area, crowd = annotation.get("area"), annotation.get("iscrowd")
+        image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
         try:
-            box = annotation["bbox"]
-            complete.append(
-                {
-                    "id": number,
-                    "image_id": annotation["image_id"],
-                    "category_id": annotation["category_id"],
-                    "bbox": box,
-                    "area": annotation.get("area", box[2] * box[3]),
-                    "iscrowd": int(annotation.get("iscrowd", 0)),
-                }
-            )
-        except (KeyError, TypeError, IndexError) as error:
+            x, y, width, height = box = annotation["bbox"]
+            area = width * height if area is None else area
+            sound = all(map(math.isfinite, (x, y, width, height, area)))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            sound = False
+        sound &= isinstance(image_id, int) and isinstance(category_id, int)
+        if not sound or crowd not in (None, 0, 1):
             raise UserError(
                 f"annotation {number} of {source} lacks image_id, category_id or a bbox of four "
-                "numbers; complete it or remove it"
-            ) from error
+                "numbers, or has a wrong area or iscrowd; complete it or remove it"
+            )
+        complete.append(
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": category_id,
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(crowd or 0),
+            }
+        )
     return complete
 
 
@@ -152,17 +162,11 @@ def _result_annotations(
     Those of categories that the ground truth does not have are left out: a published model has
     outputs for ids that COCO does not use, and may be evaluated on some of its classes only.
     """
+    check_results(detections)
     found = []
     for number, detection in enumerate(detections, start=1):
-        try:
-            image_id, category_id = detection["image_id"], detection["category_id"]
-            box, score = detection["bbox"], detection["score"]
-            area = box[2] * box[3]
-        except (KeyError, TypeError, IndexError) as error:
-            raise UserError(
-                f"detection {number} is not in COCO's results format; it needs image_id, "
-                "category_id, bbox (four numbers) and score"
-            ) from error
+        image_id, category_id = detection["image_id"], detection["category_id"]
+        box, score = detection["bbox"], detection["score"]
         if image_id not in known_images:
             raise UserError(
                 f"detection {number} is on image {image_id}, which {source} does not have; "
@@ -175,7 +179,7 @@ def _result_annotations(
                     "image_id": image_id,
                     "category_id": category_id,
                     "bbox": box,
-                    "area": area,
+                    "area": box[2] * box[3],
                     "iscrowd": 0,
                     "score": score,
                 }

@@ -51,12 +51,16 @@ class CocoMetrics:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "CocoMetrics":
-        """The inverse of ``to_json``; other keys are ignored."""
+        """The inverse of ``to_json``; other keys are ignored.
+
+        Raises:
+            KeyError, TypeError, AttributeError: the values are not those of an evaluation.
+        """
         return cls(
             summary=_none_to_nan({name: values[name] for name in SUMMARY_NAMES}),
             per_class=_none_to_nan(values["per_class"]),
-            num_images=values["num_images"],
-            num_detections=values["num_detections"],
+            num_images=_count(values, "num_images"),
+            num_detections=_count(values, "num_detections"),
         )
 
     def __str__(self) -> str:
@@ -73,4 +77,13 @@ def _nan_to_none(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _none_to_nan(values: Mapping[str, float | None]) -> dict[str, float]:
+    for name, value in values.items():
+        if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+            raise TypeError(f"{name!r} is {value!r}")
     return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def _count(values: Mapping[str, Any], name: str) -> int:
+    if type(values[name]) is not int:
+        raise TypeError(f"{name!r} is {values[name]!r}")
+    return values[name]

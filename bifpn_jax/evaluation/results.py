@@ -5,6 +5,8 @@ height, the format of the COCO server; ``metrics.json`` is ``CocoMetrics.to_json
 """
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,29 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
     detections = read_json(path)
     if not isinstance(detections, list):
         raise UserError(f"{path} is not a COCO results file: it must hold a list of detections")
+    check_results(detections, f" of {path}")
     return detections
+
+
+def check_results(detections: Sequence[Mapping[str, Any]], source: str = "") -> None:
+    """Raises UserError unless all are detections in COCO's results format.
+
+    Args:
+        detections: what should be dicts of whole image_id and category_id, bbox and score.
+        source: what follows "detection 1" in the message, such as " of detections.json".
+    """
+    for number, detection in enumerate(detections, start=1):
+        try:
+            x, y, width, height = detection["bbox"]
+            sound = all(map(math.isfinite, (x, y, width, height, detection["score"])))
+            sound &= all(isinstance(detection[key], int) for key in ("image_id", "category_id"))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            sound = False
+        if not sound:
+            raise UserError(
+                f"detection {number}{source} is not in COCO's results format; it needs image_id, "
+                "category_id, bbox (four numbers) and score"
+            )
 
 
 def write_metrics(path: str | Path, metrics: CocoMetrics, **facts: Any) -> None:
@@ -91,7 +115,7 @@ def read_metrics(path: str | Path) -> CocoMetrics:
     """Reads what ``write_metrics`` wrote; raises UserError if the file is anything else."""
     try:
         return CocoMetrics.from_json(read_json(path))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} does not hold the metrics of an evaluation: {error}") from error
 
 

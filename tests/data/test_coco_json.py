@@ -249,6 +249,11 @@ FAULTS = {
     "string id": (_set("images", 0, "id", value="7"), r"images\[0\] has the id '7'"),
     "no id": (_drop("annotations", 1, "id"), r"annotations\[1\] has the id None"),
     "no file name": (_drop("images", 1, "file_name"), "image 3 has no file_name"),
+    "name of two lines": (
+        _set("images", 1, "file_name", value="b\n.png"),
+        r"image 3 has the file_name 'b\\n.png', which is more than one line",
+    ),
+    "huge size": (_set("images", 0, "width", value=2**31), "image 7 .* and width 2147483648"),
     "size as text": (_set("images", 0, "width", value="60"), r"image 7 \(a.jpg\) has .*'60'"),
     "unknown image": (
         _set("annotations", 2, "image_id", value=8),
@@ -263,6 +268,8 @@ FAULTS = {
     "no box": (_drop("annotations", 2, "bbox"), "annotation 13 .* has the bbox None"),
     "short box": (_set("annotations", 2, "bbox", value=[1, 2, 3]), r"has the bbox \[1, 2, 3\]"),
     "box of text": (_set("annotations", 2, "bbox", value=["1", 2, 3, 4]), "has the bbox"),
+    "huge number": (_set("annotations", 2, "bbox", value=[0, 0, 10**400, 1]), "has the bbox"),
+    "crowd as text": (_set("annotations", 1, "iscrowd", value="0"), "has the iscrowd '0'"),
     "negative area": (_set("annotations", 2, "area", value=-1), "has the area -1"),
     "no folder": (
         lambda folder: folder.images.rename(folder.images.parent / "elsewhere"),

@@ -103,10 +103,11 @@ def test_metrics_file_round_trip(tmp_path):
 
 def test_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "detections.json"
-    results.write_detections(path, [{"score": 0.5}])
+    old = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}
+    results.write_detections(path, [old])
     with pytest.raises(ValueError, match="not JSON compliant"):
         results.write_detections(path, [{"score": float("nan")}])
-    assert results.read_detections(path) == [{"score": 0.5}]
+    assert results.read_detections(path) == [old]
 
 
 @pytest.mark.parametrize(

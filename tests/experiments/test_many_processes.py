@@ -5,42 +5,15 @@ import os
 import signal
 import time
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from several_processes import finish, free_port, start
+from small_run import STEPS, state_of, words
 
 from bifpn_jax.train.checkpoint_reader import read_json
 from bifpn_jax.train.workdir_lock import lock_workdir
 
-STEPS, MINUTES = 10, 15
-
-
-def words(workdir, data_dir, *more):
-    """A small D0, with dropped branches and with images that have more boxes than fit."""
-    return [
-        *("-m", "experiments.main", "--config=configs/d0.py", f"--workdir={workdir}"),
-        "--config.model.backbone=nano",
-        "--config.model.image_hw=(64, 64)",
-        "--config.model.width=16",
-        "--config.model.network_repeats=1",
-        "--config.model.head_repeats=1",
-        "--config.model.min_level=5",
-        "--config.model.max_level=6",
-        "--config.model.anchor_scale=1.0",
-        "--config.model.survival_prob=0.8",
-        "--config.data.source=shapes",
-        f"--config.data.data_dir={data_dir}",
-        "--config.data.shapes={'num_train': 20, 'num_eval': 11, 'seed': 0, 'sides': (48, 72)}",
-        "--config.data.max_boxes=2",
-        "--config.train.batch_size=4",
-        f"--config.train.steps={STEPS}",
-        "--config.schedule.warmup_epochs=0.4",
-        "--config.eval.batch_size=4",
-        "--config.log.every_steps=2",
-        *more,
-    ]
+MINUTES = 15
 
 
 def train(workdir, data_dir, processes, devices, *more):
@@ -63,19 +36,6 @@ def train(workdir, data_dir, processes, devices, *more):
         )
         for i in range(processes)
     ]
-
-
-def state_of(workdir):
-    """All arrays of the last checkpoint by name."""
-    path = workdir / "checkpoints" / "latest" / str(STEPS) / "state"
-    with ocp.PyTreeCheckpointer() as reader:
-        tree = reader.metadata(path).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        restored = reader.restore(path, restore_args=as_numpy)
-    return {
-        jax.tree_util.keystr(name, simple=True, separator="/"): array
-        for name, array in jax.tree_util.tree_leaves_with_path(restored)
-    }
 
 
 def assert_same_run(ours, expected):
