@@ -103,7 +103,7 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
         saved: those in the checkpoint.
         workdir: what the message calls the run.
     """
-    new, old = _flat(meta["config"]), ADDED_FIELDS | _flat(saved["config"])
+    new, old = (ADDED_FIELDS | _flat(run["config"]) for run in (meta, saved))
     changed = [
         f"{name}={new.get(name)!r} (it was {old.get(name)!r})"
         for name in sorted({*new, *old})

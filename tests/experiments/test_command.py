@@ -156,7 +156,7 @@ def test_an_error_inside_a_config_keeps_its_traceback(tmp_path):
         ("augment.flip=x", "give true or false, such as True."),
         (
             "train=3",
-            "this is a group of fields; set one of them, such as --config.train.batch_size.",
+            "this is a group of fields; set one of them, such as --config.train.accumulate.",
         ),
     ],
 )

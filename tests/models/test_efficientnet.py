@@ -110,16 +110,20 @@ def test_symmetric_padding_changes_no_size(hw):
     assert same == symmetric
 
 
-def test_expanded_features_are_what_the_projection_reads():
-    reads, endpoints = {}, {}
+# Five by five, 16 channels expanded to 96, with a residual.
+BLOCK = InvertedBottleneck(Block(1, 1, 16, 16, 5, 1, 6, 0), True, "swish", survival_prob=0.5)
+
+
+def test_expanded_features_are_those_of_the_last_block_of_a_level():
+    expanded, endpoints = {}, {}
 
     def watch(next_fun, args, kwargs, context):
         out = next_fun(*args, **kwargs)
-        if context.module.name == "project_conv":
-            reads[context.module.path[0]] = args[0]
+        if type(context.module) is InvertedBottleneck:
+            expanded[context.module.path[0]] = out[1]
         elif type(context.module) is EfficientNet:
             for level, x in out.items():
-                endpoints[level] = next(block for block, read in reads.items() if read is x)
+                endpoints[level] = next(block for block, own in expanded.items() if own is x)
         return out
 
     model = EfficientNet("b0", expanded_features=True)
@@ -128,6 +132,24 @@ def test_expanded_features_are_what_the_projection_reads():
     assert endpoints == {1: "block_0", 2: "block_2", 3: "block_4", 4: "block_10", 5: "block_15"}
     channels = [x.shape[-1] for x in features.values()]
     assert channels == [32, 6 * 24, 6 * 40, 6 * 112, 6 * 192]
+
+
+@pytest.mark.parametrize("squeeze_excite", [True, False])
+def test_expanded_features_are_what_the_projection_reads(squeeze_excite):
+    block = BLOCK.clone(squeeze_excite=squeeze_excite, expanded_output=True)
+    reads = []
+
+    def watch(next_fun, args, kwargs, context):
+        if context.module.name == "project_conv":
+            reads.append(args)
+        return next_fun(*args, **kwargs)
+
+    x = np.random.default_rng(0).standard_normal((1, 4, 4, 16)).astype(np.float32)
+    with nn.intercept_methods(watch):
+        (_, expanded), _ = block.init_with_output(jax.random.key(0), x, False)
+    ((read, gate),) = reads
+    assert (gate is not None) == squeeze_excite
+    np.testing.assert_allclose(expanded, read * gate if squeeze_excite else read, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "head"), [("b0", 1280), ("b2", 1408), ("lite2", 1280)])
@@ -162,10 +184,6 @@ def test_squeeze_excite_width_comes_from_the_blocks_input():
     # Block 1 has 16 channels in, 96 after its expansion.
     reduce = variables["params"]["block_1"]["squeeze_excite"]["reduce"]["kernel"]
     assert reduce.shape == (1, 1, 96, 4)
-
-
-# Five by five, 16 channels expanded to 96, with a residual.
-BLOCK = InvertedBottleneck(Block(1, 1, 16, 16, 5, 1, 6, 0), True, "swish", survival_prob=0.5)
 
 
 def test_initial_kernels_have_variance_two_over_fan_out():

@@ -7,6 +7,14 @@ from bifpn_jax.train import interruption
 from bifpn_jax.train.interruption import StopRequest
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Of a process in the foreground; a shell makes those in the background ignore it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 @pytest.fixture
 def sigterms():
     """SIGTERMs that reach the handler from before, which is JAX's in several processes."""
