@@ -9,13 +9,11 @@ measured step is slower than the bound, and the quotient of the two says how muc
 
 from typing import NamedTuple
 
-import jax
 from absl import flags
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.models.traffic import Traffic, count_traffic
-from bifpn_jax.train.state import create_state
 from experiments import command
 from experiments.benchmarks import programs
 from experiments.results import counts
@@ -60,14 +58,9 @@ def step_traffic(name: str, batch_size: int, dtype: str) -> Traffic:
         batch_size: images on the device.
         dtype: of the activations.
     """
-    config = counts.released_config(name)
-    config.model.dtype = dtype
+    config = counts.released_config(name, dtype)
     model = counts.model_of(config, counts.COCO_OUTPUTS)
-    image = jax.ShapeDtypeStruct((1, *model.image_hw, 3), "float32")
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    step, optimizer = programs.jitted_step(config, model, variables["params"])
-    state = jax.eval_shape(lambda variables: create_state(variables, optimizer), variables)
-    batch = programs.training_batch(batch_size, model.image_hw, config.data.max_boxes)
+    step, state, batch = programs.step_to_trace(config, model, batch_size)
     return count_traffic(step.trace(state, batch).jaxpr)
 
 

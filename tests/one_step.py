@@ -28,9 +28,18 @@ def train_once(
     model: EfficientDet,
     variables: dict[str, Any],
     optimizer: optax.GradientTransformation,
-    freeze: str | None = None,
+    batch: dict[str, np.ndarray] | None = None,
+    **settings: Any,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """State after a step on `small_batch`, with averages equal to the weights, and its metrics."""
+    """State after a step, with averages equal to the weights, and its metrics.
+
+    Args:
+        model: of the size of the images.
+        variables: before the step.
+        optimizer: of its update.
+        batch: by default `small_batch`.
+        **settings: more arguments of `train_step`, such as `freeze`.
+    """
     step = partial(
         train_step,
         model=model,
@@ -40,7 +49,7 @@ def train_once(
         settings=LossSettings(),
         max_ema_decay=0.0,
         seed=0,
-        freeze=freeze,
+        **settings,
     )
     with quick_compilation():
-        return jax.jit(step)(create_state(variables, optimizer), small_batch(model))
+        return jax.jit(step)(create_state(variables, optimizer), batch or small_batch(model))

@@ -134,13 +134,14 @@ def _pads(x: Array, kernel_hw: tuple[int, int], stride: int, padding: str) -> cp
     )
 
 
-def _native_conv(x: Array, kernel: Array, *, stride: int, padding: str) -> Array:
+def _native_conv(x: Array, kernel: Array, *, stride: int, padding: str, groups: int = 1) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
         _pads(x, kernel.shape[:2], stride, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 
@@ -152,14 +153,7 @@ _gated_conv = _per_platform(cpu.gated_conv, _native_gated_conv)
 
 
 def _native_depthwise(x: Array, kernel: Array, *, stride: int, padding: str) -> Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        _pads(x, kernel.shape[:2], stride, padding),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
+    return _native_conv(x, kernel, stride=stride, padding=padding, groups=x.shape[-1])
 
 
 def _native_max_pool(x: Array, *, window: int, stride: int, padding: str) -> Array:

@@ -46,19 +46,12 @@ def measure_in_child(what: str, model: str, batch_size: int, cache: Path) -> dic
 
 
 def _compile(model: str, batch_size: int) -> dict[str, float]:
-    import jax
-
-    from bifpn_jax.train.state import create_state
     from experiments.benchmarks import programs
     from experiments.results import counts
 
     config = counts.released_config(model)
     network = counts.model_of(config, counts.COCO_OUTPUTS)
-    images = jax.ShapeDtypeStruct((1, *network.image_hw, 3), "float32")
-    variables = jax.eval_shape(network.init, jax.random.key(0), images)
-    step, optimizer = programs.jitted_step(config, network, variables["params"])
-    state = jax.eval_shape(lambda v: create_state(v, optimizer), variables)
-    batch = programs.training_batch(batch_size, network.image_hw, config.data.max_boxes)
+    step, state, batch = programs.step_to_trace(config, network, batch_size)
     began = time.perf_counter()
     traced = step.trace(state, batch)
     trace = time.perf_counter()

@@ -1,7 +1,5 @@
 """The forward pass and the training step."""
 
-from ml_collections import ConfigDict
-
 from bifpn_jax.train.state import init_variables
 from experiments.benchmarks import effdet_peer, programs
 from experiments.benchmarks.contest import OURS, Contest, compete
@@ -13,7 +11,7 @@ def forward(options: Options) -> list[Contest]:
     """Images to logits and box codes."""
     contests = []
     for name, batch_size in options.forward:
-        model = counts.model_of(_config(name, options.dtype), counts.COCO_OUTPUTS)
+        model = counts.model_of(counts.released_config(name, options.dtype), counts.COCO_OUTPUTS)
         contestants = {OURS: programs.forward(model, init_variables(model, 0), batch_size)}
         if options.peers:
             contestants |= effdet_peer.forward_forms(
@@ -28,7 +26,7 @@ def train(options: Options) -> list[Contest]:
     """uint8 images and boxes to new weights."""
     contests = []
     for name, batch_size in options.train:
-        config = _config(name, options.dtype)
+        config = counts.released_config(name, options.dtype)
         model = counts.model_of(config, counts.COCO_OUTPUTS)
         contestants = {OURS: programs.training_step(config, model, batch_size)}
         if options.peers:
@@ -39,10 +37,3 @@ def train(options: Options) -> list[Contest]:
         work = f"training step, batch {batch_size}, {options.dtype}"
         contests.append(compete(work, contestants, rounds=options.rounds, model=name))
     return contests
-
-
-def _config(name: str, dtype: str) -> ConfigDict:
-    """A released config that computes in a dtype."""
-    config = counts.released_config(name)
-    config.model.dtype = dtype
-    return config

@@ -61,6 +61,22 @@ def jitted_step(
     return jax.jit(train, donate_argnums=0), optimizer
 
 
+def step_to_trace(
+    config: ConfigDict, model: EfficientDet, batch_size: int
+) -> tuple[Any, Any, dict[str, np.ndarray]]:
+    """`jitted_step`, and the shapes of its state and a batch: `step.trace(state, batch)`.
+
+    Args:
+        config: as in `training_step`.
+        model: as in `training_step`.
+        batch_size: images.
+    """
+    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    step, optimizer = jitted_step(config, model, variables["params"])
+    state = jax.eval_shape(lambda variables: create_state(variables, optimizer), variables)
+    return step, state, training_batch(batch_size, model.image_hw, config.data.max_boxes)
+
+
 def random_images(batch_size: int, image_hw: tuple[int, int]) -> np.ndarray:
     """[B, H, W, 3] uint8."""
     return np.random.default_rng(0).integers(0, 256, (batch_size, *image_hw, 3), np.uint8)

@@ -34,9 +34,11 @@ def model_of(config: ConfigDict | Mapping[str, Any], num_classes: int) -> Effici
     return from_config.model(config, None)
 
 
-def released_config(name: str) -> ConfigDict:
-    """The config of a released model, "d0"."""
-    return importlib.import_module(f"configs.{name}").get_config()
+def released_config(name: str, dtype: str = "float32") -> ConfigDict:
+    """The config of a released model, "d0", that computes in a dtype."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.model.dtype = dtype
+    return config
 
 
 def released_model(name: str) -> EfficientDet:

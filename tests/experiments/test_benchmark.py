@@ -50,8 +50,8 @@ def small_models(monkeypatch):
     """Every released model is a tiny one, compiled with few optimisations."""
     released = counts.released_config
 
-    def small_config(name):
-        config = released(name)
+    def small_config(name, *dtype):
+        config = released(name, *dtype)
         config.model.update(SMALL | {"image_hw": (64, 64)})
         return config
 

@@ -6,7 +6,6 @@ import re
 import jax
 import pytest
 
-from bifpn_jax.train.state import create_state
 from experiments.benchmarks import programs
 from experiments.results import counts
 
@@ -16,15 +15,11 @@ BATCH, HW = 2, (128, 128)
 @pytest.fixture(scope="module")
 def traced():
     """A step of D0 in bfloat16, and the number of values in its largest kernel."""
-    config = counts.released_config("d0")
-    config.model.update({"dtype": "bfloat16", "image_hw": HW})
+    config = counts.released_config("d0", "bfloat16")
+    config.model.image_hw = HW
     model = counts.model_of(config, counts.COCO_OUTPUTS)
-    image = jax.ShapeDtypeStruct((1, *HW, 3), "float32")
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    step, optimizer = programs.jitted_step(config, model, variables["params"])
-    state = jax.eval_shape(lambda variables: create_state(variables, optimizer), variables)
-    batch = programs.training_batch(BATCH, HW, config.data.max_boxes)
-    largest = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+    step, state, batch = programs.step_to_trace(config, model, BATCH)
+    largest = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     return step.trace(state, batch), largest
 
 

@@ -1,33 +1,19 @@
 """A batch in parts gives the gradient of the whole, where the parts have the same statistics."""
 
-from functools import partial
-
 import jax
 import numpy as np
 import pytest
+from one_step import train_once
 from random_weights import random_variables
+from tiny_model import tiny_model
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.train import parallel
 from bifpn_jax.train.optimizer import make_optimizer
-from bifpn_jax.train.state import create_state
-from bifpn_jax.train.step import LossSettings, train_step
 
 HW, PARTS = (64, 64), 2
 
-MODEL = create_model(
-    "d0",
-    num_classes=3,
-    backbone="nano",
-    width=16,
-    network_repeats=1,
-    head_repeats=1,
-    min_level=5,
-    max_level=6,
-    anchor_scale=1.0,
-    survival_prob=1.0,
-)
+MODEL = tiny_model(survival_prob=1.0, image_hw=HW)
 
 
 def batch_of_twins():
@@ -46,25 +32,14 @@ def batch_of_twins():
 
 
 @pytest.fixture(scope="module")
-def steps(compile_quickly):
-    """(state, metrics) after a step with the batch in one part, and in two."""
+def steps():
+    """Variables, and (state, metrics) after a step with the batch in one part, and in two."""
     variables = random_variables(MODEL, jax.ShapeDtypeStruct((1, *HW, 3), np.float32))
     optimizer = make_optimizer(lambda step: 0.1, variables["params"])
-    state = create_state(variables, optimizer)
 
     def run(accumulate):
-        step = partial(
-            train_step,
-            model=MODEL,
-            anchors=make_anchors(MODEL, HW),
-            optimizer=optimizer,
-            schedule=lambda step: 0.1,
-            settings=LossSettings(),
-            max_ema_decay=0.9,
-            seed=0,
-            accumulate=accumulate,
-        )
-        return jax.device_get(jax.jit(step)(state, batch_of_twins()))
+        after = train_once(MODEL, variables, optimizer, batch_of_twins(), accumulate=accumulate)
+        return jax.device_get(after)
 
     return variables, run(1), run(PARTS)
 

@@ -24,7 +24,7 @@ def step(freeze):
     """State before and after one step, as flat dicts by name; compiled once for all tests."""
     variables = random_variables(MODEL, jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32))
     optimizer = make_optimizer(optax.constant_schedule(0.1), variables["params"], freeze=freeze)
-    after, metrics = train_once(MODEL, variables, optimizer, freeze)
+    after, metrics = train_once(MODEL, variables, optimizer, freeze=freeze)
     flat = [
         traverse_util.flatten_dict(jax.device_get(tree), sep="/")
         for tree in (variables["params"], after.params, variables["batch_stats"], after.batch_stats)

@@ -7,33 +7,18 @@ import jax
 import numpy as np
 import pytest
 from random_weights import random_variables
+from tiny_model import CLASSES, tiny_model
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
-from bifpn_jax.models.detector import create_model, make_anchors
+from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.train import parallel
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.state import TrainState, create_state
 from bifpn_jax.train.step import TRAIN_FIELDS, LossSettings, train_step
 
-HW, BATCH, STEPS, CLASSES = (128, 128), 8, 3, 3
+HW, BATCH, STEPS = (128, 128), 8, 3
 MAX_DECAY = 0.15  # above the average's warm-up at step 0, below it at step 1
-
-
-def tiny_model(axis_name=None):
-    return create_model(
-        "d0",
-        num_classes=CLASSES,
-        backbone="nano",
-        width=16,
-        network_repeats=1,
-        head_repeats=1,
-        min_level=5,
-        max_level=6,
-        anchor_scale=1.0,
-        survival_prob=0.8,
-        axis_name=axis_name,
-    )
 
 
 def draw_batch(seed):
@@ -98,7 +83,7 @@ def optimizer(variables):
 
 
 def make_step(optimizer, axis_name):
-    model = tiny_model(axis_name)
+    model = tiny_model(axis_name=axis_name)
     return partial(
         train_step,
         model=model,
