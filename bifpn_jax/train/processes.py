@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -65,6 +66,9 @@ def start(
     address = coordinator_address or os.environ.get("JAX_COORDINATOR_ADDRESS")
     asked = any(value is not None for value in (address, process_id, process_count))
     where = address or "the address from the scheduler"
+    _check(address, number, count)
+    if address is not None and number == 0:
+        _check_free(address)
     late = (
         f"{count or 'the'} processes of this run did not find each other at {where} within "
         f"{timeout} s: start all of them, with an address that each can reach, or raise "
@@ -87,10 +91,6 @@ def start(
         if isinstance(error, ValueError) and "defined" in str(error):
             _check_alone(asked, count)
             return
-        if "start RPC server" in str(error):
-            raise UserError(
-                f"process 0 cannot listen at {where}: the port is in use; take another one."
-            ) from error
         raise UserError(
             f"cannot find the other processes ({type(error).__name__}: {_first_line(error)}): "
             f"give {_NEEDED}; {_ALONE}."
@@ -134,6 +134,20 @@ def _check(address: str | None, number: int | None, count: int | None) -> None:
     if number is not None and (number < 0 or (count is not None and number >= count)):
         among = "0 or more" if count is None else f"0 to {count - 1}, --process_count={count}"
         raise UserError(f"--process_id={number}: processes are numbered from {among}.")
+
+
+def _check_free(address: str) -> None:
+    """Raises a UserError where the port is in use; JAX may end with a segmentation fault there."""
+    port = int(address.rpartition(":")[2])
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise UserError(
+            f"process 0 cannot listen at {address}: the port is in use or not allowed "
+            f"({error.strerror}); take another one."
+        ) from None
 
 
 def _count_and_id_of_environment() -> tuple[int | None, int | None]:
