@@ -52,7 +52,11 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     config.data = _data()
     config.augment = ConfigDict({"flip": True, "jitter": (0.1, 2.0)})
     # accumulate: parts into which every device cuts its share of a batch, to save memory.
-    config.train = ConfigDict({"batch_size": 64, "accumulate": 1, "epochs": 300.0, "steps": 0})
+    # nonfinite: a loss or gradient that is not finite stops the run (error), or its step is left
+    # out (skip).
+    config.train = ConfigDict(
+        {"batch_size": 64, "accumulate": 1, "epochs": 300.0, "steps": 0, "nonfinite": "error"}
+    )
     config.schedule = _schedule()
     config.optimizer = _optimizer()
     config.ema_decay = 0.9998

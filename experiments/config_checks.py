@@ -16,6 +16,7 @@ _CHOICES = {
     "eval.nms_method": ("hard", "gaussian"),
     "optimizer.name": ("sgd", "adamw"),
     "schedule.decay": ("cosine", "step", "constant"),
+    "train.nonfinite": ("error", "skip"),
 }
 # Field -> (lowest, highest), both allowed.
 _RANGES = {
@@ -59,6 +60,7 @@ _FREE_TO_CHANGE = (
     "study",
     "train.epochs",
     "train.steps",
+    "train.nonfinite",
     "eval.",
     "checkpoint.",
     "log.",

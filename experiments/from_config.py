@@ -143,6 +143,7 @@ def training_step(
         seed=config.seed,
         freeze=config.optimizer.freeze or None,
         accumulate=config.train.accumulate,
+        skip_nonfinite=config.train.nonfinite == "skip",
     )
 
 

@@ -7,17 +7,16 @@ same workdir it goes on where it was.
 """
 
 import json
+import math
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from bifpn_jax.data.pipeline import count_crowded_images
-from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.results import EVALUATION_FILE, evaluated_step, read_metrics
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import make_anchors
@@ -40,6 +39,7 @@ from experiments import from_config
 from experiments.config_checks import check_config, check_same_run
 from experiments.initialization import initial_variables
 from experiments.run_evaluation import make_evaluation
+from experiments.step_metrics import StepMetrics
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     )
     meta = {"config": json.loads(config.to_json()), "label_map": label_map.to_json()}
     # What the loop counts and has not logged yet; a resumed run goes on with it.
-    loop = {"timer": {}, "recent": [], "dropped_boxes": 0}
+    loop = {"timer": {}, "dropped_boxes": 0, "steps": {}}
     if checkpoints.latest_step is None:
         say = print if is_primary else lambda _: None
         with exchange.together():
@@ -161,8 +161,10 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
         batch_size=config.train.batch_size, total_steps=length.total_steps, **loop["timer"]
     )
     writer = MetricWriter(workdir, first_step=first_step, enabled=is_primary)
-    recent, dropped_boxes, dropped_here = loop["recent"], loop["dropped_boxes"], 0
-    unchecked = None
+    # Earlier versions saved "recent" alone.
+    saved_steps = loop.get("steps", {"recent": loop.get("recent", ())})
+    steps = StepMetrics(config.train.nonfinite, line.write, **saved_steps)
+    dropped_boxes, dropped_here = loop["dropped_boxes"], 0
     metrics: dict[str, Any] | None = None
     several = parallel.process_count() > 1
     with closing(checkpoints), writer, StopRequest(common=several) as stop:
@@ -170,10 +172,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
             batch, host, position = next(batches)
             state, on_device = step_fn(state, batch)
             dropped_here += int(host["dropped_boxes"].sum())
-            # The step before is looked at while this one runs.
-            if unchecked is not None:
-                recent.append(_fetch_finite(*unchecked))
-            unchecked = (step, on_device, host["image_id"])
+            steps.add(step, on_device, host["image_id"])
             if step == first_step + 1:
                 jax.block_until_ready(on_device)
                 timer.start(step)
@@ -184,16 +183,13 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
             eval_now = (step % eval_every == 0 or last) and stopping is None
             save_now = step % save_every == 0 or eval_now or stopping is not None
             if log_now or save_now:
-                recent.append(_fetch_finite(*unchecked))
-                unchecked = None
+                steps.fetch()
                 dropped_boxes += exchange.add_up(dropped_here)
                 dropped_here = 0
             if log_now:
                 speed = timer.measure(step)
-                means = {k: float(np.mean([m[k] for m in recent])) for k in recent[0]}
-                means["learning_rate"] = recent[-1]["learning_rate"]
-                recent.clear()
-                line.update(step, means["loss"], speed)
+                means = steps.take_means()
+                line.update(step, means.get("loss", math.nan), speed)
                 values = {f"train/{name}": value for name, value in means.items()}
                 writer.write(
                     step,
@@ -203,6 +199,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
                         "train/images_per_second": speed.images_per_second,
                         "train/seconds": speed.training_seconds,
                         "train/dropped_boxes": dropped_boxes,
+                        "train/skipped_steps": steps.skipped_steps,
                     },
                 )
                 weights = fusion_weights(state.params["feature_network"])
@@ -220,13 +217,17 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
                 with timer.pause():
                     loop = {
                         "timer": timer.state(),
-                        "recent": recent,
                         "dropped_boxes": dropped_boxes,
+                        "steps": steps.state(),
                     }
                     checkpoints.save(step, state, position, {**meta, "loop": loop}, metrics)
             if stopping is not None:
                 break
     line.close()
+    if steps.skipped_steps:
+        line.write(
+            f"{steps.skipped_steps} steps had no finite loss and gradient and changed nothing"
+        )
     if stopping is not None:
         line.write(f"{stopping.name}: saved step {step}; the same command goes on there")
         raise Interrupted(stopping)
@@ -234,19 +235,6 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
         write_finished(workdir, step=length.total_steps, seconds=timer.seconds)
     line.write(f"trained for {format_seconds(timer.seconds)}; results are in {workdir}")
     return metrics
-
-
-def _fetch_finite(step: int, on_device: Any, image_ids: np.ndarray) -> dict[str, float]:
-    """The metrics of a step as floats; stops the run where the loss or gradient is not finite."""
-    values = {name: float(value) for name, value in jax.device_get(on_device).items()}
-    if not np.isfinite([values["loss"], values["gradient_norm"]]).all():
-        raise UserError(
-            f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']} at "
-            f"learning rate {values['learning_rate']:.3g}, on the images with ids "
-            f"{', '.join(map(str, image_ids.tolist()))}. What is saved is from before: look at "
-            "these images, or start in another --workdir with a lower --config.schedule.base_rate."
-        )
-    return values
 
 
 def _is_number(value: Any) -> bool:

@@ -1,12 +1,12 @@
 """One real training step of a small model."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-from quick_compilation import quick_compilation
 
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.train.state import TrainState, create_state
@@ -24,20 +24,14 @@ def small_batch(model: EfficientDet) -> dict[str, np.ndarray]:
     }
 
 
-def train_once(
-    model: EfficientDet,
-    variables: dict[str, Any],
-    optimizer: optax.GradientTransformation,
-    batch: dict[str, np.ndarray] | None = None,
-    **settings: Any,
-) -> tuple[TrainState, dict[str, jax.Array]]:
-    """State after a step, with averages equal to the weights, and its metrics.
+def jitted_step(
+    model: EfficientDet, optimizer: optax.GradientTransformation, **settings: Any
+) -> Callable[[TrainState, dict[str, np.ndarray]], tuple[TrainState, dict[str, jax.Array]]]:
+    """`train_step` of state and batch, with averages equal to the weights.
 
     Args:
         model: of the size of the images.
-        variables: before the step.
         optimizer: of its update.
-        batch: by default `small_batch`.
         **settings: more arguments of `train_step`, such as `freeze`.
     """
     step = partial(
@@ -51,5 +45,16 @@ def train_once(
         seed=0,
         **settings,
     )
-    with quick_compilation():
-        return jax.jit(step)(create_state(variables, optimizer), batch or small_batch(model))
+    return jax.jit(step)
+
+
+def train_once(
+    model: EfficientDet,
+    variables: dict[str, Any],
+    optimizer: optax.GradientTransformation,
+    batch: dict[str, np.ndarray] | None = None,
+    **settings: Any,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """State and metrics after one step from `variables`, of `small_batch` by default."""
+    step = jitted_step(model, optimizer, **settings)
+    return step(create_state(variables, optimizer), batch or small_batch(model))

@@ -1,7 +1,8 @@
-"""Every file in configs/: it loads, its checks pass, and its whole training step has its shapes."""
+"""Every file in configs/: it loads, its checks pass, its model and training step have shapes."""
 
 import importlib
 import runpy
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.cost import num_parameters
-from bifpn_jax.models.detector import create_model
+from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.train import parallel
 from bifpn_jax.train.state import create_state, init_variables
@@ -57,17 +58,36 @@ def shapes_of(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
+EVERY = [
+    *((name, ()) for name in CONFIGS),
+    *((study, ("shapes",)) for study in STUDIES),
+    ("scaled", ("phi=-3.5,width=0",)),
+]
+# Tracing a step with its gradient takes three times as long as the forward pass.
+STEPS = ("d0", "lite0", "finetune", "quickstart")
+
+
+@pytest.mark.parametrize(("name", "arg"), EVERY)
+def test_the_forward_pass(name, arg):
+    config = get_config(name, *arg)
+    check_config(config)
+    model = from_config.model(config, CLASSES)
+    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    images = jax.ShapeDtypeStruct((2, *model.image_hw, 3), np.float32)
+    outputs = jax.eval_shape(partial(model.apply, train=False), variables, images)
+    anchors = len(make_anchors(model, model.image_hw))
+    assert outputs.class_logits.shape == (2, anchors, len(CLASSES))
+    assert outputs.box_codes.shape == (2, anchors, 4)
+    if name in PARAMETERS:
+        assert num_parameters(variables["params"]) == PARAMETERS[name]
+
+
 @pytest.mark.parametrize(
     ("name", "arg"),
-    [
-        *((name, ()) for name in CONFIGS),
-        *((study, ("shapes",)) for study in STUDIES),
-        ("scaled", ("phi=-3.5,width=0",)),
-    ],
+    [pytest.param(*c, marks=() if c[0] in STEPS else pytest.mark.slow) for c in EVERY],
 )
 def test_the_whole_training_step(name, arg):
     config = get_config(name, *arg)
-    check_config(config)
     model = from_config.model(config, CLASSES, axis_name=parallel.AXIS)
     length = from_config.run_length(config, 117_266)
     schedule = from_config.schedule(config, length)
@@ -94,8 +114,6 @@ def test_the_whole_training_step(name, arg):
     assert {leaf.dtype for leaf in jax.tree.leaves(new.params)} == {np.dtype(np.float32)}
     assert all(value.shape == () for value in metrics.values())
     assert {"loss", "gradient_norm", "learning_rate"} <= set(metrics)
-    if name in PARAMETERS:
-        assert num_parameters(state.params) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick_compilation import quick_compilation
 
 import bifpn_jax
 from bifpn_jax import EfficientDet, UserError
@@ -26,20 +25,14 @@ TINY = {
 NUM_ANCHORS = (8 * 8 + 4 * 4 + 2 * 2) * 9
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    with quick_compilation():
-        yield
-
-
-MODEL_INIT = EfficientDet.init
+# Compiled as one; without jit every operation is compiled by itself.
+APPLY = jax.jit(EfficientDet.apply, static_argnums=0, static_argnames="train")
+INIT = jax.jit(EfficientDet.init, static_argnums=0)
 
 
 @functools.cache
 def init(model):
-    """Compiled as one; without jit every operation is compiled by itself."""
-    images = jnp.zeros((1, 64, 64, 3))
-    return jax.jit(functools.partial(MODEL_INIT, model))(jax.random.key(0), images)
+    return INIT(model, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +70,7 @@ def test_the_documented_example(source, monkeypatch):
     create_model = bifpn_jax.create_model
     monkeypatch.setattr(bifpn_jax, "create_model", lambda *a, **k: create_model(*a, **k, **TINY))
     monkeypatch.setattr(EfficientDet, "init", lambda model, key, images: init(model))
+    monkeypatch.setattr(EfficientDet, "apply", APPLY)
     names = [f"class-{i}" for i in range(90)]
     given = {
         "bifpn_jax": bifpn_jax,

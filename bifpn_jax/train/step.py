@@ -140,6 +140,7 @@ def train_step(
     seed: int,
     freeze: str | None = None,
     accumulate: int = 1,
+    skip_nonfinite: bool = False,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update.
 
@@ -158,6 +159,8 @@ def train_step(
         accumulate: number of equal parts of this replica's batch that go through the network one
             after the other, each with its own batch statistics, to need the memory of one. Loss
             and gradient are those of the whole batch.
+        skip_nonfinite: where the loss or the gradient's norm is not finite, all of the state but
+            the numbers of steps stays as it was.
 
     Returns:
         The state after the step, and float32 scalars of the whole batch: loss, class_loss,
@@ -182,7 +185,9 @@ def train_step(
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = ema_decay(state.step, max_ema_decay)
-    state = TrainState(
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
+    metrics["learning_rate"] = jnp.asarray(schedule(state.step), jnp.float32)
+    new = TrainState(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
@@ -190,9 +195,14 @@ def train_step(
         ema_params=update_ema(state.ema_params, params, decay),
         ema_batch_stats=update_ema(state.ema_batch_stats, batch_stats, decay),
     )
-    metrics["gradient_norm"] = optax.tree.norm(gradients)
-    metrics["learning_rate"] = jnp.asarray(schedule(state.step - 1), jnp.float32)
-    return state, metrics
+    if skip_nonfinite:
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+
+        def keep(new: Array, old: Array) -> Array:
+            return jnp.where(finite, new, old) if jnp.issubdtype(old.dtype, jnp.floating) else new
+
+        new = jax.tree.map(keep, new, state)
+    return new, metrics
 
 
 def _gradients(

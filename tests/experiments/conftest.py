@@ -6,7 +6,6 @@ import os
 
 import jax
 import pytest
-from quick_compilation import quick_compilation
 
 from bifpn_jax.data.shapes import DrawnShapes
 from bifpn_jax.train.state import init_variables
@@ -14,12 +13,6 @@ from configs import base
 from experiments import initialization, train
 
 STEPS = 24
-
-
-@pytest.fixture(autouse=True)
-def compile_quickly():
-    with quick_compilation():
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +85,7 @@ def run_training():
                 shared[model, seed] = jax.device_get(variables)
             return variables
 
-        with pytest.MonkeyPatch.context() as patch, quick_compilation():
+        with pytest.MonkeyPatch.context() as patch:
             make_train_step = once(train.parallel.map_train_step)
             patch.setattr(
                 train.parallel, "map_train_step", lambda step: around_step(make_train_step(step))

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 from absl import flags
-from quick_compilation import quick_compilation
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import create_model
@@ -47,7 +46,7 @@ def options():
 
 @pytest.fixture
 def small_models(monkeypatch):
-    """Every released model is a tiny one, compiled with few optimisations."""
+    """Every released model is a tiny one."""
     released = counts.released_config
 
     def small_config(name, *dtype):
@@ -56,8 +55,6 @@ def small_models(monkeypatch):
         return config
 
     monkeypatch.setattr(counts, "released_config", small_config)
-    with quick_compilation():
-        yield
 
 
 def test_contestants_take_turns_and_warm_up_does_not_count(monkeypatch):
@@ -217,8 +214,7 @@ def test_ceilings(monkeypatch):
 @pytest.mark.slow
 def test_the_parts_of_a_forward_pass_add_up_to_the_whole():
     model = create_model("d0", **SMALL, num_classes=3, image_hw=(64, 64))
-    with quick_compilation():
-        shares = ceilings.measure_shares(model, 1, 1)
+    shares = ceilings.measure_shares(model, 1, 1)
     assert [share.part for share in shares] == [
         "backbone_features",
         "network_features",

@@ -9,7 +9,6 @@ import optax
 import pytest
 from flax import traverse_util
 from one_step import train_once
-from quick_compilation import quick_compilation
 from random_weights import random_variables
 
 from bifpn_jax.models.detector import create_model
@@ -61,8 +60,7 @@ def test_every_pair_has_a_gradient(network, fusion, features):
 def test_a_gradient_step_of_the_network(network, fusion, features):
     """All parameters get a finite gradient, nearly all one that is not zero, and it goes down."""
     params, loss = network_loss(network, fusion, features)
-    with quick_compilation():
-        compiled = jax.jit(jax.value_and_grad(loss)).lower(params).compile()
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(params).compile()
     before, gradient = compiled(params)
     flat = traverse_util.flatten_dict(gradient, sep="/")
     assert all(np.isfinite(value).all() for value in flat.values())

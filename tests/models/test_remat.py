@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick_compilation import quick_compilation
 from random_weights import random_variables
 
 from bifpn_jax.errors import UserError
@@ -68,9 +67,8 @@ def test_a_feature_network_has_the_same_gradients():
             out, updates = network.apply(filled, features, True, mutable=["batch_stats"])
             return sum(jnp.mean(jnp.square(x)) for x in out.values()), updates
 
-        with quick_compilation():
-            run = jax.jit(jax.value_and_grad(loss, has_aux=True))
-            found.append((variables, run(variables["params"])))
+        run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        found.append((variables, run(variables["params"])))
     assert_nearly_equal(*found)
 
 
@@ -79,9 +77,8 @@ def test_the_same_variables_loss_statistics_and_gradients():
     found = {}
     for remat in ("", EVERYTHING):
         variables, loss = make_loss(remat)
-        with quick_compilation():
-            run = jax.jit(jax.value_and_grad(loss, has_aux=True))
-            found[remat] = variables, *run(variables["params"])
+        run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        found[remat] = variables, *run(variables["params"])
     assert_nearly_equal(*found.values())
 
 

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 from flax import traverse_util
-from quick_compilation import quick_compilation
 from random_weights import random_variables
 
 from bifpn_jax.models.detector import create_model
@@ -19,8 +18,7 @@ def setting():
     model = create_model("d0", **TINY, max_level=5, backbone_batch_norm_epsilon=1e-5)
     images = np.random.default_rng(0).standard_normal((3, 4, 64, 96, 3)).astype(np.float32)
     variables = random_variables(model, images[0])
-    with quick_compilation():
-        return model, variables, images, calibrate_batch_norms(model, variables, images)
+    return model, variables, images, calibrate_batch_norms(model, variables, images)
 
 
 def outputs(setting, variables, train):
@@ -30,8 +28,7 @@ def outputs(setting, variables, train):
         result = model.apply(variables, images, train=train, mutable=["batch_stats"])
         return result[0].class_logits, result[1]
 
-    with quick_compilation():
-        logits, updates = jax.jit(run)(variables, images[0])
+    logits, updates = jax.jit(run)(variables, images[0])
     return np.asarray(logits), updates
 
 
@@ -54,12 +51,11 @@ def test_training_starts_where_evaluation_is(setting):
 def test_statistics_are_those_of_the_images(setting):
     model, variables, images, calibrated = setting
     # With one batch and momentum 0, training would store the very same statistics of the stem.
-    with quick_compilation():
-        one = calibrate_batch_norms(model, variables, images[:1])
-        model = model.clone(batch_norm_momentum=0.0)
-        _, updates = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(
-            one, images[0]
-        )
+    one = calibrate_batch_norms(model, variables, images[:1])
+    model = model.clone(batch_norm_momentum=0.0)
+    _, updates = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(
+        one, images[0]
+    )
     stored, wanted = one["batch_stats"]["backbone"], updates["batch_stats"]["backbone"]
     for leaf in ("mean", "var"):
         np.testing.assert_allclose(

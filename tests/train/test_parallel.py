@@ -108,7 +108,7 @@ def run(step, state, batches):
 
 
 @pytest.fixture(scope="module")
-def one(compile_quickly, variables, optimizer, batches):
+def one(variables, optimizer, batches):
     """Three steps on one device with the whole batch."""
     step = jax.jit(make_step(optimizer, None))
     parts = [{k: batch[k] for k in TRAIN_FIELDS} for batch in batches]
@@ -116,7 +116,7 @@ def one(compile_quickly, variables, optimizer, batches):
 
 
 @pytest.fixture(scope="module")
-def mapped_step(compile_quickly, optimizer):
+def mapped_step(optimizer):
     return parallel.map_train_step(make_step(optimizer, parallel.AXIS))
 
 

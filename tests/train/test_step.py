@@ -33,7 +33,7 @@ def reference(shared):
 
 
 @pytest.fixture(scope="module")
-def step(compile_quickly, shared, reference):
+def step(shared, reference):
     """One step of ours; compiled once, for half a minute."""
     facts = json.loads((shared / "goldens" / "tf_efficientdet_d0.json").read_text())
     model = create_model("d0")

@@ -1,0 +1,105 @@
+"""What the training loop knows of the steps that it has not logged yet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.train import exchange
+
+# Steps left out one after the other, after which a run will not recover.
+MAX_SKIPPED_IN_A_ROW = 10
+
+
+class StepMetrics:
+    """Metrics of steps on their way from the devices to the log.
+
+    A step is looked at when the next one has been started, so that the devices need not wait.
+    """
+
+    def __init__(
+        self,
+        nonfinite: str,
+        say: Callable[[str], None],
+        *,
+        recent: Sequence[Mapping[str, float]] = (),
+        skipped_steps: int = 0,
+        skipped_in_a_row: int = 0,
+    ) -> None:
+        """Starts with nothing, or with what `state` gave in the run that goes on.
+
+        Args:
+            nonfinite: "error" stops a run at a loss or gradient that is not finite; "skip" says
+                so and goes on, as far as the training step has left its state as it was.
+            say: where a line about a skipped step goes.
+            recent: metrics of the steps since the last log.
+            skipped_steps: so far in the run.
+            skipped_in_a_row: directly before.
+        """
+        self._skip, self._say = nonfinite == "skip", say
+        self._recent = list(recent)
+        self._in_a_row, self.skipped_steps = skipped_in_a_row, skipped_steps
+        self._unfetched: tuple[int, Any, np.ndarray] | None = None
+
+    def add(self, step: int, on_device: Any, image_ids: np.ndarray) -> None:
+        """Takes the metrics of a step that has been started, and fetches those before.
+
+        Args:
+            step: number of the step.
+            on_device: its metrics.
+            image_ids: of this process's part of the batch.
+
+        Raises:
+            UserError: those before are not finite, and that is an error.
+        """
+        self.fetch()
+        self._unfetched = (step, on_device, image_ids)
+
+    def fetch(self) -> None:
+        """Waits for the last step; raises as `add` does."""
+        if self._unfetched is None:
+            return
+        (step, on_device, image_ids), self._unfetched = self._unfetched, None
+        values = {name: float(value) for name, value in jax.device_get(on_device).items()}
+        if np.isfinite([values["loss"], values["gradient_norm"]]).all():
+            self._recent.append(values)
+            self._in_a_row = 0
+            return
+        ids = sorted(map(int, exchange.gather_rows(image_ids.tolist())))
+        what = (
+            f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']} at "
+            f"learning rate {values['learning_rate']:.3g}, on the images with ids "
+            f"{', '.join(map(str, ids))}"
+        )
+        self._in_a_row += 1
+        self.skipped_steps += 1
+        if not self._skip:
+            raise UserError(
+                f"{what}. What is saved is from before: look at these images, go on without such "
+                "steps by --config.train.nonfinite=skip, or start in another --workdir with a "
+                "lower --config.schedule.base_rate."
+            )
+        if self._in_a_row > MAX_SKIPPED_IN_A_ROW:
+            raise UserError(
+                f"{what}; the {MAX_SKIPPED_IN_A_ROW} steps before were like it, so the run has "
+                "diverged: start in another --workdir with a lower --config.schedule.base_rate."
+            )
+        self._say(f"{what}: this step changes nothing")
+
+    def take_means(self) -> dict[str, float]:
+        """Means over the steps since the last log, the learning rate of the last; empty if none."""
+        recent, self._recent = self._recent, []
+        if not recent:
+            return {}
+        means = {name: float(np.mean([values[name] for values in recent])) for name in recent[0]}
+        return means | {"learning_rate": recent[-1]["learning_rate"]}
+
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on begins with, as JSON; everything must have been fetched."""
+        return {
+            "recent": self._recent,
+            "skipped_steps": self.skipped_steps,
+            "skipped_in_a_row": self._in_a_row,
+        }
