@@ -16,6 +16,7 @@ from ml_collections import config_flags
 from bifpn_jax.errors import UserError
 from bifpn_jax.train import processes
 from bifpn_jax.train.interruption import Interrupted
+from experiments.disk_space import full_disk
 from experiments.network_file import inline_network_file
 from experiments.overrides import check_overrides, explain_value, keep_last
 from experiments.process_memory import keep_freed_memory
@@ -73,6 +74,12 @@ def _call(main: Callable[[list[str]], int | None], words: list[str], arguments: 
         if processes.peer_is_gone(error):
             line = next(iter(str(error).splitlines()), "")[:200]
             fail(f"another process of this run is gone ({line}).", PEER_IS_GONE)
+        full = full_disk(error)
+        if full is not None:
+            fail(
+                f"{full}: no space is left on this disk; free some and start the same command "
+                "again. What was complete is intact, and a training run goes on from there."
+            )
         if not processes.several():
             raise
         # A proper end would wait for the others, which wait for this process.

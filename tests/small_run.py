@@ -35,6 +35,12 @@ def words(workdir: Path, data_dir: Path, *more: str) -> list[str]:
     ]
 
 
+def checkpoint_steps(workdir: Path) -> list[int]:
+    """Steps whose checkpoints are complete."""
+    folder = workdir / "checkpoints" / "latest"
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
 def state_of(workdir: Path) -> dict[str, np.ndarray]:
     """All arrays of the last checkpoint by name."""
     path = workdir / "checkpoints" / "latest" / str(STEPS) / "state"
