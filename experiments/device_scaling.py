@@ -18,12 +18,15 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.json_files import read_json, replace_text, write_json
 from bifpn_jax.models.scaling import MODELS
 from experiments import command
+from experiments.data_parallel import page
 from experiments.data_parallel.counting import Counts, compile_released, count_released
+from experiments.results import counts
 
 FLAGS = flags.FLAGS
 
 COUNTS_FILE = "scaling/counts.json"
 PAGE_FILE = "scaling.md"
+COMMAND = "python -m experiments.device_scaling --output=docs"
 DEVICES = 8
 BATCH_SIZES = (4, 8)  # images per device; 4 is the paper's, 128 on 32 cores
 DETECTORS = [name for name, model in MODELS.items() if model.phi is not None]
@@ -39,7 +42,8 @@ def main(_: list[str]) -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES)
     found = update_counts(output / COUNTS_FILE, FLAGS.models, FLAGS.compile)
-    print(f"counts of {', '.join(found)} are in {output / COUNTS_FILE}")
+    path = replace_text(output / PAGE_FILE, page_of(found))
+    print(f"the page is in {path}, the counts of {', '.join(found)} in {output / COUNTS_FILE}")
 
 
 def update_counts(path: Path, models: list[str], compiled: list[str]) -> dict[str, Counts]:
@@ -64,6 +68,11 @@ def update_counts(path: Path, models: list[str], compiled: list[str]) -> dict[st
             found[name]["compiled"] = compile_released(name, BATCH_SIZES[0])
             write_json(path, _in_order(found))
     return _in_order(found)
+
+
+def page_of(found: dict[str, Counts]) -> str:
+    """The page for what was counted."""
+    return page.render(found, counts.released_config("d0"), COMMAND)
 
 
 def _in_order(found: dict[str, Counts]) -> dict[str, Counts]:
