@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from experiments.data_parallel.all_reduces import GRADIENTS, REST, STATISTICS
 from experiments.data_parallel.clusters import CLUSTERS
 from experiments.data_parallel.counting import Counts
-from experiments.data_parallel.step_time import at_batch
 from experiments.results.table import NOT_RUN, Column, Table
 
 Found = Mapping[str, Counts]
@@ -119,32 +118,31 @@ def memory_table(found: Found) -> Table:
     rows = []
     for name, counts in found.items():
         compiled = counts.get("compiled", {})
-        work = counts["work"]
         rows.append(
             (
                 name,
                 counts["state_bytes"] / 1e6,
                 counts["all_reduces"][GRADIENTS]["bytes"] / 1e6,
-                *(work[size]["kept_bytes"] / 1e9 for size in sorted(work, key=int)),
-                *(work[size]["kept_bytes_remat"] / 1e9 for size in sorted(work, key=int)),
+                counts["kept_bytes"] / 1e9,
+                counts["kept_bytes_remat"] / 1e9,
                 compiled["argument_bytes"] / 1e6 if compiled else NOT_RUN,
                 compiled["output_bytes"] / 1e6 if compiled else NOT_RUN,
                 compiled["temporary_bytes"] / 1e9 if compiled else NOT_RUN,
             )
         )
-    sizes = sorted(next(iter(found.values()))["work"], key=int)
+    images = next(iter(found.values()))["kept_batch_size"]
     return Table(
         "memory",
-        "Memory of a step on one device",
+        f"Memory of a step on one device with {images} images",
         [
             Column("model"),
             Column("state, MB", 0),
             Column("gradients, MB", 0),
-            *(Column(f"kept, {size} images, GB", 2) for size in sizes),
-            *(Column(f"kept with remat, {size} images, GB", 2) for size in sizes),
+            Column("kept, GB", 2),
+            Column("kept with remat, GB", 2),
             Column("CPU: arguments, MB", 0),
             Column("CPU: results, MB", 0),
-            Column("CPU: temporaries, 4 images, GB", 2),
+            Column("CPU: temporaries, GB", 2),
         ],
         rows,
         "State: parameters, momentum, their average, and batch statistics twice. Kept: the "
@@ -176,5 +174,5 @@ def largest_batch_table(found: Found) -> Table:
 
 def _largest_batch(counts: Counts, memory: float) -> int:
     gradients = counts["all_reduces"][GRADIENTS]["bytes"]
-    none, one = (at_batch(counts, "kept_bytes", size) for size in (0, 1))
-    return max(0, int((memory - counts["state_bytes"] - gradients - none) // (one - none)))
+    per_image = counts["kept_bytes"] / counts["kept_batch_size"]
+    return max(0, int((memory - counts["state_bytes"] - gradients) // per_image))

@@ -33,8 +33,9 @@ def count_step(config: Any, model: EfficientDet, batch_sizes: Sequence[int]) -> 
 
     Returns:
         {"parameters", "state_bytes", "all_reduces": {kind: {"arrays", "bytes"}}, "chain",
-        "lowered": {"arrays", "bytes"}, "work": {batch size: {"flops", "bytes", "kept_bytes",
-        "kept_bytes_remat"}}}, all on one device.
+        "lowered": {"arrays", "bytes"}, "kept_batch_size", "kept_bytes", "kept_bytes_remat",
+        "work": {batch size: {"flops", "bytes"}}}, all on one device; "kept" for the first batch
+        size.
     """
     found: Counts = {}
     for batch_size in batch_sizes:
@@ -49,15 +50,14 @@ def count_step(config: Any, model: EfficientDet, batch_sizes: Sequence[int]) -> 
                 "all_reduces": {kind: part._asdict() for kind, part in by_kind.items()},
                 "chain": all_reduces.statistics_chain(jaxpr),
                 "lowered": all_reduces.count_lowered(step.lower(state, batch).as_text())._asdict(),
+                "kept_batch_size": batch_size,
+                "kept_bytes": kept_bytes(config, model, batch_size),
+                "kept_bytes_remat": kept_bytes(
+                    config, model.clone(remat=",".join(PARTS)), batch_size
+                ),
                 "work": {},
             }
-        remat = model.clone(remat=",".join(PARTS))
-        found["work"][str(batch_size)] = {
-            "flops": traffic.flops,
-            "bytes": traffic.bytes,
-            "kept_bytes": kept_bytes(config, model, batch_size),
-            "kept_bytes_remat": kept_bytes(config, remat, batch_size),
-        }
+        found["work"][str(batch_size)] = {"flops": traffic.flops, "bytes": traffic.bytes}
     return found
 
 
