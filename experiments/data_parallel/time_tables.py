@@ -21,8 +21,9 @@ PAPER_BATCH = 128
 CHANGES: list[tuple[str, Setup, int, bool]] = [
     ("as it is, 4 images", Setup(), 4, False),
     ("statistics over groups of 8", Setup(group=8), 4, False),
+    ("statistics over groups of 32", Setup(group=32), 4, False),
     ("independent statistics together", Setup(), 4, True),
-    ("both", Setup(group=8), 4, True),
+    ("together, over groups of 8", Setup(group=8), 4, True),
     ("gradients sent in bfloat16", Setup(gradient_width=2), 4, False),
     ("8 images", Setup(), 8, False),
     ("`train.accumulate=4`, 16 images", Setup(accumulate=4), 4, False),
