@@ -67,8 +67,8 @@ with others, and what software takes to start an operation on TPUs. Memory traff
 bound. A real step is slower in all of these; where work is slower too, the share of exchanges
 falls. Read the order of things from this page, not the second digit.
 
-A v5e slice has closed rings at 256 chips alone, a v5p slice from 64 on: hence the steps in their rows.
-A group of devices counts as a slice of its own.
+A v5e slice has closed rings at 256 chips alone, a v5p slice from 64 on: hence the steps in their
+rows. A group of devices counts as a slice of its own.
 
 {modelled}
 ## What to change, and when
