@@ -79,7 +79,8 @@ def checked_table(found: Found) -> Table:
         rows,
         "Lowered is StableHLO, compiled the optimised HLO for CPU, four images per device. There "
         "the compiler has put the gradients, and statistics that do not depend on one another, "
-        "into operations of many arrays; arrays and bytes stay.",
+        "into operations of many arrays; arrays and bytes stay. Where it was not run, the count "
+        "has the lowered program to agree with alone.",
     )
 
 
