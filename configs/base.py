@@ -110,6 +110,8 @@ def _model(name: str) -> ConfigDict:
             "std_rgb": released.std_rgb,
             "survival_prob": released.survival_prob,
             "batch_norm_momentum": 0.99,  # published; a run of a few hundred steps needs 0.9
+            # So many neighbouring devices share batch statistics; 0: all, 1: each has its own.
+            "batch_norm_group": 0,
             "backbone_batch_norm_epsilon": 1e-3,  # 1e-5 in PyTorch's own backbones
             # Parts computed once more in the backward pass, to save memory: backbone,
             # feature_network, heads, with commas between.

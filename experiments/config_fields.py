@@ -6,7 +6,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 # Fields that configs of earlier versions do not have, with the values that those runs had.
-ADDED_FIELDS: dict[str, Any] = {"train.accumulate": 1, "train.nonfinite": "error"}
+ADDED_FIELDS: dict[str, Any] = {
+    "train.accumulate": 1,
+    "train.nonfinite": "error",
+    "model.batch_norm_group": 0,
+}
 
 
 def flat_fields(

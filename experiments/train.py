@@ -64,6 +64,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     # --- Config and data: everything that can be wrong is found out before anything is computed.
     check_config(config)
     rows = parallel.check_batch_size(config.train.batch_size, config.train.accumulate)
+    parallel.check_batch_norm_group(config.model.batch_norm_group)
     is_primary = parallel.process_index() == 0
     with exchange.together(), exchange.primary_first():
         train_source, eval_source = from_config.sources(config)

@@ -12,13 +12,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from bifpn_jax.errors import UserError
+
 Array = jax.Array
 Activation = Callable[[Array], Array]
 
 _AXES = (0, 1, 2)
 
 
-@partial(jax.jit, static_argnums=(3, 4, 5))
+@partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def batch_normalize(
     x: Array,
     scale: Array,
@@ -26,6 +28,7 @@ def batch_normalize(
     epsilon: float,
     axis_name: str | None = None,
     activation: Activation | None = None,
+    group: int = 0,
 ) -> tuple[Array, Array, Array]:
     """Normalises over B, H and W, and over replicas where `axis_name` is given, and activates.
 
@@ -36,12 +39,30 @@ def batch_normalize(
         epsilon: is added to the variance.
         axis_name: mapped axis over which statistics are averaged, or None.
         activation: elementwise function of the normalised array, or None.
+        group: so many neighbouring replicas have statistics of their own; 0 for all together.
 
     Returns:
-        The array in the dtype of `x`, and mean and biased variance [C] of the whole
-        batch, through which no gradient flows.
+        The array in the dtype of `x`, and mean and biased variance [C] of the whole batch, or of
+        the group's part of it, through which no gradient flows.
+
+    Raises:
+        UserError: the replicas cannot be split into such groups.
     """
-    return _normalize(x, scale, bias, epsilon, axis_name, activation)
+    return _normalize(x, scale, bias, epsilon, axis_name, activation, group)
+
+
+def replica_groups(replicas: int, group: int) -> list[list[int]]:
+    """Neighbours in groups of a size: 4 replicas in groups of 2 are [[0, 1], [2, 3]].
+
+    Raises:
+        UserError: `group` does not divide `replicas`.
+    """
+    if group < 1 or replicas % group:
+        raise UserError(
+            f"batch norms over groups of {group} cannot split {replicas} devices: set "
+            "--config.model.batch_norm_group to a divisor, or to 0 for all devices."
+        )
+    return [list(range(first, first + group)) for first in range(0, replicas, group)]
 
 
 def affine(x: Array, factor: Array, offset: Array) -> Array:
@@ -50,7 +71,7 @@ def affine(x: Array, factor: Array, offset: Array) -> Array:
     return y.astype(x.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6))
 def _normalize(
     x: Array,
     scale: Array,
@@ -58,8 +79,9 @@ def _normalize(
     epsilon: float,
     axis_name: str | None,
     activation: Activation | None,
+    group: int,
 ) -> tuple[Array, Array, Array]:
-    return _forward(x, scale, bias, epsilon, axis_name, activation)[0]
+    return _forward(x, scale, bias, epsilon, axis_name, activation, group)[0]
 
 
 def _forward(
@@ -69,10 +91,11 @@ def _forward(
     epsilon: float,
     axis_name: str | None,
     activation: Activation | None,
+    group: int,
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
     x32 = x.astype(jnp.float32)
     mean, mean_of_squares = jnp.mean(x32, _AXES), jnp.mean(jnp.square(x32), _AXES)
-    mean, mean_of_squares = _over_replicas((mean, mean_of_squares), axis_name)
+    mean, mean_of_squares = _over_replicas((mean, mean_of_squares), axis_name, group)
     var = jnp.maximum(mean_of_squares - jnp.square(mean), 0.0)
     inverse = lax.rsqrt(var + epsilon)
     factor = scale * inverse
@@ -86,6 +109,7 @@ def _backward(
     epsilon: float,
     axis_name: str | None,
     activation: Activation | None,
+    group: int,
     saved: tuple[Array, ...],
     cotangents: tuple[Array, Array, Array],
 ) -> tuple[Array, Array, Array]:
@@ -101,7 +125,7 @@ def _backward(
     mean_g, mean_gx = jnp.mean(g, _AXES), jnp.mean(g * x32, _AXES)
     of_scale = count * (mean_gx - mean * mean_g) * inverse
     of_bias = count * mean_g
-    mean_g, mean_gx = _over_replicas((mean_g, mean_gx), axis_name)
+    mean_g, mean_gx = _over_replicas((mean_g, mean_gx), axis_name, group)
     b = -factor * jnp.square(inverse) * (mean_gx - mean * mean_g)
     c = -factor * mean_g - b * mean
     of_x = g * factor[None, None, None] + x32 * b[None, None, None] + c[None, None, None]
@@ -111,5 +135,10 @@ def _backward(
 _normalize.defvjp(_forward, _backward)
 
 
-def _over_replicas(means: tuple[Array, ...], axis_name: str | None) -> tuple[Array, ...]:
-    return means if axis_name is None else lax.pmean(means, axis_name)
+def _over_replicas(
+    means: tuple[Array, ...], axis_name: str | None, group: int
+) -> tuple[Array, ...]:
+    if axis_name is None or group == 1:
+        return means
+    groups = replica_groups(lax.axis_size(axis_name), group) if group else None
+    return lax.pmean(means, axis_name, axis_index_groups=groups)

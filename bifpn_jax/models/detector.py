@@ -76,6 +76,8 @@ class EfficientDet(nn.Module):
             steps to follow the weights, very short runs need less.
         backbone_batch_norm_epsilon: of the backbone alone; 1e-5 in PyTorch's own ones.
         axis_name: mapped axis over which batch statistics are averaged, or None.
+        batch_norm_group: so many neighbouring replicas of that axis have batch statistics of their
+            own; 0 for all together.
         remat: parts whose inside is computed once more in the backward pass, which saves memory
             for time: some of "backbone", "feature_network" and "heads", with commas between.
     """
@@ -109,6 +111,7 @@ class EfficientDet(nn.Module):
     batch_norm_momentum: float = BATCH_NORM_MOMENTUM
     backbone_batch_norm_epsilon: float = BATCH_NORM_EPSILON
     axis_name: str | None = None
+    batch_norm_group: int = 0
     remat: str = ""
 
     @nn.compact
@@ -124,6 +127,7 @@ class EfficientDet(nn.Module):
             "activation": self.activation,
             "axis_name": self.axis_name,
             "momentum": self.batch_norm_momentum,
+            "batch_norm_group": self.batch_norm_group,
         }
         features = EfficientNet(
             self.backbone,
@@ -216,6 +220,11 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
         value = getattr(model, key)
         if not isinstance(value, int) or value < 1:
             raise UserError(f"model setting {key}={value!r} must be a whole number, at least 1.")
+    group = model.batch_norm_group
+    if not isinstance(group, int) or group < 0:
+        raise UserError(
+            f"model setting batch_norm_group={group!r} must be a whole number, 0 for all devices."
+        )
     for key in ("conv_bias", "expanded_features", "separable", "separable_heads"):
         if not isinstance(getattr(model, key), bool):
             raise UserError(f"model setting {key}={getattr(model, key)!r} must be True or False.")

@@ -133,6 +133,7 @@ class InvertedBottleneck(nn.Module):
     padding: str = "same"
     epsilon: float = BATCH_NORM_EPSILON
     expanded_output: bool = False
+    batch_norm_group: int = 0
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> tuple[Array, Array | None]:
@@ -144,9 +145,8 @@ class InvertedBottleneck(nn.Module):
         block = self.block
 
         def norm(x: Array, name: str, activation: str = "") -> Array:
-            return BatchNorm(
-                self.axis_name, self.momentum, self.epsilon, activation, name=f"{name}_bn"
-            )(x, train)
+            settings = (self.axis_name, self.momentum, self.epsilon, activation)
+            return BatchNorm(*settings, self.batch_norm_group, name=f"{name}_bn")(x, train)
 
         def conv(x: Array, features: int, name: str, gate: Array | None = None) -> Array:
             layer = Conv(features, use_bias=False, kernel_init=backbone_init, name=f"{name}_conv")
@@ -191,6 +191,7 @@ class EfficientNet(nn.Module):
         expanded_features: a level's features are what the projection of its last block reads,
             several times wider, instead of that block's output.
         remat: compute every block once more in the backward pass instead of keeping its inside.
+        batch_norm_group: replicas that share batch statistics, 0 for all.
     """
 
     variant: str = "b0"
@@ -202,6 +203,7 @@ class EfficientNet(nn.Module):
     epsilon: float = BATCH_NORM_EPSILON
     expanded_features: bool = False
     remat: bool = False
+    batch_norm_group: int = 0
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> dict[int, Array]:
@@ -217,9 +219,8 @@ class EfficientNet(nn.Module):
             padding=self.padding,
             name="stem_conv",
         )(images)
-        x = BatchNorm(self.axis_name, self.momentum, self.epsilon, self.activation, name="stem_bn")(
-            x, train
-        )
+        settings = (self.axis_name, self.momentum, self.epsilon, self.activation)
+        x = BatchNorm(*settings, self.batch_norm_group, name="stem_bn")(x, train)
         features = {}
         block_class = recomputed(InvertedBottleneck, self.remat)
         for i, block in enumerate(blocks):
@@ -233,6 +234,7 @@ class EfficientNet(nn.Module):
                 padding=self.padding,
                 epsilon=self.epsilon,
                 expanded_output=self.expanded_features and bool(block.endpoint),
+                batch_norm_group=self.batch_norm_group,
                 name=f"block_{i}",
             )(x, train)
             if block.endpoint:

@@ -36,13 +36,15 @@ class Resample(nn.Module):
     conv_bias: bool = True
     upsampling: str = "nearest"
     downsampling: str = "max"
+    batch_norm_group: int = 0
 
     @nn.compact
     def __call__(self, x: Array, hw: tuple[int, int], train: bool) -> Array:
         """[B, H, W, C] -> [B, *hw, width]; no convolution where C is `width` already."""
         if x.shape[-1] != self.width:
             x = Conv(self.width, use_bias=self.conv_bias, name="conv")(x)
-            x = BatchNorm(self.axis_name, self.momentum, name="bn")(x, train)
+            norm = BatchNorm(self.axis_name, self.momentum, group=self.batch_norm_group, name="bn")
+            x = norm(x, train)
         if x.shape[1] > hw[0] or x.shape[2] > hw[1]:
             if self.downsampling == "bilinear":
                 return resize_bilinear(x, hw)
@@ -69,6 +71,7 @@ class Cell(nn.Module):
     upsampling: str = "nearest"
     downsampling: str = "max"
     separable: bool = True
+    batch_norm_group: int = 0
 
     @nn.compact
     def __call__(self, features: dict[int, Array | None], train: bool) -> dict[int, Array]:
@@ -126,7 +129,10 @@ class Cell(nn.Module):
             padding=self.padding,
             name=f"node_{n}_conv",
         )(x)
-        return BatchNorm(self.axis_name, self.momentum, name=f"node_{n}_bn")(x, train)
+        norm = BatchNorm(
+            self.axis_name, self.momentum, group=self.batch_norm_group, name=f"node_{n}_bn"
+        )
+        return norm(x, train)
 
     def _resample(self, name: str, x: Array, hw: tuple[int, int], train: bool) -> Array:
         return Resample(
@@ -137,6 +143,7 @@ class Cell(nn.Module):
             self.conv_bias,
             self.upsampling,
             self.downsampling,
+            self.batch_norm_group,
             name=name,
         )(x, hw, train)
 
@@ -160,6 +167,7 @@ class FeatureNetwork(nn.Module):
         downsampling: one of `DOWNSAMPLINGS`.
         separable: False makes the nodes' convolutions ordinary 3x3 ones.
         remat: compute every cell once more in the backward pass instead of keeping its inside.
+        batch_norm_group: replicas that share batch statistics, 0 for all.
     """
 
     graph: Graph
@@ -176,6 +184,7 @@ class FeatureNetwork(nn.Module):
     downsampling: str = "max"
     separable: bool = True
     remat: bool = False
+    batch_norm_group: int = 0
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
@@ -188,6 +197,7 @@ class FeatureNetwork(nn.Module):
             "conv_bias": self.conv_bias,
             "upsampling": self.upsampling,
             "downsampling": self.downsampling,
+            "batch_norm_group": self.batch_norm_group,
         }
         last_read = self._last_level_read(min(features))
         for level in range(max(features) + 1, self.max_level + 1):

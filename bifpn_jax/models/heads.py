@@ -76,6 +76,7 @@ class Head(nn.Module):
         momentum: of the running batch statistics.
         conv_bias: bias of the convolutions before a batch norm; the predictor always has one.
         separable: False makes all convolutions ordinary 3x3 ones, as RetinaNet's are.
+        batch_norm_group: replicas that share batch statistics, 0 for all.
     """
 
     outputs: int
@@ -87,6 +88,7 @@ class Head(nn.Module):
     momentum: float = BATCH_NORM_MOMENTUM
     conv_bias: bool = True
     separable: bool = True
+    batch_norm_group: int = 0
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> Array:
@@ -113,6 +115,7 @@ class Head(nn.Module):
                     self.axis_name,
                     self.momentum,
                     activation=self.activation,
+                    group=self.batch_norm_group,
                     name=f"bn_{i}_level_{level}",
                 )
                 x = norm(conv(x), train)

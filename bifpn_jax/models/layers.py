@@ -155,12 +155,15 @@ class BatchNorm(nn.Module):
         momentum: how much of the running statistics a training step keeps.
         epsilon: is added to the variance.
         activation: key of `ACTIVATIONS`, applied to the normalised array; "" for none.
+        group: so many neighbouring replicas have statistics of their own; 0 for all together.
+            Running statistics then differ between groups until the step averages them.
     """
 
     axis_name: str | None = None
     momentum: float = BATCH_NORM_MOMENTUM
     epsilon: float = BATCH_NORM_EPSILON
     activation: str = ""
+    group: int = 0
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -179,12 +182,14 @@ class BatchNorm(nn.Module):
             with jax.named_scope("activation"):
                 return activation(y)
         axis_name = None if self.is_initializing() else self.axis_name
-        y, mean, var = batch_normalize(x, scale, bias, self.epsilon, axis_name, activation)
+        y, mean, var = batch_normalize(
+            x, scale, bias, self.epsilon, axis_name, activation, self.group
+        )
         if self.is_initializing():
             return y
         count = x.size // c
         if self.axis_name is not None:
-            count *= lax.axis_size(self.axis_name)
+            count *= self.group or lax.axis_size(self.axis_name)
         unbiased = var * (count / max(count - 1, 1))
         keep = self.momentum
         running_mean.value = keep * running_mean.value + (1 - keep) * mean

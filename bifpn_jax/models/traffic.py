@@ -55,16 +55,12 @@ def count_traffic(jaxpr: core.ClosedJaxpr) -> Traffic:
     A loop counts once: how often it runs is not known.
     """
     inside = _count(jaxpr.jaxpr)
-    results = sum(_bytes(var) for var in jaxpr.jaxpr.outvars)
+    results = sum(array_bytes(var) for var in jaxpr.jaxpr.outvars)
     return inside._replace(bytes=inside.bytes + results)
 
 
-def _count(jaxpr: core.Jaxpr) -> Traffic:
-    return _add(map(_count_equation, _used_equations(jaxpr)))
-
-
-def _used_equations(jaxpr: core.Jaxpr) -> list[Any]:
-    """Those that a result depends on; a compiler leaves out the others."""
+def used_equations(jaxpr: core.Jaxpr) -> list[Any]:
+    """Those that a result depends on, last one first; a compiler leaves out the others."""
     wanted = {var for var in jaxpr.outvars if isinstance(var, core.Var)}
     used = []
     for eqn in reversed(jaxpr.eqns):
@@ -74,17 +70,31 @@ def _used_equations(jaxpr: core.Jaxpr) -> list[Any]:
     return used
 
 
+def programs_inside(eqn: Any) -> list[core.Jaxpr]:
+    """The programs that an operation runs; of several platforms' forms the native one."""
+    if eqn.primitive.name == "cond" and "branches_platforms" in eqn.params:
+        native = eqn.params["branches_platforms"].index(None)
+        return [eqn.params["branches"][native].jaxpr]
+    return sub_jaxprs(eqn.params)
+
+
+def array_bytes(var: Any) -> int:
+    """Size of the array that a variable of a program stands for."""
+    return math.prod(var.aval.shape) * var.aval.dtype.itemsize
+
+
+def _count(jaxpr: core.Jaxpr) -> Traffic:
+    return _add(map(_count_equation, used_equations(jaxpr)))
+
+
 def _count_equation(eqn: Any) -> Traffic:
     name = eqn.primitive.name
-    if name == "cond" and "branches_platforms" in eqn.params:
-        native = eqn.params["branches_platforms"].index(None)
-        return _count(eqn.params["branches"][native].jaxpr)
     if name.startswith("psum"):
-        return Traffic(0, 0, sum(map(_bytes, eqn.outvars)))
+        return Traffic(0, 0, sum(map(array_bytes, eqn.outvars)))
     if name in _MOVES:
-        moved = sum(map(_bytes, (*eqn.invars, *eqn.outvars)))
+        moved = sum(map(array_bytes, (*eqn.invars, *eqn.outvars)))
         return Traffic(_flops(eqn), moved, 0)
-    return _add(map(_count, sub_jaxprs(eqn.params)))
+    return _add(map(_count, programs_inside(eqn)))
 
 
 def _add(counts: Iterable[Traffic]) -> Traffic:
@@ -103,7 +113,3 @@ def _flops(eqn: Any) -> int:
         zeros = math.prod(eqn.params["lhs_dilation"])
         return 2 * size * math.prod(kernel) // outputs // zeros
     return 0
-
-
-def _bytes(var: Any) -> int:
-    return math.prod(var.aval.shape) * var.aval.dtype.itemsize

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.models.batch_norm import replica_groups
 from bifpn_jax.train import exchange
 
 AXIS = "devices"
@@ -68,6 +69,12 @@ def check_batch_size(batch_size: int, accumulate: int = 1) -> int:
             "--config.train.batch_size or --config.train.accumulate."
         )
     return batch_size // processes
+
+
+def check_batch_norm_group(group: int) -> None:
+    """Raises a UserError if the devices cannot be split into groups of a size; 0 is for all."""
+    if group:
+        replica_groups(jax.device_count(), group)
 
 
 def round_up_batch_size(batch_size: int) -> int:

@@ -182,6 +182,9 @@ def train_step(
     metrics = {**losses, "num_positives": assigned.num_positives}
     if model.axis_name is not None:
         gradients, metrics = lax.pmean((gradients, metrics), model.axis_name)
+        if model.batch_norm_group:
+            # Every group has its own running statistics until here, and the state is one for all.
+            batch_stats = lax.pmean(batch_stats, model.axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = ema_decay(state.step, max_ema_decay)

@@ -55,10 +55,17 @@ def jitted_step(
         model: as in `training_step`.
         params: of the model, or their shapes.
     """
+    train, optimizer = plain_step(config, model, params)
+    return jax.jit(train, donate_argnums=0), optimizer
+
+
+def plain_step(
+    config: ConfigDict, model: EfficientDet, params: Any
+) -> tuple[Callable[[Any, Any], Any], optax.GradientTransformation]:
+    """As `jitted_step`, but neither jitted nor mapped over devices."""
     schedule = optax.constant_schedule(1e-3)  # the rate does not change the time
     optimizer = from_config.optimizer(config, schedule, params)
-    train = from_config.training_step(config, model, optimizer, schedule)
-    return jax.jit(train, donate_argnums=0), optimizer
+    return from_config.training_step(config, model, optimizer, schedule), optimizer
 
 
 def step_to_trace(

@@ -256,17 +256,20 @@ def test_only_the_class_predictor_starts_with_a_bias():
 
 
 def test_every_batch_norm_averages_over_the_named_axis():
-    """One that did not would train on the statistics of its own device."""
-    norms = {}
+    """One that did not would train on the statistics of its own device; the same with groups."""
+    norms, groups = {}, set()
 
     def watch(next_fun, args, kwargs, context):
         if type(context.module).__name__ in ("BatchNorm", "StochasticDepth"):
             norms["/".join(context.module.path)] = context.module.axis_name
+            groups.add(getattr(context.module, "group", 2))
         return next_fun(*args, **kwargs)
 
+    model = tiny_model(axis_name="devices", survival_prob=0.8, batch_norm_group=2)
     with nn.intercept_methods(watch):
-        _, variables = init_shapes(tiny_model(axis_name="devices", survival_prob=0.8), (64, 64))
+        _, variables = init_shapes(model, (64, 64))
     assert set(norms.values()) == {"devices"}
+    assert groups == {2}
     stored = {path[:-1] for path in traverse_util.flatten_dict(variables["batch_stats"])}
     assert {"/".join(path) for path in stored} <= set(norms)
 
@@ -332,6 +335,7 @@ def test_keywords_override_the_named_model():
     ("name", "settings", "message"),
     [
         ("d8", {}, "unknown model 'd8': did you mean 'd7'?"),
+        ("d0", {"batch_norm_group": -1}, "batch_norm_group=-1 must be a whole number, 0 for all"),
         ("efficientdet", {}, "unknown model 'efficientdet': choose from d0, d1"),
         (3, {}, "unknown model 3: did you mean 'd3'?"),
         ("d0", {"num_clases": 3}, "unknown model setting 'num_clases': did you mean 'num_classes'"),

@@ -1,11 +1,14 @@
 """Batch norm against numpy, the split batch against the whole one, and the initialisers."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bifpn_jax.errors import UserError
 from bifpn_jax.models.layers import (
     BatchNorm,
     Conv,
@@ -106,12 +109,13 @@ def test_batch_norm_with_another_epsilon():
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
 
 
-def batch_norm_step(axis_name):
+def batch_norm_step(axis_name, group=0):
     """(variables, x, weights) -> loss, running statistics, gradients of parameters and input."""
 
     def loss(params, x, batch_stats, weights):
         variables = {"params": params, "batch_stats": batch_stats}
-        out, updates = BatchNorm(axis_name).apply(variables, x, True, mutable=["batch_stats"])
+        norm = BatchNorm(axis_name, group=group)
+        out, updates = norm.apply(variables, x, True, mutable=["batch_stats"])
         return jnp.mean(out**2 * weights), updates["batch_stats"]
 
     def step(variables, x, weights):
@@ -143,6 +147,33 @@ def test_batch_norm_over_eight_devices_equals_one():
     # Each device's mean is over an eighth of the batch, so its gradients are eight times larger.
     of_x_split = of_x_split.reshape(x.shape) / 8
     np.testing.assert_allclose(of_x_split, of_x, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_batch_norm_over_groups_equals_one_over_each_group_s_devices(group):
+    x, weights = normal((8, 2, 3, 5, 4)), normal((8, 2, 3, 5, 4), 2)
+    x += 0.5 * np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1, 1)
+    variables = batch_norm_variables(4)
+    mapped = jax.pmap(batch_norm_step("devices", group), "devices", in_axes=(None, 0, 0))
+    value, stats, of_params, of_x = mapped(variables, x, weights)
+    subset = jax.pmap(batch_norm_step("devices"), "devices", in_axes=(None, 0, 0))
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    parts = []
+    for first in range(0, 8, group):
+        members = slice(first, first + group)
+        alone = subset(variables, x[members], weights[members])
+        jax.tree.map(lambda a, b: close(a[members], b), (stats, of_x), (alone[1], alone[3]))
+        parts.append((alone[0][0], jax.tree.map(lambda leaf: leaf[0], alone[2])))
+    # What the step averages over all devices is the mean of the groups.
+    mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *parts)
+    jax.tree.map(lambda a, b: close(a[0], b), (value, of_params), mean)
+
+
+def test_batch_norm_over_groups_that_do_not_fit():
+    step = jax.pmap(batch_norm_step("devices", 3), "devices", in_axes=(None, 0, 0))
+    x = normal((8, 2, 3, 5, 4))
+    with pytest.raises(UserError, match="groups of 3 cannot split 8 devices: set --config"):
+        step(batch_norm_variables(4), x, x)
 
 
 @pytest.mark.parametrize("devices", [2, 8])

@@ -127,6 +127,31 @@ def eight(mapped_step, variables, optimizer, batches):
     return run(mapped_step, state, [parallel.split(batch, TRAIN_FIELDS) for batch in batches])
 
 
+@pytest.mark.slow
+def test_with_norms_over_groups_all_devices_have_one_state(variables, optimizer, batches):
+    """Losses and gradients are of other statistics, whose running means are averaged."""
+    model = tiny_model(axis_name=parallel.AXIS, batch_norm_group=2)
+    step = parallel.map_train_step(partial(make_step(optimizer, None), model=model))
+    state = parallel.replicate(create_state(variables, optimizer))
+    state, metrics = step(state, parallel.split(batches[0], TRAIN_FIELDS))
+    assert np.isfinite(metrics["loss"])
+    for leaf in jax.tree.leaves(state):
+        copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(copies) == 8
+        for copy in copies[1:]:
+            np.testing.assert_array_equal(copy, copies[0])
+    before = jax.tree.leaves(variables["batch_stats"])
+    after = jax.tree.leaves(jax.device_get(state.batch_stats))
+    assert all(np.any(a != b) for a, b in zip(before, after, strict=True))
+
+
+def test_groups_of_devices_are_checked():
+    for group in (0, 1, 2, 8):
+        parallel.check_batch_norm_group(group)
+    with pytest.raises(UserError, match="groups of 3 cannot split 8 devices"):
+        parallel.check_batch_norm_group(3)
+
+
 def test_there_are_eight_devices():
     assert parallel.device_count() == 8
     assert (parallel.process_index(), parallel.process_count()) == (0, 1)
