@@ -12,6 +12,7 @@ from experiments.config_fields import ADDED_FIELDS, flat_fields
 _CHOICES = {
     "data.label_space": ("contiguous", "category_id"),
     "data.bad_boxes": ("error", "skip", "clip"),
+    "data.bad_images": ("error", "skip"),
     "eval.weights": ("ema", "raw", "both"),
     "eval.nms_method": ("hard", "gaussian"),
     "optimizer.name": ("sgd", "adamw"),
@@ -69,6 +70,8 @@ _FREE_TO_CHANGE = (
     "data.eval_",
     "data.train_images",
     "data.train_annotations",
+    # Its batches differ only where a bad image is read; what it left out is compared by itself.
+    "data.bad_images",
 )
 
 
@@ -96,10 +99,10 @@ def check_config(config: ConfigDict) -> None:
 
 
 def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: object) -> None:
-    """Raises a UserError with what would make a resumed run another run: fields, or the classes.
+    """Raises a UserError with what would make a resumed run another run: fields, images or classes.
 
     Args:
-        meta: config and label map of the run that is starting, as JSON.
+        meta: config, label map and ids of the images left out of the run that is starting, as JSON.
         saved: those in the checkpoint.
         workdir: what the message calls the run.
     """
@@ -113,6 +116,14 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
         raise UserError(
             f"{workdir} holds a run with another config: {'; '.join(changed)}. "
             "Use its config to go on with it, or another --workdir."
+        )
+    here, there = (set(run.get("left_out", ())) for run in (meta, saved))
+    if here != there:
+        which = min(here ^ there)
+        raise UserError(
+            f"{workdir} holds a run that left {len(there)} bad images out, and now {len(here)} are "
+            f"bad: image {which} was {'bad' if which in there else 'good'}. Put the files back as "
+            "they were to go on with it, or use another --workdir."
         )
     if meta["label_map"] != saved["label_map"]:
         raise UserError(

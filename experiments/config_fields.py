@@ -6,7 +6,17 @@ from typing import Any
 from ml_collections import ConfigDict
 
 # Fields that configs of earlier versions do not have, with the values that those runs had.
-ADDED_FIELDS: dict[str, Any] = {"train.accumulate": 1}
+ADDED_FIELDS: dict[str, Any] = {"train.accumulate": 1, "data.bad_images": "error"}
+
+
+def with_added_fields(config: Mapping[str, Any]) -> ConfigDict:
+    """The config that a run of this or an earlier version saved, with all of today's fields."""
+    complete = ConfigDict(config)
+    there = dict(flat_fields(complete))
+    for name, value in ADDED_FIELDS.items():
+        if name not in there:
+            complete.update_from_flattened_dict({name: value})
+    return complete
 
 
 def flat_fields(

@@ -13,6 +13,7 @@ from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train.checkpoint_reader import FOLDER, read_weights, restore_meta
 from bifpn_jax.weights.tf_checkpoint import is_tf_checkpoint
 from experiments import from_config
+from experiments.config_fields import with_added_fields
 from experiments.weight_file_model import read_weight_file
 
 
@@ -74,7 +75,7 @@ def _read_workdir(path: Path, ema: bool, step: int | str | None) -> TrainedModel
         hint = f"{above} is one" if above else f"name a folder with {FOLDER}/ in it"
         raise UserError(f"{path} is not the workdir of a training run; {hint}.")
     meta = restore_meta(path, step)
-    config = ConfigDict(meta["config"])
+    config = with_added_fields(meta["config"])
     label_map = LabelMap.from_json(meta["label_map"])
     model = from_config.model(config, label_map)
     return TrainedModel(model, read_weights(path, step, ema=ema), label_map, config)

@@ -52,7 +52,7 @@ class DrawnShapes:
     def __init__(self, count: int, **options: Any) -> None:
         """Draw ``count`` images; options as for ``draw_record``."""
         self._records = [draw_record(i, **options) for i in range(count)]
-        self.name = f"{count} drawn shapes images"
+        self.name, self.left_out = f"{count} drawn shapes images", ()
         self.label_map = LABEL_MAP
 
     def __len__(self) -> int:
