@@ -1,12 +1,15 @@
 """Checks of a config before data is opened or devices are touched, and against a checkpoint's."""
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.detector import create_model
+from bifpn_jax.evaluation.metrics import SUMMARY_NAMES
+from bifpn_jax.models.detector import create_model, make_anchors
 from experiments.config_fields import ADDED_FIELDS, flat_fields
 
 _CHOICES = {
@@ -54,6 +57,8 @@ _POSITIVE = (
     "loss.box_weight",
 )
 
+_EXPRESSIONS = ("optimizer.freeze", "init_only")  # regular ones
+
 # What a resumed run may change: how long it is, how it is watched, and what it computes twice.
 _FREE_TO_CHANGE = (
     "name",
@@ -78,15 +83,27 @@ _FREE_TO_CHANGE = (
 def check_config(config: ConfigDict) -> None:
     """Raises a UserError for the first field out of its range, or a model that there is not."""
     fields = _flat(config)
+    for name, value in fields.items():
+        if not all(map(math.isfinite, _floats(value))):
+            _refuse(name, value, "it must be finite")
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
             _refuse(name, fields[name], f"use {' or '.join(choices)}")
     for name, (low, high) in _RANGES.items():
         if not low <= fields[name] <= high:
-            _refuse(name, fields[name], f"it must be between {low:g} and {high:g}")
+            _refuse(name, fields[name], f"it must be between {_plain(low)} and {_plain(high)}")
     for name in _POSITIVE:
         if not fields[name] > 0:
             _refuse(name, fields[name], "it must be greater than 0")
+    for name in _EXPRESSIONS:
+        try:
+            re.compile(fields[name])
+        except re.error as error:
+            _refuse(name, fields[name], f"it is no regular expression, {error}")
+    raw = [f"raw_{name}" for name in SUMMARY_NAMES if fields["eval.weights"] == "both"]
+    if fields["checkpoint.best_metric"] not in (*SUMMARY_NAMES, *raw):
+        names = " or ".join([*SUMMARY_NAMES, *raw])
+        _refuse("checkpoint.best_metric", fields["checkpoint.best_metric"], f"use {names}")
     image_hw = fields["model.image_hw"]
     sides = [side for side in image_hw if isinstance(side, int) and 32 <= side <= 8192]
     if len(image_hw) != 2 or len(sides) != 2:
@@ -95,7 +112,8 @@ def check_config(config: ConfigDict) -> None:
     numbers = all(isinstance(scale, int | float) for scale in jitter)
     if len(jitter) != 2 or not numbers or not 0 < jitter[0] <= jitter[1] <= 10:
         _refuse("augment.jitter", jitter, "give the lowest and the highest scale, e.g. (0.5, 1.5)")
-    create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
+    model = create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
+    make_anchors(model, (32, 32))  # for what it refuses
 
 
 def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: object) -> None:
@@ -145,6 +163,19 @@ def _flat(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
 def _as_tuple(value: Any) -> Any:
     # JSON turns tuples into lists.
     return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
+
+
+def _floats(value: Any) -> Iterator[float]:
+    """All floats of a field, which may be a tuple of tuples."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _floats(item)
+    elif isinstance(value, float):
+        yield value
+
+
+def _plain(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
 
 
 def _refuse(name: str, value: Any, cure: str) -> None:
