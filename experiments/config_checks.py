@@ -100,6 +100,8 @@ def check_config(config: ConfigDict) -> None:
             re.compile(fields[name])
         except re.error as error:
             _refuse(name, fields[name], f"it is no regular expression, {error}")
+    if fields["init_only"] and not fields["init_from"]:
+        _refuse("init_only", fields["init_only"], "it needs weights, --config.init_from=NAME")
     raw = [f"raw_{name}" for name in SUMMARY_NAMES if fields["eval.weights"] == "both"]
     if fields["checkpoint.best_metric"] not in (*SUMMARY_NAMES, *raw):
         names = " or ".join([*SUMMARY_NAMES, *raw])

@@ -53,6 +53,8 @@ def check_images(
         name, stated = images.names[row], tuple(images.hw[row].tolist())
         if outside[row]:
             return UserError(outside[row])
+        if not places[name]:
+            return UserError(f"{folder}: there is no image {name!r}; add it or leave it out")
         try:
             return check_image(folder / name, stated if all(stated) else None)
         except UserError as error:
@@ -133,5 +135,6 @@ def _missing(
 
 def _found_elsewhere(folder: Path, name: str) -> str:
     near = [folder.parent, *(Path(e.path) for e in os.scandir(folder) if e.is_dir())]
-    found = [str(path) for path in near[:100] if (path / name).is_file()]
+    # Of os.path, for which a name that no file can have is a file that is not there.
+    found = [str(path) for path in near[:100] if os.path.isfile(path / name)]
     return f" (it is in {found[0]})" if found else ""

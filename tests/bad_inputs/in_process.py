@@ -1,8 +1,10 @@
 """Runs a command of `experiments` in this process, as `python -m` would: a start takes seconds."""
 
 import io
+import re
 import runpy
 import sys
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +33,14 @@ def run_command(name: str, *words: object) -> Ended:
     out, err = io.StringIO(), io.StringIO()
     before = {key: _copy(value) for key, value in flags.FLAGS.__dict__.items()}
     verbosity = logging.get_verbosity()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(out),
+        redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
+        # As Python has it by default: ml_collections loads configs in a way that will go away.
+        warnings.simplefilter("ignore", DeprecationWarning)
         patch.chdir(ROOT)
         patch.setattr(sys, "argv", [name, *map(str, words)])
         # absl would set up logging and memory for the whole process.
@@ -48,6 +57,17 @@ def run_command(name: str, *words: object) -> Ended:
             flags.FLAGS.__dict__.update(before)
             logging.set_verbosity(verbosity)
     return Ended(status, out.getvalue(), err.getvalue())
+
+
+def assert_refused(ended: Ended, *patterns: str) -> None:
+    """Status 2 and one line on stderr, in which all patterns are found."""
+    assert ended.status == 2, ended
+    lines = ended.err.splitlines()
+    assert len(lines) == 1, ended.err
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in lines[0]
+    for pattern in patterns:
+        assert re.search(pattern, lines[0]), f"{pattern!r} is not in {lines[0]!r}"
 
 
 def _copy(value: Any) -> Any:

@@ -69,7 +69,7 @@ def test_bad_images_are_left_out_with_their_annotations(folder):
     assert "; bad images left out: 2" in source.summary()
     assert [image.image_id for image in source.left_out] == [102, 105]
     assert "2.png: not an image" in str(source.left_out[0])
-    assert "5.png: cannot be read (No such file" in str(source.left_out[1])
+    assert "there is no image '5.png'" in str(source.left_out[1])
     truth = source.ground_truth()
     kept = [100, 101, 103, 104, 106, 107, 108, 109]
     assert [image["id"] for image in truth["images"]] == kept
