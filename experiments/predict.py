@@ -14,6 +14,7 @@ is then 2.
 """
 
 import glob
+import math
 import sys
 import time
 from collections import Counter
@@ -207,6 +208,9 @@ def _summary(found: ImageDetections, drawn: np.ndarray) -> str:
 def main(words: list[str]) -> int:
     """Runs the command; returns its exit status."""
     given = flags.FLAGS
+    for flag in ("score", "min_score"):
+        if math.isnan(given[flag].value):  # which absl takes to be between 0 and 1
+            raise UserError(f"--{flag}=nan: give a number from 0 to 1.")
     images = find_images(words)
     if not images and not given.eval_images:
         raise UserError("no image is given; name files, folders or globs, or set --eval_images=12.")
