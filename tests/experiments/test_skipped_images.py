@@ -46,11 +46,17 @@ def spoil(path):
 def test_a_run_says_what_it_skipped(
     tiny_config, run_training, files, tmp_path, monkeypatch, capsys
 ):
+    # One image more, so that with 20 good ones the steps are those of the run in `trained`.
+    first = 9999
+    content = json.loads(files[0].annotations.read_text())
+    content["images"].append({"id": first, "file_name": "absent.jpg", "height": 9, "width": 9})
+    files[0].annotations.write_text(json.dumps(content))
     training, evaluation = map(images_of, files)
-    first, second = list(training)[:2]
-    spoil(training[first])
+    second = next(iter(training))
     config = config_of(tiny_config, files)
-    with pytest.raises(UserError, match=r"not an image.*--config\.data\.bad_images=skip"):
+    with pytest.raises(
+        UserError, match=r"1 of the 21 images .* missing.*--config\.data\.bad_images=skip"
+    ):
         run_training(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -80,7 +86,7 @@ def test_a_run_says_what_it_skipped(
         ["train", str(second)],
         ["eval", str(bad_later)],
     ]
-    assert str(training[first]) in lines[0]
+    assert "there is no image 'absent.jpg'" in lines[0]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["num_images"] == 10
 
