@@ -105,7 +105,10 @@ def _scale_per_level(anchor_scale: float | Sequence[float], num_levels: int) -> 
 
 def _aspect_factors(aspect: Aspect) -> tuple[float, float]:
     """(width factor, height factor) of one entry of aspect_ratios."""
-    pair = np.asarray(aspect, np.float64)
+    try:
+        pair = np.asarray(aspect, np.float64)
+    except (TypeError, ValueError):  # text, or lists of different lengths
+        pair = np.zeros(2)
     if pair.shape not in ((), (2,)) or not np.all(pair > 0):
         raise UserError(
             f"aspect ratio {aspect}: must be a positive number (width / height) "

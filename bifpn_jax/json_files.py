@@ -10,6 +10,8 @@ from bifpn_jax.errors import UserError
 
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file; raises UserError where there is none."""
+    if Path(path).exists() and not Path(path).is_file():  # to open a pipe would wait for ever
+        raise UserError(f"cannot read {path}: a folder, pipe or device; check the path")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

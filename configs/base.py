@@ -141,6 +141,7 @@ def _data() -> ConfigDict:
             "train_split": "train",  # TFDS sets
             "eval_split": "validation",
             "bad_boxes": "error",  # or skip, clip
+            "bad_images": "error",  # or skip: go on without images that cannot be read
             # contiguous: 0 .. K-1 in the order of the category ids. category_id: label = id - 1
             # with unused outputs at the gaps, the layout of the published 90-class COCO models.
             "label_space": "contiguous",

@@ -1,17 +1,21 @@
 """Checks of a config before data is opened or devices are touched, and against a checkpoint's."""
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.detector import create_model
+from bifpn_jax.evaluation.metrics import SUMMARY_NAMES
+from bifpn_jax.models.detector import create_model, make_anchors
 from experiments.config_fields import ADDED_FIELDS, flat_fields
 
 _CHOICES = {
     "data.label_space": ("contiguous", "category_id"),
     "data.bad_boxes": ("error", "skip", "clip"),
+    "data.bad_images": ("error", "skip"),
     "eval.weights": ("ema", "raw", "both"),
     "eval.nms_method": ("hard", "gaussian"),
     "optimizer.name": ("sgd", "adamw"),
@@ -54,6 +58,8 @@ _POSITIVE = (
     "loss.box_weight",
 )
 
+_EXPRESSIONS = ("optimizer.freeze", "init_only")  # regular ones
+
 # What a resumed run may change: how long it is, how it is watched, and what it computes twice.
 _FREE_TO_CHANGE = (
     "name",
@@ -71,21 +77,37 @@ _FREE_TO_CHANGE = (
     "data.eval_",
     "data.train_images",
     "data.train_annotations",
+    # Its batches differ only where a bad image is read; what it left out is compared by itself.
+    "data.bad_images",
 )
 
 
 def check_config(config: ConfigDict) -> None:
     """Raises a UserError for the first field out of its range, or a model that there is not."""
     fields = _flat(config)
+    for name, value in fields.items():
+        if not all(map(math.isfinite, _floats(value))):
+            _refuse(name, value, "it must be finite")
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
             _refuse(name, fields[name], f"use {' or '.join(choices)}")
     for name, (low, high) in _RANGES.items():
         if not low <= fields[name] <= high:
-            _refuse(name, fields[name], f"it must be between {low:g} and {high:g}")
+            _refuse(name, fields[name], f"it must be between {_plain(low)} and {_plain(high)}")
     for name in _POSITIVE:
         if not fields[name] > 0:
             _refuse(name, fields[name], "it must be greater than 0")
+    for name in _EXPRESSIONS:
+        try:
+            re.compile(fields[name])
+        except re.error as error:
+            _refuse(name, fields[name], f"it is no regular expression, {error}")
+    if fields["init_only"] and not fields["init_from"]:
+        _refuse("init_only", fields["init_only"], "it needs weights, --config.init_from=NAME")
+    raw = [f"raw_{name}" for name in SUMMARY_NAMES if fields["eval.weights"] == "both"]
+    if fields["checkpoint.best_metric"] not in (*SUMMARY_NAMES, *raw):
+        names = " or ".join([*SUMMARY_NAMES, *raw])
+        _refuse("checkpoint.best_metric", fields["checkpoint.best_metric"], f"use {names}")
     image_hw = fields["model.image_hw"]
     sides = [side for side in image_hw if isinstance(side, int) and 32 <= side <= 8192]
     if len(image_hw) != 2 or len(sides) != 2:
@@ -94,14 +116,15 @@ def check_config(config: ConfigDict) -> None:
     numbers = all(isinstance(scale, int | float) for scale in jitter)
     if len(jitter) != 2 or not numbers or not 0 < jitter[0] <= jitter[1] <= 10:
         _refuse("augment.jitter", jitter, "give the lowest and the highest scale, e.g. (0.5, 1.5)")
-    create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
+    model = create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
+    make_anchors(model, (32, 32))  # for what it refuses
 
 
 def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: object) -> None:
-    """Raises a UserError with what would make a resumed run another run: fields, or the classes.
+    """Raises a UserError with what would make a resumed run another run: fields, images or classes.
 
     Args:
-        meta: config and label map of the run that is starting, as JSON.
+        meta: config, label map and ids of the images left out of the run that is starting, as JSON.
         saved: those in the checkpoint.
         workdir: what the message calls the run.
     """
@@ -115,6 +138,14 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
         raise UserError(
             f"{workdir} holds a run with another config: {'; '.join(changed)}. "
             "Use its config to go on with it, or another --workdir."
+        )
+    here, there = (set(run.get("left_out", ())) for run in (meta, saved))
+    if here != there:
+        which = min(here ^ there)
+        raise UserError(
+            f"{workdir} holds a run that left {len(there)} bad images out, and now {len(here)} are "
+            f"bad: image {which} was {'bad' if which in there else 'good'}. Put the files back as "
+            "they were to go on with it, or use another --workdir."
         )
     if meta["label_map"] != saved["label_map"]:
         raise UserError(
@@ -136,6 +167,19 @@ def _flat(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
 def _as_tuple(value: Any) -> Any:
     # JSON turns tuples into lists.
     return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
+
+
+def _floats(value: Any) -> Iterator[float]:
+    """All floats of a field, which may be a tuple of tuples."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _floats(item)
+    elif isinstance(value, float):
+        yield value
+
+
+def _plain(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
 
 
 def _refuse(name: str, value: Any, cure: str) -> None:

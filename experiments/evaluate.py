@@ -20,7 +20,7 @@ from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources import Relabelled
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
-from bifpn_jax.evaluation.evaluator import detect_all
+from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.metrics import CocoMetrics
 from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
 from bifpn_jax.evaluation.table import metrics_table
@@ -39,11 +39,13 @@ class Evaluation(NamedTuple):
         detections: in COCO's results format.
         images_per_second: of loading, network and postprocessing, without the first batch, which
             compiles; not a number where there is only one.
+        skipped: ids of the bad images that were found while evaluating and are not in the metrics.
     """
 
     metrics: CocoMetrics
     detections: list[dict[str, Any]]
     images_per_second: float
+    skipped: list[int]
 
 
 def evaluate_trained(
@@ -76,10 +78,13 @@ def evaluate_trained(
         return detections
 
     truth = source.ground_truth()
-    detections = detect_all(predict, truth, batches, label_map=trained.label_map, progress=progress)
+    detections, skipped = detect_all(
+        predict, truth, batches, label_map=trained.label_map, progress=progress
+    )
     timed = len(source) - warm_up
     speed = timed / (time.monotonic() - start) if timed else float("nan")
-    return Evaluation(evaluate_detections(truth, detections), detections, speed)
+    metrics = evaluate_detections(without_images(truth, skipped), detections)
+    return Evaluation(metrics, detections, speed, skipped)
 
 
 def open_data(
@@ -109,7 +114,13 @@ def open_data(
     from bifpn_jax.data.coco_json import CocoJson
 
     try:
-        return CocoJson(images, annotations, bad_boxes=bad_boxes or data.bad_boxes, split="eval")
+        return CocoJson(
+            images,
+            annotations,
+            bad_boxes=bad_boxes or data.bad_boxes,
+            bad_images=data.bad_images,
+            split="eval",
+        )
     except UserError as error:
         # The flags here have the names of the config's fields, without the prefix.
         message = str(error).replace("--config.data.eval_", "--").replace("--config.data.", "--")
@@ -121,6 +132,8 @@ def main(_: list[str]) -> None:
     given = flags.FLAGS
     output = command.make_folder(given.output)
     trained = trained_model.load_from_flags()
+    if given.bad_images:
+        trained.config.data.bad_images = given.bad_images
     source = open_data(
         trained,
         given.images,
@@ -129,11 +142,16 @@ def main(_: list[str]) -> None:
         agreed=given.download,
     )
     print(source.summary(), flush=True)
+    for image in source.left_out:
+        print(f"left out image {image.image_id}: {image}", flush=True)
     result = evaluate_trained(trained, source, batch_size=given.batch_size, progress=True)
     facts = {"weights": given.weights, "checkpoint": given.step or "default", "ema": given.ema}
     write_metrics(output / EVALUATION_FILE, result.metrics, **facts)
     write_detections(output / "detections.json", result.detections)
     print(metrics_table(result.metrics))
+    if result.skipped:
+        ids = ", ".join(map(str, result.skipped))
+        print(f"\nbad images that were not evaluated: {len(result.skipped)} (ids {ids})")
     speed = (
         "" if np.isnan(result.images_per_second) else f"{result.images_per_second:.1f} images/s; "
     )
@@ -150,6 +168,12 @@ if __name__ == "__main__":
         None,
         ("error", "skip", "clip"),
         "What to do about impossible boxes; by default as in the run's config.",
+    )
+    flags.DEFINE_enum(
+        "bad_images",
+        None,
+        ("error", "skip"),
+        "What to do about images that cannot be read; by default as in the run's config.",
     )
     flags.DEFINE_string("output", "runs/evaluate", "Folder for the results.")
     flags.DEFINE_integer("batch_size", 0, "Images at a time; 0: as in the config.", lower_bound=0)

@@ -59,6 +59,7 @@ def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
         train_split=data.train_split,
         eval_split=data.eval_split,
         bad_boxes=data.bad_boxes,
+        bad_images=data.bad_images,
         **(data.shapes if data.source == "shapes" else {}),
     )
     if data.label_space == "category_id":
@@ -184,6 +185,7 @@ def training_batches(
         flip=config.augment.flip,
         jitter=tuple(config.augment.jitter),
         antialias=config.data.antialias,
+        bad_images=config.data.bad_images,
         num_threads=config.data.num_threads or None,
         shard_index=shard_index,
         shard_count=shard_count,
@@ -206,6 +208,7 @@ def evaluation_batches(
         image_hw=model.image_hw,
         max_boxes=config.data.max_boxes,
         antialias=config.data.antialias,
+        bad_images=config.data.bad_images,
         num_threads=config.data.num_threads or None,
         shard_index=shard_index,
         shard_count=shard_count,

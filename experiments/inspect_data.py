@@ -7,13 +7,15 @@ they are annotated (annotated.jpg), a batch as it is augmented (augmented.jpg) a
 the boxes of this batch are matched to (matched.jpg).
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
 from bifpn_jax.data.pipeline import train_batches
-from bifpn_jax.data.records import Source
+from bifpn_jax.data.records import BadImageError, Source
 from bifpn_jax.data_pictures import annotated_picture, augmented_pictures, matched_pictures
 from bifpn_jax.data_report import data_report
 from bifpn_jax.models.detector import make_anchors
@@ -35,6 +37,7 @@ def inspect(
     num_images: int,
     seed: int = 0,
     jitter: tuple[float, float] = (0.1, 2.0),
+    bad_images: str = "error",
 ) -> str:
     """Draws ``num_images`` images at each stage into the folder ``output``; returns the report."""
     report = data_report(source.ground_truth(), anchors, image_hw, max_boxes)
@@ -47,16 +50,28 @@ def inspect(
         max_boxes=max_boxes,
         seed=seed,
         jitter=jitter,
+        bad_images=bad_images,
     )
     batch = next(batches)
     pictures = {
-        "annotated": [annotated_picture(source[i], names) for i in range(num_images)],
+        "annotated": list(islice(_annotated(source, bad_images), num_images)),
         "augmented": augmented_pictures(batch, names),
         "matched": matched_pictures(batch, anchors),
     }
     for stage, drawn in pictures.items():
         write_image(output / f"{stage}.jpg", contact_sheet(drawn, _COLUMNS, cell=_CELL))
-    return f"{source.summary()}\n\n{report}"
+    left_out = [f"left out image {image.image_id}: {image}" for image in source.left_out]
+    return "\n".join([source.summary(), *left_out, "", str(report)])
+
+
+def _annotated(source: Source, bad_images: str) -> Iterator[np.ndarray]:
+    """Pictures of the source's images as they are annotated, in its order."""
+    for index in range(len(source)):
+        try:
+            yield annotated_picture(source[index], source.label_map.names)
+        except BadImageError:
+            if bad_images != "skip":
+                raise
 
 
 def main(_: list[str]) -> None:
@@ -75,6 +90,7 @@ def main(_: list[str]) -> None:
         num_images=flags.FLAGS.images,
         seed=config.seed,
         jitter=tuple(config.augment.jitter),
+        bad_images=config.data.bad_images,
     )
     print(f"{report}\n\npictures in {output}: annotated.jpg, augmented.jpg, matched.jpg")
 

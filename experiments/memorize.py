@@ -80,7 +80,7 @@ def main(_: list[str]) -> None:
     for name in ("images", "annotations"):
         if not FLAGS[name].value:
             raise UserError(f"--{name} is missing: name a folder of images and its COCO JSON.")
-    source = CocoJson(FLAGS.images, FLAGS.annotations, bad_boxes="clip")
+    source = CocoJson(FLAGS.images, FLAGS.annotations, bad_boxes="clip", bad_images="skip")
     subset = choose_images(source.ground_truth(), FLAGS.num_images, FLAGS.max_objects)
     workdir = Path(FLAGS.workdir)
     workdir.mkdir(parents=True, exist_ok=True)

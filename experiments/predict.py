@@ -8,9 +8,14 @@ names and scores, under the image's name (as .png where it is neither .jpg nor .
 -3 … where a name comes again); and detections.json in COCO's results format. There the images are
 numbered from 1 in the order they are given in, and every detection has three more keys:
 ``file_name``, the image; ``picture``, its drawing; ``category_name``, what was found.
+
+A file that is no image gets a line on stderr and its number, and the others go on; the exit status
+is then 2.
 """
 
 import glob
+import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,7 +27,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from bifpn_jax.data.coco_json import check_image
+from bifpn_jax.data.image_file import read_image_file
 from bifpn_jax.data.records import decode_image, load_image
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.results import coco_results, write_detections
@@ -57,11 +62,9 @@ def find_images(words: Sequence[str]) -> list[Image]:
         words: files, folders (the images in them, not below them) or globs.
 
     Raises:
-        UserError: a word names nothing, or a file is no whole image.
+        UserError: a word names nothing.
     """
-    files = list(dict.fromkeys(file for word in words for file in _files_of(word)))
-    for file in files:
-        check_image(file)
+    files = dict.fromkeys(file for word in words for file in _files_of(word))
     return [Image(str(file), partial(_read_file, file)) for file in files]
 
 
@@ -102,6 +105,7 @@ def predict_images(
     score: float = 0.4,
     min_score: float = 0.05,
     progress: bool = False,
+    on_bad: Callable[[UserError], object] | None = None,
 ) -> list[dict[str, Any]]:
     """Detects in every image and writes a picture of it and detections.json into a folder.
 
@@ -112,12 +116,14 @@ def predict_images(
         score: least score of a box that is drawn.
         min_score: least score of a detection in the file.
         progress: whether to print a line per image.
+        on_bad: gets what is wrong with a file that is no image; by default it is raised.
 
     Returns:
         The content of detections.json.
 
     Raises:
-        UserError: a file is no image, or a picture would take the place of an image.
+        UserError: a file is no image and there is no `on_bad`, or a picture would take the place
+            of an image.
     """
     names = picture_names([image.file_name for image in images])
     inputs = {Path(image.file_name).resolve() for image in images}
@@ -138,7 +144,13 @@ def predict_images(
     results = []
     for index in tqdm(range(len(images)), unit="img", disable=None if progress else True):
         file_name, name = images[index].file_name, names[index]
-        image = images[index].read()
+        try:
+            image = images[index].read()
+        except UserError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+            continue
         found = detect(image)
         drawn = found.scores >= score
         picture = draw_boxes(
@@ -168,7 +180,7 @@ def predict_images(
 
 
 def _read_file(file: Path) -> np.ndarray:
-    return decode_image(file.read_bytes(), str(file))
+    return decode_image(read_image_file(file), str(file))
 
 
 def _files_of(word: str) -> list[Path]:
@@ -193,9 +205,12 @@ def _summary(found: ImageDetections, drawn: np.ndarray) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
 
 
-def main(words: list[str]) -> None:
-    """Runs the command."""
+def main(words: list[str]) -> int:
+    """Runs the command; returns its exit status."""
     given = flags.FLAGS
+    for flag in ("score", "min_score"):
+        if math.isnan(given[flag].value):  # which absl takes to be between 0 and 1
+            raise UserError(f"--{flag}=nan: give a number from 0 to 1.")
     images = find_images(words)
     if not images and not given.eval_images:
         raise UserError("no image is given; name files, folders or globs, or set --eval_images=12.")
@@ -203,15 +218,29 @@ def main(words: list[str]) -> None:
     trained = trained_model.load_from_flags()
     if given.eval_images:
         images += eval_images(trained, given.eval_images, agreed=given.download)
+    bad: list[UserError] = []
+
+    def on_bad(error: UserError) -> None:
+        bad.append(error)
+        tqdm.write(f"error: {error}", file=sys.stderr)
+
     start = time.monotonic()
     results = predict_images(
-        trained, images, output, score=given.score, min_score=given.min_score, progress=True
+        trained,
+        images,
+        output,
+        score=given.score,
+        min_score=given.min_score,
+        progress=True,
+        on_bad=on_bad,
     )
     seconds = time.monotonic() - start
     print(
-        f"{len(images)} images in {seconds:.1f} s; their pictures and detections.json "
+        f"{len(images) - len(bad)} images in {seconds:.1f} s; their pictures and detections.json "
         f"({len(results)} detections with a score of at least {given.min_score:g}) are in {output}"
+        + (f"; {len(bad)} more could not be read" if bad else "")
     )
+    return command.FAILED if bad else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Evaluates the state of a run, as its config says, and leaves the results in its workdir."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import Source
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
-from bifpn_jax.evaluation.evaluator import detect_all
+from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.metrics import CocoMetrics
 from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
 from bifpn_jax.models.detector import EfficientDet
@@ -20,13 +20,17 @@ from experiments import from_config
 
 
 def make_evaluation(
-    config: ConfigDict, model: EfficientDet, source: Source, label_map: LabelMap
+    config: ConfigDict,
+    model: EfficientDet,
+    source: Source,
+    label_map: LabelMap,
+    on_skipped: Callable[[Sequence[int]], object] = lambda _: None,
 ) -> Callable[[TrainState, Path], dict[str, Any]]:
     """A function that evaluates a state, writes the files and returns the metrics.
 
     Each process detects in its share of the images; the first scores all of them and writes, and
     all get its numbers. With both kinds of weights the raw ones' numbers are prefixed "raw_" and
-    get no files.
+    get no files. `on_skipped` gets the ids of bad images, which are not scored.
     """
     predict = from_config.predict_fn(config, model)
     batches = from_config.evaluation_batches(
@@ -40,7 +44,7 @@ def make_evaluation(
 
     def run(state: TrainState, ema: bool) -> tuple[CocoMetrics, list[dict[str, Any]]]:
         truth = source.ground_truth()
-        detections = detect_all(
+        detections, skipped = detect_all(
             partial(predict, state.variables(ema=ema)),
             truth,
             batches,
@@ -48,6 +52,8 @@ def make_evaluation(
             progress=is_primary and config.log.progress,
             gather_rows=exchange.gather_rows if parallel.process_count() > 1 else None,
         )
+        on_skipped(skipped)
+        truth = without_images(truth, skipped)
         metrics = exchange.from_primary(lambda: evaluate_detections(truth, detections).to_json())
         return CocoMetrics.from_json(metrics), detections
 

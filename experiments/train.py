@@ -39,6 +39,7 @@ from experiments import from_config
 from experiments.config_checks import check_config, check_same_run
 from experiments.initialization import initial_variables
 from experiments.run_evaluation import make_evaluation
+from experiments.skipped_images import SkippedImages
 from experiments.step_metrics import StepMetrics
 
 
@@ -68,6 +69,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     is_primary = parallel.process_index() == 0
     with exchange.together(), exchange.primary_first():
         train_source, eval_source = from_config.sources(config)
+    bad_images = SkippedImages(train_source, eval_source)
     label_map = train_source.label_map
     length = from_config.run_length(config, len(train_source))
 
@@ -80,7 +82,9 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     shapes = jax.eval_shape(lambda: init_variables(model, config.seed))
     optimizer = from_config.optimizer(config, schedule, shapes["params"])
     step_fn = parallel.map_train_step(from_config.training_step(config, model, optimizer, schedule))
-    evaluate_state = make_evaluation(config, model, eval_source, label_map)
+    evaluate_state = make_evaluation(
+        config, model, eval_source, label_map, bad_images.note_evaluation
+    )
 
     # --- The state: from this workdir's newest checkpoint, or new.
     with exchange.together():
@@ -102,6 +106,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
         best_metric=config.checkpoint.best_metric,
     )
     meta = {"config": json.loads(config.to_json()), "label_map": label_map.to_json()}
+    meta["left_out"] = sorted(image.image_id for image in train_source.left_out)
     # What the loop counts and has not logged yet; a resumed run goes on with it.
     loop = {"timer": {}, "dropped_boxes": 0, "steps": {}}
     if checkpoints.latest_step is None:
@@ -119,9 +124,11 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
         )
         iterator.set_state(position)
         first_step, loop = int(state.step), saved["loop"]
+        bad_images.note_replaced(loop.get("replaced_images", ()))
     if is_primary:
         write_config(workdir, meta["config"])
         write_parameter_overview(workdir, state.params)
+        bad_images.write(workdir)
 
     # --- Say what will happen.
     line = ProgressLine(length.total_steps, enabled=is_primary and config.log.progress)
@@ -131,6 +138,8 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     )
     line.write(f"train: {train_source.summary()}")
     line.write(f"eval:  {eval_source.summary()}")
+    if bad_images.summary():
+        line.write(bad_images.summary())
     crowded = count_crowded_images(train_source, config.data.max_boxes)
     if crowded is not None and crowded[0]:
         line.write(
@@ -148,6 +157,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
             metrics = evaluate_state(state, workdir)
             checkpoints.save(first_step, state, position, {**meta, "loop": loop}, metrics)
         if is_primary:
+            bad_images.write(workdir)
             write_finished(workdir, step=first_step, seconds=loop["timer"].get("seconds", 0.0))
         line.write(f"this run is complete; its results are in {workdir}")
         line.close()
@@ -173,6 +183,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
             batch, host, position = next(batches)
             state, on_device = step_fn(state, batch)
             dropped_here += int(host["dropped_boxes"].sum())
+            bad_images.note(host)
             steps.add(step, on_device, host["image_id"])
             if step == first_step + 1:
                 jax.block_until_ready(on_device)
@@ -187,6 +198,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
                 steps.fetch()
                 dropped_boxes += exchange.add_up(dropped_here)
                 dropped_here = 0
+                bad_images.share()
             if log_now:
                 speed = timer.measure(step)
                 means = steps.take_means()
@@ -220,6 +232,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
                         "timer": timer.state(),
                         "dropped_boxes": dropped_boxes,
                         "steps": steps.state(),
+                        "replaced_images": bad_images.replaced,
                     }
                     checkpoints.save(step, state, position, {**meta, "loop": loop}, metrics)
             if stopping is not None:
@@ -229,6 +242,10 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
         line.write(
             f"{steps.skipped_steps} steps had no finite loss and gradient and changed nothing"
         )
+    if is_primary:
+        bad_images.write(workdir)
+    if bad_images.summary():
+        line.write(bad_images.summary())
     if stopping is not None:
         line.write(f"{stopping.name}: saved step {step}; the same command goes on there")
         raise Interrupted(stopping)

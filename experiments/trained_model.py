@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.train.checkpoint_reader import FOLDER, read_weights, restore_meta
+from bifpn_jax.train.checkpoint_reader import FOLDER, first_line, read_weights, restore_meta
 from bifpn_jax.weights.tf_checkpoint import is_tf_checkpoint
 from experiments import from_config
+from experiments.config_fields import with_added_fields
 from experiments.weight_file_model import read_weight_file
 
 
@@ -74,9 +75,15 @@ def _read_workdir(path: Path, ema: bool, step: int | str | None) -> TrainedModel
         hint = f"{above} is one" if above else f"name a folder with {FOLDER}/ in it"
         raise UserError(f"{path} is not the workdir of a training run; {hint}.")
     meta = restore_meta(path, step)
-    config = ConfigDict(meta["config"])
-    label_map = LabelMap.from_json(meta["label_map"])
-    model = from_config.model(config, label_map)
+    try:
+        config = with_added_fields(meta["config"])
+        label_map = LabelMap.from_json(meta["label_map"])
+        model = from_config.model(config, label_map)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: its checkpoint does not say which model and classes it is of "
+            f"({first_line(error)}); it is damaged or not from this program, use another one."
+        ) from error
     return TrainedModel(model, read_weights(path, step, ema=ema), label_map, config)
 
 

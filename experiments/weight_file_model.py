@@ -16,6 +16,7 @@ from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.files import WeightFile, open_weights
 from bifpn_jax.weights.identify import Candidate, fitting_models
 from experiments import from_config
+from experiments.config_fields import with_added_fields
 
 _COCO_OUTPUTS = 90
 
@@ -36,7 +37,7 @@ def read_weight_file(
     """
     file = open_weights(source)
     if "config" in file.metadata:
-        config = ConfigDict(json.loads(file.metadata["config"]))
+        config = with_added_fields(json.loads(file.metadata["config"]))
         label_map = LabelMap.from_json(json.loads(file.metadata["label_map"]))
     else:
         candidate = _choose(file, name)

@@ -37,6 +37,10 @@ def read_annotation_file(path: Path, flag: str) -> dict[str, Any]:
       path: the file.
       flag: the setting that names the file, for the message.
     """
+    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        raise UserError(
+            f"{path}: cannot be read (a folder, pipe or device); correct the path (--{flag}=FILE)"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -1,30 +1,20 @@
 """A folder of images with a COCO JSON, read directly: nothing to convert.
 
 Everything is checked when the source is opened: the annotation file to the last box, and of every
-image that it exists, is whole and has the stated size. That costs about 50 microseconds an image.
+image that it exists, is whole and has the stated size.
 """
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bifpn_jax.data.coco_file import (
-    CocoImages,
-    read_annotation_file,
-    read_categories,
-    read_images,
-)
+from bifpn_jax.data.coco_file import read_annotation_file, read_categories, read_images, unique_ids
+from bifpn_jax.data.coco_images import check_images
 from bifpn_jax.data.coco_objects import read_objects
-from bifpn_jax.data.image_header import ends_whole, image_hw
-from bifpn_jax.data.records import Record, load_image
+from bifpn_jax.data.image_file import read_image_file
+from bifpn_jax.data.records import BadImageError, Record
 from bifpn_jax.errors import UserError
-
-_HEAD, _TAIL = 4096, 16  # bytes; the size nearly always stands in the first four kilobytes
-_MANY_FILES = 64  # from here on the files are looked at by several threads, for slow disks
 
 
 class CocoJson:
@@ -34,6 +24,7 @@ class CocoJson:
       name: the annotation file.
       label_map: contiguous labels in the order of the category ids.
       objects: all annotations as flat arrays.
+      left_out: the bad images, which are nowhere else in here, nor are their annotations.
     """
 
     def __init__(
@@ -42,6 +33,7 @@ class CocoJson:
         annotations: str | Path,
         *,
         bad_boxes: str = "error",
+        bad_images: str = "error",
         split: str = "train",
     ) -> None:
         """Open the dataset and check it.
@@ -50,6 +42,7 @@ class CocoJson:
           images: the folder of the image files.
           annotations: the COCO JSON.
           bad_boxes: "error", "skip" or "clip"; see ``read_objects``.
+          bad_images: "error" or "skip"; see ``check_images``.
           split: "train" or "eval", for the names of the settings in messages.
 
         Raises:
@@ -61,10 +54,16 @@ class CocoJson:
         self._categories = content["categories"]
         self.label_map = read_categories(self._file, self._categories)
         table = read_images(self._file, content["images"])
-        _check_files(self._folder, self._file, table.names, f"config.data.{split}_images")
-        self._images = _check_images(self._folder, table)
+        self._images, self.left_out = check_images(
+            self._folder, self._file, table, f"config.data.{split}_images", bad_images
+        )
+        annotations = content["annotations"]
+        if self.left_out:
+            # Messages count annotations as the file does, so what counts is looked at before.
+            unique_ids(self._file, "annotations", annotations)
+            annotations = _without(annotations, {image.image_id for image in self.left_out})
         self.objects = read_objects(
-            self._file, content["annotations"], self._images, self.label_map, bad_boxes
+            self._file, annotations, self._images, self.label_map, bad_boxes
         )
         if self.objects.is_crowd.all():
             raise UserError(
@@ -82,15 +81,14 @@ class CocoJson:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         path = self._folder / self._images.names[index]
+        image_id = int(self._images.ids[index])
         try:
-            encoded = path.read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"{path}: cannot be read any more ({error.strerror}); put the file back"
-            ) from None
+            encoded = read_image_file(path)
+        except UserError as error:
+            raise BadImageError(error, image_id) from None
         own = self._own(index)
         return Record(
-            image_id=int(self._images.ids[index]),
+            image_id=image_id,
             encoded=encoded,
             where=str(path),
             boxes=self.objects.yxyx[own],
@@ -142,91 +140,18 @@ class CocoJson:
             line += f"; boxes cut to their image: {objects.num_cut}"
         if objects.num_skipped:
             line += f"; bad boxes left out: {objects.num_skipped}"
+        if self.left_out:
+            line += f"; bad images left out: {len(self.left_out)}"
         return line
 
     def _own(self, index: int) -> slice:
         return slice(int(self.objects.first[index]), int(self.objects.first[index + 1]))
 
 
-def _check_files(folder: Path, file: Path, names: Sequence[str], flag: str) -> None:
-    """Check that every named file lies in the folder, listing each folder once."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of images; correct the path (--{flag}=DIR)")
-    parents = {}
-    for name in names:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise UserError(
-                f"{file}: the image {name!r} lies outside of {folder}; give file names relative "
-                "to the folder of images"
-            )
-        parents.setdefault(str(path.parent), set())
-    for parent, present in parents.items():
-        if (folder / parent).is_dir():
-            present.update(entry.name for entry in os.scandir(folder / parent))
-    missing = [
-        name
-        for name in names
-        if PurePosixPath(name).name not in parents[str(PurePosixPath(name).parent)]
-    ]
-    if missing:
-        raise UserError(
-            f"{folder}: {len(missing)} of the {len(names)} images named in {file} are missing, "
-            f"the first is {missing[0]!r}{_found_elsewhere(folder, missing[0])}; "
-            f"add them, or name the right folder (--{flag}=DIR)"
-        )
+def _without(annotations: list[dict[str, Any]], image_ids: set[int]) -> list[dict[str, Any]]:
+    """Return the annotations of all other images, also those of no image."""
 
+    def is_of_them(image_id: Any) -> bool:
+        return type(image_id) is int and image_id in image_ids
 
-def _found_elsewhere(folder: Path, name: str) -> str:
-    near = [folder.parent, *(Path(e.path) for e in os.scandir(folder) if e.is_dir())]
-    found = [str(path) for path in near[:100] if (path / name).is_file()]
-    return f" (it is in {found[0]})" if found else ""
-
-
-def _check_images(folder: Path, images: CocoImages) -> CocoImages:
-    """Check that every image is whole and as large as stated; fill in sizes not stated."""
-
-    def check(row: int) -> tuple[int, int] | UserError:
-        stated = tuple(images.hw[row].tolist())
-        try:
-            return check_image(folder / images.names[row], stated if all(stated) else None)
-        except UserError as error:
-            return error
-
-    rows = range(len(images.names))
-    if len(rows) < _MANY_FILES:
-        found = [check(row) for row in rows]
-    else:
-        with ThreadPoolExecutor(16) as pool:
-            found = list(pool.map(check, rows))
-    errors = [result for result in found if isinstance(result, UserError)]
-    if errors:
-        more = f" (the first of {len(errors)} bad images)" if len(errors) > 1 else ""
-        raise UserError(f"{errors[0]}{more}")
-    return CocoImages(images.ids, images.names, np.array(found, np.int32).reshape(-1, 2))
-
-
-def check_image(path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Return an image's height and width, from a decode only where a quick look is not enough.
-
-    Args:
-      path: the image file.
-      stated_hw: what the size should be, if that is known.
-
-    Raises:
-      UserError: there is no such image, it is damaged, or of another size.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            hw = image_hw(head) if ends_whole(file.read()) else None
-            if hw is not None and hw == (stated_hw or hw):
-                return hw
-            file.seek(0)
-            encoded = file.read()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from None
-    none = np.zeros(0)
-    record = Record(0, encoded, str(path), none, none, none, none, original_hw=stated_hw)
-    return load_image(record).shape[:2]
+    return [entry for entry in annotations if not is_of_them(entry.get("image_id"))]

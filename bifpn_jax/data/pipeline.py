@@ -11,8 +11,10 @@ numpy arrays (B images per batch, M padded boxes):
     image_id       [B] int64, the dataset's id, -1 in padding rows
     scale          [B] float32, original pixels = network pixels * scale
     original_hw    [B, 2] int32, size of the original image
-    mask           [B] bool, False = a row that only pads the last evaluation batch
+    mask           [B] bool, False = a row that only pads the last evaluation batch, or that
+                   stands for a bad image
     dropped_boxes  [B] int32, boxes that were left out because the image has more than M
+    skipped_id     [B] int64, id of the bad image in whose place the row is, NONE_SKIPPED elsewhere
 
 Several processes read disjoint shards: at every step the union of their batches is the batch that
 one process alone would read, so neither the order of the data nor its augmentation depends on how
@@ -20,19 +22,32 @@ many there are.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import grain.python as grain
 import numpy as np
 
 from bifpn_jax.data.batch_memory import BatchMemory
-from bifpn_jax.data.records import Source
-from bifpn_jax.data.rows import Batch, evaluation_row, padding_row, training_row
+from bifpn_jax.data.records import BadImageError, Record, Source
+from bifpn_jax.data.rows import (
+    NONE_SKIPPED,
+    Batch,
+    evaluation_row,
+    padding_row,
+    read_good,
+    training_row,
+)
 from bifpn_jax.data.transforms import draw_jitter, letterbox_image
 from bifpn_jax.errors import UserError
 
-__all__ = ["count_crowded_images", "eval_batches", "letterbox_image", "train_batches"]
+__all__ = [
+    "count_crowded_images",
+    "eval_batches",
+    "letterbox_image",
+    "skipped_ids",
+    "train_batches",
+]
 
 # A row that is still to be made; its image will be in the array [H, W, 3] uint8 that it is given.
 _Row = Callable[[np.ndarray], Batch]
@@ -48,6 +63,7 @@ def train_batches(
     flip: bool = True,
     jitter: tuple[float, float] = (0.1, 2.0),
     antialias: bool = False,
+    bad_images: str = "error",
     num_threads: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
@@ -56,7 +72,7 @@ def train_batches(
 
     The same seed gives the same batches, bit for bit, whatever the number of threads. The position
     is saved and restored exactly with the iterator's ``get_state`` and ``set_state``. Crowds are
-    left out. A damaged image raises its UserError from ``next``.
+    left out. A bad image raises its BadImageError from ``next``, or is replaced.
 
     Args:
       source: the records.
@@ -67,6 +83,8 @@ def train_batches(
       flip: mirror every other image, at random.
       jitter: lowest and highest scale relative to the frame.
       antialias: how images are resized, see ``transforms.resize``.
+      bad_images: "skip" puts the next good image of the source in the place of a bad one, with the
+        same augmentation; "error" stops.
       num_threads: threads that decode and augment; None is one for each CPU, up to 16.
       shard_index: which share of every batch this process reads.
       shard_count: how many processes read.
@@ -78,14 +96,17 @@ def train_batches(
         drawn = draw_jitter(rng, jitter)
 
         def make(out: np.ndarray) -> Batch:
-            return training_row(
-                source[index],
-                out,
-                mirrored=mirrored,
-                jitter=drawn,
-                max_boxes=max_boxes,
-                antialias=antialias,
-            )
+            def use(record: Record) -> Batch:
+                return training_row(
+                    record,
+                    out,
+                    mirrored=mirrored,
+                    jitter=drawn,
+                    max_boxes=max_boxes,
+                    antialias=antialias,
+                )
+
+            return read_good(source, index, use) if bad_images == "skip" else use(source[index])
 
         return make
 
@@ -105,6 +126,7 @@ def eval_batches(
     image_hw: tuple[int, int],
     max_boxes: int,
     antialias: bool = False,
+    bad_images: str = "error",
     num_threads: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
@@ -112,7 +134,8 @@ def eval_batches(
     """Return the batches of one evaluation: every image exactly once, letterboxed.
 
     There are ``ceil(len(source) / batch_size)`` of them on every shard; rows that only fill up the
-    last one have mask False. The result can be iterated again. Arguments as in ``train_batches``.
+    last one have mask False, and with ``bad_images="skip"`` also those of bad images. The result
+    can be iterated again. Other arguments as in ``train_batches``.
     """
     rows = _rows_per_shard(batch_size, shard_count)
     length = -(-len(source) // batch_size) * batch_size
@@ -123,10 +146,21 @@ def eval_batches(
     def make(index: int, out: np.ndarray) -> Batch:
         if index >= len(source):
             return padding_row(out, max_boxes=max_boxes)
-        return evaluation_row(source[index], out, max_boxes=max_boxes, antialias=antialias)
+        try:
+            return evaluation_row(source[index], out, max_boxes=max_boxes, antialias=antialias)
+        except BadImageError as error:
+            if bad_images != "skip":
+                raise
+            return padding_row(out, max_boxes=max_boxes, skipped_id=error.image_id)
 
     dataset = grain.MapDataset.range(length)[shard_index::shard_count].map(plan)
     return _read(dataset, rows, image_hw, num_threads)
+
+
+def skipped_ids(batch: Mapping[str, np.ndarray]) -> list[int]:
+    """Return the ids of the bad images that a batch does without, in the order of its rows."""
+    ids = batch["skipped_id"]
+    return ids[ids != NONE_SKIPPED].tolist()
 
 
 def count_crowded_images(source: Source, max_boxes: int) -> tuple[int, int] | None:

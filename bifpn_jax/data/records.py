@@ -1,6 +1,6 @@
 """The one record schema: an encoded image with its boxes, as every data source gives it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from bifpn_jax import boxes as box_ops
 from bifpn_jax.data.image_header import is_truncated
+from bifpn_jax.data.image_limit import MAX_PIXELS, stated_size, too_large
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 
@@ -19,6 +20,23 @@ _set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLe
 _set_log_level(0)
 # Only JPEGs are decoded to RGB at once: OpenCV 5.0 still gives 16-bit TIFF and PAM files as BGR.
 _JPEG, _READ_RGB = b"\xff\xd8\xff", getattr(cv2, "IMREAD_COLOR_RGB", None)  # from 4.11 on
+
+
+# What to do about an image that cannot be used: "error" stops, "skip" goes on without it.
+BAD_IMAGES = ("error", "skip")
+
+
+class BadImageError(UserError):
+    """An image of a source that cannot be used: missing, damaged, too large or of another size.
+
+    Attributes:
+      image_id: its id in the dataset.
+    """
+
+    def __init__(self, message: object, image_id: int) -> None:
+        """Take the message of the image and its id."""
+        super().__init__(str(message))
+        self.image_id = image_id
 
 
 @dataclass(frozen=True)
@@ -52,17 +70,23 @@ class Source(Protocol):
     Attributes:
       name: what messages call it.
       label_map: its classes.
+      left_out: the bad images that it does without, as its policy for them says.
     """
 
     name: str
     label_map: LabelMap
+    left_out: Sequence[BadImageError]
 
     def __len__(self) -> int:
         """Return the number of images."""
         ...
 
     def __getitem__(self, index: int) -> Record:
-        """Return record 0 <= index < len; safe to call from several threads at a time."""
+        """Return record 0 <= index < len; safe to call from several threads at a time.
+
+        Raises:
+          BadImageError: the image was good when the source was opened and is not any more.
+        """
         ...
 
     def box_counts(self) -> np.ndarray | None:
@@ -92,10 +116,12 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
       where: the file's name, for the message.
 
     Raises:
-      UserError: the bytes are not an image or not a whole one.
+      UserError: the bytes are not an image, not a whole one, or one of too many pixels.
     """
     if not encoded:
         raise UserError(f"{where}: the file is empty; {_REPLACE}")
+    if too_large(size := stated_size(encoded)):
+        raise _too_large(where, *size)
     if is_truncated(encoded):
         raise UserError(f"{where}: the image is cut off after {len(encoded)} bytes; {_REPLACE}")
     is_rgb = _READ_RGB is not None and encoded.startswith(_JPEG)
@@ -109,6 +135,8 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
             f"{where}: not an image that OpenCV can decode, or a damaged one "
             f"({len(encoded)} bytes, beginning {encoded[:4]!r}); {_REPLACE}"
         )
+    if too_large(image.shape[1::-1]):  # of a format whose header is not read here
+        raise _too_large(where, *image.shape[1::-1])
     if image.dtype == np.uint16:
         # round(v / 257) in integers: 65535 -> 255 exactly.
         image = ((image.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8)
@@ -120,9 +148,23 @@ def decode_image(encoded: bytes, where: str) -> np.ndarray:
 _REPLACE = "put a good copy in its place or leave the image out"
 
 
+def _too_large(where: str, width: int, height: int) -> UserError:
+    return UserError(
+        f"{where}: its header says {width}x{height} pixels (width x height), and more than "
+        f"{MAX_PIXELS:,} are not decoded; cut it into tiles or leave the image out"
+    )
+
+
 def load_image(record: Record) -> np.ndarray:
-    """Decode a record's image to [H, W, 3] uint8 RGB and compare its size with the stated one."""
-    image = decode_image(record.encoded, record.where)
+    """Decode a record's image to [H, W, 3] uint8 RGB and compare its size with the stated one.
+
+    Raises:
+      BadImageError: it cannot be decoded, or is of another size.
+    """
+    try:
+        image = decode_image(record.encoded, record.where)
+    except UserError as error:
+        raise BadImageError(error, record.image_id) from None
     if record.original_hw is not None and image.shape[:2] != tuple(record.original_hw):
         (h, w), (stated_h, stated_w) = image.shape[:2], record.original_hw
         turned = (w, h) == (stated_h, stated_w)
@@ -131,9 +173,10 @@ def load_image(record: Record) -> np.ndarray:
             if turned
             else "annotate the file as it is or restore the original one"
         )
-        raise UserError(
+        raise BadImageError(
             f"{record.where}: the image is {w}x{h} pixels (width x height) but the annotations "
-            f"say {stated_w}x{stated_h}, so its boxes would be misplaced; {cure}"
+            f"say {stated_w}x{stated_h}, so its boxes would be misplaced; {cure}",
+            record.image_id,
         )
     return image
 

@@ -3,12 +3,44 @@
 The image is written to ``out`` [H, W, 3] uint8, which is its place in the batch.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-from bifpn_jax.data.records import Record, load_image
+from bifpn_jax.data.records import BadImageError, Record, Source, load_image
 from bifpn_jax.data.transforms import Example, Jitter, flip_horizontally, jitter_crop, letterbox
+from bifpn_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+
+NONE_SKIPPED = -(2**63)  # no dataset has it as an id
+
+_MOST_IN_A_ROW = 1000  # bad images; beyond that, the disk is gone and not an image
+
+
+def read_good(source: Source, index: int, use: Callable[[Record], Batch]) -> Batch:
+    """Make a row of record ``index``, or of the first good one that follows it in the source.
+
+    What takes the place of a bad image depends on nothing but the data: neither on threads nor on
+    what was read before. The row's ``skipped_id`` is the id of the bad image at ``index``.
+
+    Args:
+      source: the records; after the last follows the first.
+      index: the one whose turn it is.
+      use: makes a row of a record.
+
+    Raises:
+      UserError: too many images in a row are bad.
+    """
+    first = None
+    for following in range(min(len(source), _MOST_IN_A_ROW)):
+        try:
+            row = use(source[(index + following) % len(source)])
+        except BadImageError as error:
+            first = first or error
+        else:
+            return row if first is None else row | {"skipped_id": np.int64(first.image_id)}
+    raise UserError(f"{first} ({following + 1} images in a row are bad)")
 
 
 def training_row(
@@ -36,12 +68,13 @@ def evaluation_row(record: Record, out: np.ndarray, *, max_boxes: int, antialias
     return _row(example, record.image_id, image.shape[:2], max_boxes)
 
 
-def padding_row(out: np.ndarray, *, max_boxes: int) -> Batch:
-    """Return a row of no image, which only fills up a batch."""
+def padding_row(out: np.ndarray, *, max_boxes: int, skipped_id: int = NONE_SKIPPED) -> Batch:
+    """Return a row of no image: it fills up a batch, or stands for a bad image with this id."""
     out[:] = 0
     hw = out.shape[:2]
     nothing = Example(out, hw, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), 1.0)
-    return _row(nothing, -1, hw, max_boxes) | {"mask": np.bool_(False)}
+    row = _row(nothing, -1, hw, max_boxes)
+    return row | {"mask": np.bool_(False), "skipped_id": np.int64(skipped_id)}
 
 
 def _without_crowds(record: Record) -> tuple[np.ndarray, np.ndarray]:
@@ -72,4 +105,5 @@ def _row(
         "original_hw": np.array(original_hw, np.int32),
         "mask": np.bool_(True),
         "dropped_boxes": np.int32(dropped),
+        "skipped_id": np.int64(NONE_SKIPPED),
     }

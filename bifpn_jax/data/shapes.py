@@ -52,7 +52,7 @@ class DrawnShapes:
     def __init__(self, count: int, **options: Any) -> None:
         """Draw ``count`` images; options as for ``draw_record``."""
         self._records = [draw_record(i, **options) for i in range(count)]
-        self.name = f"{count} drawn shapes images"
+        self.name, self.left_out = f"{count} drawn shapes images", ()
         self.label_map = LABEL_MAP
 
     def __len__(self) -> int:
@@ -87,9 +87,22 @@ class ShapesConfig(tfds.core.BuilderConfig):
     max_shapes: int = 5
 
 
+_OPTIONS = ("num_train", "num_eval", "seed", "sides", "max_shapes")
+
+
 def shapes_config(**options: Any) -> ShapesConfig:
     """Return the config with the given fields changed, under a name that tells them all."""
+    for name in options:
+        if name not in _OPTIONS:
+            raise UserError(f"shapes: there is no option {name!r}; use {', '.join(_OPTIONS)}")
     config = ShapesConfig(name="", **options)
+    pair = config.sides if isinstance(config.sides, list | tuple) else ()
+    counts = (config.num_train, config.num_eval, config.seed, config.max_shapes, *pair)
+    if len(pair) != 2 or not all(type(count) is int for count in counts) or config.seed < 0:
+        raise UserError(
+            f"shapes: the options {options} do not work; give whole numbers, two for sides and no "
+            "negative seed"
+        )
     low, high = config.sides
     if min(config.num_train, config.num_eval, config.max_shapes) < 1 or not 32 <= low <= high:
         raise UserError(
@@ -149,16 +162,18 @@ def prepare_shapes(data_dir: str | Path | None = None, **options: Any) -> str:
       **options: fields of ``ShapesConfig``.
     """
     config = shapes_config(**options)
-    with _quiet():
-        builder = Shapes(
-            data_dir=str(tfds_dir(data_dir)), config=config, file_format="array_record"
-        )
-        try:
+    root = tfds_dir(data_dir)
+    try:
+        with _quiet():
+            builder = Shapes(data_dir=str(root), config=config, file_format="array_record")
             builder.download_and_prepare()
-        except OSError:
-            # Another process of the same run may have finished the same set first.
-            if not builder.data_path.exists():
-                raise
+    except OSError as error:
+        # Another process of the same run may have finished the same set first.
+        if not (root / "shapes" / config.name / str(Shapes.VERSION)).exists():
+            raise UserError(
+                f"{root}: cannot write the drawn images here ({error.strerror or error}); name "
+                "another place with --config.data.data_dir=DIR"
+            ) from error
     return f"shapes/{config.name}:{Shapes.VERSION}"
 
 

@@ -26,6 +26,7 @@ def open_source(
     train_split: str = "train",
     eval_split: str = "validation",
     bad_boxes: str = "error",
+    bad_images: str = "error",
     **shapes: Any,
 ) -> Source:
     """Open the training or the evaluation part of a dataset.
@@ -43,6 +44,7 @@ def open_source(
       train_split: TFDS split to train on.
       eval_split: TFDS split to evaluate on.
       bad_boxes: for coco_json, what to do about impossible boxes: "error", "skip" or "clip".
+      bad_images: what to do about images that cannot be used: "error" or "skip".
       **shapes: options of the drawn images: num_train, num_eval, seed, sides, max_shapes.
 
     Raises:
@@ -54,15 +56,18 @@ def open_source(
     if source == "coco_json":
         images = train_images if training else eval_images
         annotations = train_annotations if training else eval_annotations
-        return _open_coco_json(images, annotations, split, bad_boxes)
+        return _open_coco_json(images, annotations, split, bad_boxes, bad_images)
     name = _prepare(source, data_dir, shapes)
 
     from bifpn_jax.data.tfds_records import TfdsRecords
 
-    return TfdsRecords(name, train_split if training else eval_split, data_dir)
+    split_name = train_split if training else eval_split
+    return TfdsRecords(name, split_name, data_dir, bad_images=bad_images)
 
 
-def _open_coco_json(images: str, annotations: str, split: str, bad_boxes: str) -> Source:
+def _open_coco_json(
+    images: str, annotations: str, split: str, bad_boxes: str, bad_images: str
+) -> Source:
     for value, flag in ((images, "images=DIR"), (annotations, "annotations=FILE")):
         if not value:
             raise UserError(
@@ -71,7 +76,7 @@ def _open_coco_json(images: str, annotations: str, split: str, bad_boxes: str) -
             )
     from bifpn_jax.data.coco_json import CocoJson
 
-    return CocoJson(images, annotations, bad_boxes=bad_boxes, split=split)
+    return CocoJson(images, annotations, bad_boxes=bad_boxes, bad_images=bad_images, split=split)
 
 
 def _prepare(source: str, data_dir: str | Path | None, shapes: dict[str, Any]) -> str:
@@ -126,7 +131,7 @@ class Relabelled:
     def __init__(self, source: Source, label_map: LabelMap) -> None:
         """Match the categories; one that the new map lacks or calls differently is an error."""
         self._source, self.label_map = source, label_map
-        self.name = source.name
+        self.name, self.left_out = source.name, source.left_out
         ours = source.label_map
         try:
             self._new_label = label_map.to_labels(ours.category_ids)

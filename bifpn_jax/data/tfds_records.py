@@ -19,6 +19,7 @@ from bifpn_jax import boxes as box_ops
 from bifpn_jax.data.image_header import image_hw
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import (
+    BadImageError,
     Record,
     annotation_entries,
     category_entries,
@@ -89,21 +90,34 @@ class TfdsRecords:
       name: the set and the split.
       label_map: the set's classes; category ids are those of the builder's metadata
         (``category_ids``) and otherwise the labels counted from 1.
+      left_out: nothing; the images are not looked at before they are read.
     """
 
-    def __init__(self, name: str, split: str, data_dir: str | Path | None = None) -> None:
+    left_out: tuple[BadImageError, ...] = ()
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        data_dir: str | Path | None = None,
+        *,
+        bad_images: str = "error",
+    ) -> None:
         """Open a prepared set.
 
         Args:
           name: of the set, with config and version where needed: "voc/2007", "coco2017:1.0.0".
           split: "train", "validation", also a part such as "train[:10%]".
           data_dir: where TFDS keeps its sets; None is TFDS's own default.
+          bad_images: with "skip", an image whose size cannot be found out is not in the ground
+            truth and counts as one without boxes.
 
         Raises:
           UserError: not prepared, prepared in a format that needs TensorFlow, no such split, or no
             detection set.
         """
         self.name = f"{name} ({split})"
+        self._skip = bad_images == "skip"
         builder = tfds.builder_from_directory(_find_prepared(name, tfds_dir(data_dir)))
         info = builder.info
         self.label_map = _read_label_map(info, name)
@@ -134,7 +148,7 @@ class TfdsRecords:
         """Return the number of boxes of each image, crowds not counted; None for a large set."""
         if len(self) > _MANY:
             return None
-        return np.array([int((~self[i].is_crowd).sum()) for i in range(len(self))], np.int64)
+        return np.array([self._box_count(index) for index in range(len(self))], np.int64)
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
         """Return the content of a COCO annotation file; this reads the whole split.
@@ -144,7 +158,12 @@ class TfdsRecords:
         images, annotations = [], []
         for index in range(len(self)):
             example = self._examples[index]
-            record = self._to_record(example, index)
+            try:
+                record = self._to_record(example, index)
+            except BadImageError:
+                if not self._skip:
+                    raise
+                continue
             images.append(image_entry(record))
             annotations += (
                 json.loads(example["annotations"])
@@ -161,10 +180,22 @@ class TfdsRecords:
         """Return one line about the dataset for the log."""
         return f"{self.name}: {len(self)} images, {len(self.label_map)} classes"
 
+    def _box_count(self, index: int) -> int:
+        try:
+            return int((~self[index].is_crowd).sum())
+        except BadImageError:
+            if not self._skip:
+                raise
+            return 0
+
     def _to_record(self, example: dict[str, Any], index: int) -> Record:
         encoded, objects = bytes(example["image"]), example["objects"]
         where = example.get("image/filename", b"").decode() or f"{self.name}, record {index}"
-        hw = image_hw(encoded) or decode_image(encoded, where).shape[:2]
+        image_id = int(example.get("image/id", index + 1))
+        try:
+            hw = image_hw(encoded) or decode_image(encoded, where).shape[:2]
+        except UserError as error:
+            raise BadImageError(error, image_id) from None
         # A sequence of objects comes as Python lists, empty ones without any shape.
         relative = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
         boxes = box_ops.clip(relative * np.array(hw * 2, np.float32)[None], hw)
@@ -172,7 +203,7 @@ class TfdsRecords:
         area = objects.get("area", box_ops.area(boxes))
         whole = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         return Record(
-            image_id=int(example.get("image/id", index + 1)),
+            image_id=image_id,
             encoded=encoded,
             where=where,
             boxes=boxes[whole],

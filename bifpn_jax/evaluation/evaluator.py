@@ -1,6 +1,6 @@
 """Runs a detector over an evaluation set, every image exactly once, and scores the detections."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.rows import NONE_SKIPPED
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.metrics import CocoMetrics
@@ -40,7 +41,10 @@ def evaluate(
         The metrics and the detections in COCO's results format.
     """
     ground_truth = source.ground_truth()
-    detections = detect_all(predict, ground_truth, batches, label_map=label_map, progress=progress)
+    detections, skipped = detect_all(
+        predict, ground_truth, batches, label_map=label_map, progress=progress
+    )
+    ground_truth = without_images(ground_truth, skipped)
     return evaluate_detections(ground_truth, detections), detections
 
 
@@ -52,7 +56,7 @@ def detect_all(
     label_map: LabelMap,
     progress: bool = False,
     gather_rows: Callable[[list[Any]], list[Any]] | None = None,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[int]]:
     """Detects in all batches, which together hold every image of the ground truth once.
 
     Args:
@@ -60,20 +64,22 @@ def detect_all(
             pixels of the original images.
         ground_truth: its ``images`` are expected.
         batches: dicts with at least ``image_id`` [B] and ``mask`` [B]; rows where the mask is False
-            are dropped.
+            are dropped. A ``skipped_id`` [B], if there is one, says which stand for a bad image.
         label_map: from labels to the category ids of the ground truth.
         progress: whether to show a progress bar, where stderr is a terminal.
         gather_rows: where several processes have a share of the batches each, puts the lists that
             they made of their images, as JSON, together into one; by default there is one process.
 
     Returns:
-        The detections in COCO's results format.
+        The detections in COCO's results format; and the ids of the bad images that were skipped,
+        which do not belong in the ground truth that the detections are compared with.
 
     Raises:
         UserError: an image came up twice or not at all, or one did that is not in the ground truth.
     """
     expected = {image["id"] for image in ground_truth["images"]}
-    found: list[tuple[int, list[dict[str, Any]]]] = []  # per image
+    # Per image; None in the place of a bad one, so that all processes' lists still fit together.
+    found: list[tuple[int, list[dict[str, Any]] | None]] = []
     with tqdm(
         total=len(expected) if gather_rows is None else None,
         desc="evaluate",
@@ -82,23 +88,48 @@ def detect_all(
         leave=False,
     ) as bar:
         for batch, predicted in _one_ahead(predict, batches):
-            for row in np.flatnonzero(batch["mask"]):
-                image_id = int(batch["image_id"][row])
-                in_image = Detections(*(field[row] for field in predicted))
-                found.append((image_id, coco_results(image_id, in_image, label_map)))
+            bad_ids = batch.get("skipped_id", np.full(len(batch["mask"]), NONE_SKIPPED))
+            for row in np.flatnonzero(batch["mask"] | (bad_ids != NONE_SKIPPED)):
+                if batch["mask"][row]:
+                    image_id = int(batch["image_id"][row])
+                    in_image = Detections(*(field[row] for field in predicted))
+                    found.append((image_id, coco_results(image_id, in_image, label_map)))
+                else:
+                    found.append((int(bad_ids[row]), None))
                 bar.update()
     seen: set[int] = set()
     if gather_rows is not None:
         found = gather_rows(found)
-    for image_id, _ in found:
-        _mark_seen(image_id, seen, expected)
-    missing = expected - seen
+    skipped = [image_id for image_id, detections in found if detections is None]
+    for image_id, detections in found:
+        if detections is not None:
+            _mark_seen(image_id, seen, expected)
+    if skipped and not seen:
+        raise UserError(
+            f"none of the {len(skipped)} images can be evaluated, the first is image {skipped[0]}: "
+            "put good copies in their place"
+        )
+    missing = expected - seen - set(skipped)
     if missing:
         raise UserError(
             f"{len(missing)} of {len(expected)} images were not evaluated, among them image "
             f"{min(missing)}: the batches must go through the whole source once"
         )
-    return [detection for _, detections in found for detection in detections]
+    return [detection for _, detections in found for detection in detections or ()], skipped
+
+
+def without_images(ground_truth: Mapping[str, Any], image_ids: Sequence[int]) -> Mapping[str, Any]:
+    """A COCO dict without some images and their annotations; the dict itself if there are none."""
+    if not image_ids:
+        return ground_truth
+    gone = set(image_ids)
+    return {
+        **ground_truth,
+        "images": [entry for entry in ground_truth["images"] if entry["id"] not in gone],
+        "annotations": [
+            entry for entry in ground_truth["annotations"] if entry["image_id"] not in gone
+        ],
+    }
 
 
 def _one_ahead(

@@ -1,6 +1,7 @@
 """EfficientDet (arXiv 1911.09070): backbone, feature network, class and box heads."""
 
 import difflib
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -218,7 +219,7 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
         _check_choice("part in remat", part, PARTS)
     for key in ("num_classes", "width", "network_repeats", "head_repeats", "num_scales"):
         value = getattr(model, key)
-        if not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:
             raise UserError(f"model setting {key}={value!r} must be a whole number, at least 1.")
     group = model.batch_norm_group
     if not isinstance(group, int) or group < 0:
@@ -228,6 +229,13 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
     for key in ("conv_bias", "expanded_features", "separable", "separable_heads"):
         if not isinstance(getattr(model, key), bool):
             raise UserError(f"model setting {key}={getattr(model, key)!r} must be True or False.")
+    for key, least in (("mean_rgb", -math.inf), ("std_rgb", 0.0)):
+        value = getattr(model, key)
+        if len(value) != 3 or not all(
+            type(v) in (int, float) and least < v < math.inf for v in value
+        ):
+            above = " above 0" if least == 0.0 else ""
+            raise UserError(f"model setting {key}={value!r} must be three numbers{above}.")
     if model.min_level not in (3, 4, 5) or model.max_level not in range(5, 11):
         raise UserError(
             f"model levels {model.min_level}-{model.max_level} do not work: min_level must be 3-5 "

@@ -51,7 +51,10 @@ def read_weights(
             tree = handler.metadata(path / "state").tree
             wanted = {field: tree.get(field) or {} for field in fields.values()}
             if not wanted[fields["params"]]:
-                raise UserError(f"{path}: no averaged weights here; read the raw ones (ema=False)")
+                kinds = ("averaged", "raw") if ema else ("raw", "averaged")
+                raise UserError(
+                    f"{path}: no {kinds[0]} weights here; read the {kinds[1]} ones (ema={not ema})"
+                )
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
             restored = handler.restore(
                 path / "state",

@@ -94,6 +94,11 @@ def freeze_mask(params: Any, freeze: str | None) -> Any:
             f"optimizer: freeze={freeze!r} matches no parameter from the start of its path; "
             f"the closest are {', '.join(_closest(freeze, names))}"
         )
+    if all(map(pattern.match, names)):
+        raise UserError(
+            f"optimizer: freeze={freeze!r} matches every parameter, so that nothing is trained; "
+            "name a part, such as backbone"
+        )
     return jax.tree_util.tree_map_with_path(
         lambda path, _: pattern.match(_path_name(path)) is not None, params
     )

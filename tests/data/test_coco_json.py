@@ -335,7 +335,7 @@ def test_messages_name_the_settings_of_the_split(coco_folder):
 def test_a_file_that_vanishes_later_is_named(coco_folder):
     source = coco_folder.open()
     (coco_folder.images / "a.jpg").unlink()
-    with pytest.raises(UserError, match=r"a.jpg: cannot be read any more \(No such file"):
+    with pytest.raises(UserError, match=r"a.jpg: cannot be read \(No such file"):
         source[0]
 
 

@@ -24,6 +24,7 @@ SHAPES = {
     "original_hw": ((2,), np.int32),
     "mask": ((), np.bool_),
     "dropped_boxes": ((), np.int32),
+    "skipped_id": ((), np.int64),
 }
 
 

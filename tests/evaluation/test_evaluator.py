@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.rows import NONE_SKIPPED
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.evaluator import evaluate
 from bifpn_jax.postprocess import Detections
@@ -115,3 +116,22 @@ def test_progress_bar_on_a_terminal(capsys, monkeypatch, progress):
     out, err = capsys.readouterr()
     assert out == ""
     assert ("/10 [" in err) == progress
+
+
+def test_a_bad_image_is_neither_found_nor_missed():
+    def batches(bad):
+        for batch in batches_of(4):
+            is_bad = np.isin(batch["image_id"], bad) & batch["mask"]
+            yield {
+                "image_id": batch["image_id"],
+                "mask": batch["mask"] & ~is_bad,
+                "skipped_id": np.where(is_bad, batch["image_id"], NONE_SKIPPED),
+            }
+
+    metrics, detections = evaluate(perfect, Source(), batches([103, 108]), label_map=LABEL_MAP)
+    assert {d["image_id"] for d in detections} == {100, 101, 102, 104, 105, 106, 107, 109}
+    assert metrics.num_images == 8
+    assert metrics.summary["AP"] == pytest.approx(1.0)
+    everything = range(100, 110)
+    with pytest.raises(UserError, match="none of the 10 images can be evaluated"):
+        evaluate(perfect, Source(), batches(everything), label_map=LABEL_MAP)

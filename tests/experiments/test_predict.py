@@ -42,15 +42,11 @@ def test_words_become_files(tmp_path):
 
 def test_words_that_name_no_image(tmp_path):
     (tmp_path / "empty").mkdir()
-    whole = jpeg(tmp_path / "whole.jpg").read_bytes()
-    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text.jpg").write_text("no image")
+    jpeg(tmp_path / "whole.jpg")
     for word, message in {
         "absent.jpg": "no such image or folder",
         "*.gif": "nothing fits this glob",
         "empty": "no image in this folder",
-        "half.jpg": "the image is cut off",
-        "text.jpg": "not an image",
     }.items():
         with pytest.raises(UserError) as error:
             find_images([str(tmp_path / "whole.jpg"), str(tmp_path / word)])
@@ -116,6 +112,28 @@ def test_pictures_and_detections(trained, tmp_path, capsys):
     plain = image.repeat(zoom, axis=0).repeat(zoom, axis=1)[..., ::-1]
     assert results[0]
     assert (np.abs(picture.astype(int) - plain).max(axis=2) > 60).mean() > 0.01
+
+
+def test_bad_files_among_good_ones(trained, tmp_path):
+    folder = tmp_path / "in"
+    whole = jpeg(folder / "b.jpg").read_bytes()
+    (folder / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "c.jpg").write_text("no image")
+    os.mkfifo(folder / "d.jpg")
+    images, bad = find_images([str(folder)]), []
+    model = load_trained(trained)
+    found = predict_images(model, images, tmp_path / "out", min_score=0.01, on_bad=bad.append)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.jpg", "detections.json"}
+    assert {detection["image_id"] for detection in found} == {2}
+    for error, (name, message) in zip(
+        bad,
+        {"a.jpg": "cut off", "c.jpg": "not an image", "d.jpg": "pipe or device"}.items(),
+        strict=True,
+    ):
+        assert str(error).startswith(str(folder / name))
+        assert message in str(error)
+    with pytest.raises(UserError, match=r"a.jpg: the image is cut off"):
+        predict_images(model, images, tmp_path / "out")
 
 
 def test_the_score_of_what_is_drawn(trained, tmp_path):

@@ -1,0 +1,77 @@
+"""Image files on disk: read without waiting for what is no file, and checked at a glance."""
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+
+from bifpn_jax.data.image_header import ends_whole, image_hw
+from bifpn_jax.data.image_limit import too_large
+from bifpn_jax.data.records import Record, load_image
+from bifpn_jax.errors import UserError
+
+_HEAD, _TAIL = 4096, 16  # bytes; the size nearly always stands in the first four kilobytes
+_MAX_BYTES = 2**31 - 1  # what OpenCV can decode
+
+
+def read_image_file(path: Path) -> bytes:
+    """Return the content of an image file.
+
+    Raises:
+      UserError: there is no such file, it cannot be read, or it is no ordinary file.
+    """
+    try:
+        _check_kind(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def check_image(path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Return an image's height and width, from a decode only where a quick look is not enough.
+
+    Args:
+      path: the image file.
+      stated_hw: what the size should be, if that is known.
+
+    Raises:
+      UserError: there is no such image, it is damaged, too large, or of another size.
+    """
+    try:
+        _check_kind(path)
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            hw = image_hw(head) if ends_whole(file.read()) else None
+            if hw is not None and hw == (stated_hw or hw) and not too_large(hw):
+                return hw
+            file.seek(0)
+            encoded = file.read()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    none = np.zeros(0)
+    record = Record(0, encoded, str(path), none, none, none, none, original_hw=stated_hw)
+    return load_image(record).shape[:2]
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what is no ordinary file, since to open a pipe would wait for ever, and huge ones."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(
+            f"{path}: a folder, pipe or device, not an image file; put an image in its place or "
+            "leave it out"
+        )
+    if status.st_size > _MAX_BYTES:
+        raise UserError(
+            f"{path}: a file of {status.st_size / 1e9:.1f} GB, more than an image decoder takes; "
+            "put a smaller copy in its place or leave the image out"
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path}: cannot be read ({error.strerror}); put a good copy in its place or leave the "
+        "image out"
+    )

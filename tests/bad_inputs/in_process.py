@@ -1,0 +1,77 @@
+"""Runs a command of `experiments` in this process, as `python -m` would: a start takes seconds."""
+
+import io
+import re
+import runpy
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from absl import flags, logging
+
+from experiments import command, evaluate, predict, train
+
+# Imported before any run, because grain and TFDS define flags of their own, which must stay.
+_COMMANDS = (evaluate, predict, train)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Ended(NamedTuple):
+    """How a command ended: exit status, stdout and stderr."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run_command(name: str, *words: object) -> Ended:
+    """Runs ``python -m experiments.NAME WORDS`` in the repository."""
+    out, err = io.StringIO(), io.StringIO()
+    before = {key: _copy(value) for key, value in flags.FLAGS.__dict__.items()}
+    verbosity = logging.get_verbosity()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(out),
+        redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
+        # As Python has it by default: ml_collections loads configs in a way that will go away.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        patch.chdir(ROOT)
+        patch.setattr(sys, "argv", [name, *map(str, words)])
+        # absl would set up logging and memory for the whole process.
+        patch.setattr(command.app, "run", lambda main, flags_parser: main(flags_parser(sys.argv)))
+        patch.setattr(command, "keep_freed_memory", lambda: None)
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+        try:
+            runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
+            status = 0
+        except SystemExit as ended:
+            status = ended.code or 0
+        finally:
+            flags.FLAGS.__dict__.clear()
+            flags.FLAGS.__dict__.update(before)
+            logging.set_verbosity(verbosity)
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+def assert_refused(ended: Ended, *patterns: str) -> None:
+    """Status 2 and one line on stderr, in which all patterns are found."""
+    assert ended.status == 2, ended
+    lines = ended.err.splitlines()
+    assert len(lines) == 1, ended.err
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in lines[0]
+    for pattern in patterns:
+        assert re.search(pattern, lines[0]), f"{pattern!r} is not in {lines[0]!r}"
+
+
+def _copy(value: Any) -> Any:
+    """A dict of lists with both copied: the flags and whose they are."""
+    if not isinstance(value, dict):
+        return value
+    return {key: list(item) if isinstance(item, list) else item for key, item in value.items()}
