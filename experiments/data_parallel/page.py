@@ -90,7 +90,7 @@ What the project has:
   {accumulated:.2f} with four parts, and to {sixteen:.2f} if the same 16 images go through at once.
   It is a way to save memory, not time.
 - **More images per device**: where memory allows, the first thing to do (above: most images per
-  device). `--config.model.remat` makes room for them, for about a third more work.
+  device). `--config.model.remat` makes room for them, for most of another forward pass.
 
 ## Where the batch gets too large
 
