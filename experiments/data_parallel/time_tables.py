@@ -60,9 +60,9 @@ def constants_table() -> Table:
         "Google's system architecture pages of v5e (1,600 Gb/s, 6.4 Tb/s of network for a pod "
         "of 256) and v5p (4,800 Gb/s, 50 Gb/s of network per chip). Latencies of H100 are the "
         "constants by which the source of NCCL chooses its algorithms: a tree with the "
-        "low-latency protocol. A hop on a TPU and where its axes close to rings are those of "
-        "How to Scale Your Model, by the makers of JAX. Assumed by us, from no source: 25 µs "
-        "between TPU pods, and the shares in the next line.",
+        "low-latency protocol. Where a TPU's axes close to rings is told by How to Scale Your "
+        "Model, by the makers of JAX. Assumed by us, from no source: 1 µs for a hop on a TPU, "
+        "25 µs between TPU pods, and the shares in the next line.",
         [
             f"For all: the step reaches {step_time.UTILIZATION:.0%} of peak and of memory "
             f"bandwidth, an all-reduce {LINK_EFFICIENCY:.0%} of a link's; with overlap gradients "
