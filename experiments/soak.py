@@ -55,10 +55,12 @@ def main(_: list[str]) -> int:
     if workdir.exists():
         raise UserError(f"{workdir} is there already: name another folder, --output=DIR.")
     samples: list[Sample] = []
-    with Watch(workdir, samples):
-        train_and_evaluate(soak_config(FLAGS.steps, FLAGS.every), workdir)
-    with (folder / "soak.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([Sample._fields, *samples])
+    try:
+        with Watch(workdir, samples):
+            train_and_evaluate(soak_config(FLAGS.steps, FLAGS.every), workdir)
+    finally:
+        with (folder / "soak.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([Sample._fields, *samples])
     print(to_markdown(course(samples)))
     faults = growth(samples)
     print("; ".join(faults) or "memory, files and threads stayed as they were")
