@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from bifpn_jax.data.records import BAD_IMAGES
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import SUMMARY_NAMES
 from bifpn_jax.models.detector import create_model, make_anchors
@@ -15,7 +16,7 @@ from experiments.config_fields import ADDED_FIELDS, flat_fields
 _CHOICES = {
     "data.label_space": ("contiguous", "category_id"),
     "data.bad_boxes": ("error", "skip", "clip"),
-    "data.bad_images": ("error", "skip"),
+    "data.bad_images": BAD_IMAGES,
     "eval.weights": ("ema", "raw", "both"),
     "eval.nms_method": ("hard", "gaussian"),
     "optimizer.name": ("sgd", "adamw"),

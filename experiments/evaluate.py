@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from bifpn_jax.data.records import Source
+from bifpn_jax.data.records import BAD_IMAGES, Source
 from bifpn_jax.data.sources import Relabelled
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
@@ -172,7 +172,7 @@ if __name__ == "__main__":
     flags.DEFINE_enum(
         "bad_images",
         None,
-        ("error", "skip"),
+        BAD_IMAGES,
         "What to do about images that cannot be read; by default as in the run's config.",
     )
     flags.DEFINE_string("output", "runs/evaluate", "Folder for the results.")

@@ -12,6 +12,7 @@ of the run, or files or threads did.
 
 import csv
 import ctypes
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -163,7 +164,9 @@ def growth(samples: list[Sample]) -> list[str]:
         return ["the run was too short to say anything"]
     faults = []
     for name, tolerance in _TOLERANCES.items():
-        values = [_median([getattr(sample, name) for sample in part]) for part in parts]
+        values = [
+            statistics.median_high([getattr(sample, name) for sample in part]) for part in parts
+        ]
         if max(values[1:]) > values[0] * (1 + tolerance):
             faults.append(f"{name} grew from {values[0]:g} to {max(values[1:]):g}")
     return faults
@@ -175,7 +178,10 @@ def course(samples: list[Sample]) -> Table:
         (
             part[-1].steps,
             part[-1].seconds / 60,
-            *(_median([getattr(sample, name) for sample in part]) for name in _TOLERANCES),
+            *(
+                statistics.median_high([getattr(sample, name) for sample in part])
+                for name in _TOLERANCES
+            ),
         )
         for part in _parts(samples)
     ]
@@ -205,10 +211,6 @@ def _parts(samples: list[Sample]) -> list[list[Sample]]:
             place = int((sample.steps - first) / (last - first) * _PARTS)
             parts[min(place, _PARTS - 1)].append(sample)
     return [part for part in parts if part]
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _last_step(log: Path) -> int:

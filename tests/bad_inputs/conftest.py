@@ -70,3 +70,18 @@ def train_on(coco, tmp_path, monkeypatch):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """Words for a small model on drawn images."""
+    return [
+        "--config.data.source=shapes",
+        f"--config.data.data_dir={tmp_path_factory.mktemp('tfds')}",
+        "--config.data.shapes={'num_train': 20, 'num_eval': 11, 'seed': 0, 'sides': (48, 72)}",
+        "--config.model.backbone=nano",
+        "--config.model.image_hw=(64, 64)",
+        "--config.model.network_repeats=1",
+        "--config.model.head_repeats=1",
+        "--config.train.batch_size=8",
+    ]

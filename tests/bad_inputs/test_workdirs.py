@@ -170,20 +170,13 @@ def test_a_checkpoint_that_is_not_there(words, said, workdir, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def whole_run(drawn):
     return [
         "--config=configs/d0.py",
         "--process_count=1",
-        "--config.data.source=shapes",
-        f"--config.data.data_dir={tmp_path_factory.mktemp('tfds')}",
-        "--config.data.shapes={'num_train': 20, 'num_eval': 11, 'seed': 0, 'sides': (48, 72)}",
-        "--config.model.backbone=nano",
-        "--config.model.image_hw=(64, 64)",
-        "--config.model.network_repeats=1",
-        "--config.model.head_repeats=1",
+        *drawn,
         "--config.model.min_level=5",
         "--config.model.max_level=6",
-        "--config.train.batch_size=8",
     ]
 
 
@@ -213,18 +206,18 @@ RUNS = {
 
 
 @pytest.mark.parametrize("case", RUNS)
-def test_a_workdir_in_which_no_run_can_go_on(case, workdir, drawn):
+def test_a_workdir_in_which_no_run_can_go_on(case, workdir, whole_run):
     change, words = RUNS[case]
     change(workdir)
     before = contents(workdir.parent)
-    assert_refused(run_command("main", *drawn, f"--workdir={workdir}"), words, str(workdir))
+    assert_refused(run_command("main", *whole_run, f"--workdir={workdir}"), words, str(workdir))
     assert contents(workdir.parent) == before
 
 
-def test_a_workdir_in_which_another_run_is(workdir, drawn):
+def test_a_workdir_in_which_another_run_is(workdir, whole_run):
     with (workdir / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write("process 1 on elsewhere")
         lock.flush()
-        ended = run_command("main", *drawn, f"--workdir={workdir}")
+        ended = run_command("main", *whole_run, f"--workdir={workdir}")
     assert_refused(ended, "process 1 on elsewhere is training here")
