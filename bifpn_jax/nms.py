@@ -55,12 +55,7 @@ def nms(
     Raises:
         UserError: unknown method.
     """
-    if method not in SCORE_THRESHOLDS:
-        known = ", ".join(SCORE_THRESHOLDS)
-        raise UserError(f"unknown NMS method {method!r}: choose one of {known}")
-    if score_threshold is None:
-        score_threshold = SCORE_THRESHOLDS[method]
-
+    score_threshold = resolve_score_threshold(method, score_threshold)
     boxes, labels = jnp.asarray(boxes, jnp.float32), jnp.asarray(labels)
 
     def step(scores: jax.Array, _: None) -> tuple[jax.Array, Kept]:
@@ -82,6 +77,14 @@ def nms(
     scores = _alive(jnp.asarray(scores, jnp.float32), score_threshold)
     _, kept = jax.lax.scan(step, scores, length=max_detections)
     return kept
+
+
+def resolve_score_threshold(method: str, score_threshold: float | None) -> float:
+    """The threshold of :func:`nms`, its default filled in; a UserError for an unknown method."""
+    if method not in SCORE_THRESHOLDS:
+        known = ", ".join(SCORE_THRESHOLDS)
+        raise UserError(f"unknown NMS method {method!r}: choose one of {known}")
+    return SCORE_THRESHOLDS[method] if score_threshold is None else score_threshold
 
 
 def _alive(scores: jax.Array, score_threshold: float) -> jax.Array:

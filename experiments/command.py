@@ -19,7 +19,7 @@ from bifpn_jax.train.interruption import Interrupted
 from experiments.disk_space import full_disk
 from experiments.network_file import inline_network_file
 from experiments.overrides import check_overrides, explain_value, keep_last
-from experiments.process_memory import keep_freed_memory
+from experiments.process_memory import collect_garbage_rarely, keep_freed_memory
 
 # Exit statuses. SAVED and PEER_IS_GONE: the same command goes on from what is saved.
 FAILED = 2
@@ -41,6 +41,7 @@ def run(main: Callable[[list[str]], int | None], *, arguments: bool = False) -> 
     variable JAX_COMPILATION_CACHE_DIR names another place. Memory is kept as in `process_memory`.
     """
     keep_freed_memory()
+    collect_garbage_rarely()
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     # XLA's C++ logs go around Python's logging; errors stay.

@@ -1,11 +1,12 @@
-"""How the C library keeps memory, which on a CPU is a good part of a training step's time.
+"""How a process keeps memory: the C library's, and the objects of Python.
 
 A step's arrays come to more than a gigabyte. glibc by itself asks the system for such blocks and
-gives them back after every step, and the system then clears every page anew. Told to keep them, it
-does so once.
+gives them back after every step, and the system then clears every page anew, which on a CPU is a
+good part of the step's time. Told to keep them, it does so once.
 """
 
 import ctypes
+import gc
 import os
 import sys
 
@@ -33,3 +34,12 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, 2**26))
     return all(mallopt(name, value) for name, value in settings)
+
+
+def collect_garbage_rarely() -> None:
+    """Makes Python look for unreachable cycles at every 20,000 new objects, not at every 700.
+
+    A model that is traced is millions of objects, nearly all of which stay; going through them time
+    and again is a fifth of the time to trace. What has no cycles is freed at once as ever.
+    """
+    gc.set_threshold(20_000)

@@ -12,6 +12,9 @@ import jax
 import pytest
 from absl import flags
 
+from experiments.process_memory import collect_garbage_rarely
+
+collect_garbage_rarely()
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Hundreds of programs that each run a few times: without LLVM's optimisations they compile in half

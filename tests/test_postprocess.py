@@ -7,8 +7,8 @@ import pytest
 
 from bifpn_jax import boxes as box_ops
 from bifpn_jax.anchors import anchor_grid
-from bifpn_jax.nms import nms
-from bifpn_jax.postprocess import postprocess, top_pairs
+from bifpn_jax.nms import Kept, nms
+from bifpn_jax.postprocess import _is_final, postprocess, top_pairs
 
 ANCHORS = anchor_grid((64, 64), max_level=5)
 NUM_CLASSES = 4
@@ -58,6 +58,48 @@ def test_agrees_with_numpy_step_by_step(method):
         np.testing.assert_allclose(detections.boxes[i], boxes[kept], atol=1e-4)
         if method == "hard":
             np.testing.assert_allclose(detections.scores[i], scores[kept], rtol=1e-6)
+
+
+def crowded(rng, cells):
+    """The best pairs are those of one class in a few cells side by side, so their boxes overlap."""
+    logits, codes, original_hw, scale = random_outputs(rng)
+    logits[:, : 9 * cells, 0] += 10
+    return logits, codes * np.float32(0.2), original_hw, scale
+
+
+@pytest.mark.parametrize("method", ["hard", "gaussian"])
+@pytest.mark.parametrize("threshold", [None, 0.05])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_pairs_that_are_tried_first_change_nothing(method, threshold, dtype):
+    options = {"max_detections": 10, "nms_method": method, "score_threshold": threshold}
+    at_once = compiled(pre_nms_top_k=400, first_pairs=400, **options)
+    few_first = compiled(pre_nms_top_k=400, first_pairs=40, **options)
+    only_few = compiled(pre_nms_top_k=40, **options)
+    enough = []
+    for seed in range(12):
+        arrays = crowded(np.random.default_rng(seed), seed % 5)
+        arrays = (arrays[0].astype(dtype), arrays[1], ANCHORS, *arrays[2:])
+        expected, found, few = at_once(*arrays), few_first(*arrays), only_few(*arrays)
+        for name, array in expected._asdict().items():
+            np.testing.assert_array_equal(getattr(found, name), array, err_msg=f"{name} {seed}")
+        enough.append(all(np.array_equal(a, b) for a, b in zip(few, expected, strict=True)))
+    assert 0 < sum(enough) < 12  # both ways were gone
+
+
+@pytest.mark.parametrize(
+    ("indices", "scores", "last", "threshold", "final"),
+    [
+        ([3, 1], [0.9, 0.5], 0.4, 0.0, True),
+        ([3, 1], [0.9, 0.4], 0.4, 0.0, False),  # one that is left out may score 0.4 as well
+        ([3, -1], [0.9, 0.0], 0.4, 0.0, False),
+        ([3, -1], [0.9, 0.0], 0.04, 0.05, True),
+        ([3, -1], [0.9, 0.0], 0.0, 0.0, True),
+        ([3, 1], [0.9, 0.5], np.nan, 0.0, False),
+    ],
+)
+def test_when_more_pairs_could_change_the_result(indices, scores, last, threshold, final):
+    kept = Kept(jnp.array(indices), jnp.array(scores, jnp.float32))
+    assert bool(_is_final(kept, jnp.float32(last), threshold)) is final
 
 
 def test_boxes_stay_inside_the_original_image():

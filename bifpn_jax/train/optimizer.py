@@ -123,16 +123,26 @@ def _clip(max_each: float | None, max_all: float | None) -> optax.GradientTransf
     same code, which XLA compiles once.
     """
 
+    # Jitted, because JAX traces such a function once per shape, not once per gradient.
+    @jax.jit
+    def square_sum(gradient: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(gradient))
+
+    @jax.jit
+    def first_scale(square: jax.Array) -> jax.Array:
+        if max_each is None:
+            return jnp.ones((), square.dtype)
+        return max_each / jnp.maximum(jnp.sqrt(square), max_each)
+
     def clip(gradients: Any, params: Any) -> Any:
         leaves, structure = jax.tree.flatten(gradients)
-        squares = [jnp.sum(jnp.square(leaf)) for leaf in leaves]
-        scales = [jnp.ones((), leaf.dtype) for leaf in leaves]
-        if max_each is not None:
-            scales = [max_each / jnp.maximum(jnp.sqrt(square), max_each) for square in squares]
+        squares = [square_sum(leaf) for leaf in leaves]
+        scales = [first_scale(square) for square in squares]
         if max_all is not None:
-            clipped = [a * jnp.square(b) for a, b in zip(squares, scales, strict=True)]
-            norm = jnp.sqrt(jnp.sum(jnp.stack(clipped)))
-            scales = [scale * (max_all / jnp.maximum(norm, max_all)) for scale in scales]
+            clipped = jnp.stack(squares) * jnp.square(jnp.stack(scales))
+            norm = jnp.sqrt(jnp.sum(clipped))
+            common = max_all / jnp.maximum(norm, max_all)
+            scales = [scale * common for scale in scales]
         return structure.unflatten([a * b for a, b in zip(leaves, scales, strict=True)])
 
     return optax.stateless(clip)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bifpn_jax.errors import UserError
-from experiments.process_memory import keep_freed_memory
+from experiments.process_memory import collect_garbage_rarely, keep_freed_memory
 
 _STEPS = 3
 
@@ -111,4 +111,5 @@ MEASURES: Mapping[str, Callable[[str, int], dict[str, Any]]] = {
 if __name__ == "__main__":
     if not sys.argv[1].startswith("effdet"):
         keep_freed_memory()
+        collect_garbage_rarely()
     print(json.dumps(MEASURES[sys.argv[1]](sys.argv[2], int(sys.argv[3]))))

@@ -1,10 +1,13 @@
-"""What is freed is kept: a second large block costs no page faults."""
+"""What is freed is kept, a second large block costs no page faults; garbage waits for a while."""
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
+
+from experiments.process_memory import collect_garbage_rarely
 
 SCRIPT = """
 import resource, sys, threading
@@ -51,3 +54,16 @@ def test_what_the_environment_chose_stays():
     in_force, first, second = run(MALLOC_ARENA_MAX="2")
     assert not in_force
     assert second > first / 2
+
+
+def test_garbage_is_collected_rarely_but_is():
+    before = gc.get_threshold()
+    try:
+        collect_garbage_rarely()
+        found = gc.get_stats()[0]["collections"]
+        for _ in range(100_000):
+            cycle = []
+            cycle.append(cycle)
+        assert 1 <= gc.get_stats()[0]["collections"] - found <= 10
+    finally:
+        gc.set_threshold(*before)

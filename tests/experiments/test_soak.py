@@ -31,6 +31,13 @@ def test_what_grows_is_named(name, slope):
     assert fault.startswith(f"{name} grew from ")
 
 
+def test_threads_that_end_again_are_no_fault():
+    helped = [
+        sample._replace(threads=10) if 400 <= sample.steps < 600 else sample for sample in samples()
+    ]
+    assert growth(helped) == []
+
+
 def test_a_short_run_says_nothing():
     assert growth([]) == ["the run was too short to say anything"]
     assert growth(samples()[:1]) == ["the run was too short to say anything"]
