@@ -58,10 +58,12 @@ def main(words: list[str]) -> None:
         rounds=FLAGS.rounds,
         forward=parse_cases("forward", FLAGS.forward),
         train=parse_cases("train", FLAGS.train),
+        memory=parse_cases("memory", FLAGS.memory),
         images=Path(FLAGS.images) if FLAGS.images else None,
         annotations=Path(FLAGS.annotations) if FLAGS.annotations else None,
         peers=not why,
         dtype=FLAGS.dtype,
+        remat=FLAGS.remat,
     )
     output = command.make_folder(FLAGS.output)
     contests: list[Contest] = []
@@ -98,6 +100,10 @@ if __name__ == "__main__":
     flags.DEFINE_integer("rounds", 10, "How often everything is timed.", lower_bound=1)
     flags.DEFINE_list("forward", "d0:1,d1:1,d2:1,lite0:1", "MODEL:BATCH of the forward pass.")
     flags.DEFINE_list("train", "d0:2,d0:4,lite0:8", "MODEL:BATCH of the training step.")
+    flags.DEFINE_list("memory", "d0:4", "MODEL:BATCH of the step whose memory is measured.")
+    flags.DEFINE_string(
+        "remat", "", "model.remat of that step, e.g. backbone,feature_network,heads."
+    )
     flags.DEFINE_enum(
         "dtype", "float32", ["float32", "bfloat16"], "Of the forward pass and the training step."
     )

@@ -108,7 +108,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     meta = {"config": json.loads(config.to_json()), "label_map": label_map.to_json()}
     meta["left_out"] = sorted(image.image_id for image in train_source.left_out)
     # What the loop counts and has not logged yet; a resumed run goes on with it.
-    loop = {"timer": {}, "dropped_boxes": 0, "steps": {}}
+    loop = {"timer": {}, "dropped_boxes": 0, "steps": {}, "replaced_images": []}
     if checkpoints.latest_step is None:
         say = print if is_primary else lambda _: None
         with exchange.together():
@@ -124,7 +124,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
         )
         iterator.set_state(position)
         first_step, loop = int(state.step), saved["loop"]
-        bad_images.note_replaced(loop.get("replaced_images", ()))
+        bad_images.note_replaced(loop["replaced_images"])
     if is_primary:
         write_config(workdir, meta["config"])
         write_parameter_overview(workdir, state.params)
@@ -172,9 +172,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
         batch_size=config.train.batch_size, total_steps=length.total_steps, **loop["timer"]
     )
     writer = MetricWriter(workdir, first_step=first_step, enabled=is_primary)
-    # Earlier versions saved "recent" alone.
-    saved_steps = loop.get("steps", {"recent": loop.get("recent", ())})
-    steps = StepMetrics(config.train.nonfinite, line.write, **saved_steps)
+    steps = StepMetrics(config.train.nonfinite, line.write, **loop["steps"])
     dropped_boxes, dropped_here = loop["dropped_boxes"], 0
     metrics: dict[str, Any] | None = None
     several = parallel.process_count() > 1

@@ -69,16 +69,15 @@ def crowded(rng, cells):
 
 @pytest.mark.parametrize("method", ["hard", "gaussian"])
 @pytest.mark.parametrize("threshold", [None, 0.05])
-@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
-def test_pairs_that_are_tried_first_change_nothing(method, threshold, dtype):
+def test_pairs_that_are_tried_first_change_nothing(method, threshold):
     options = {"max_detections": 10, "nms_method": method, "score_threshold": threshold}
     at_once = compiled(pre_nms_top_k=400, first_pairs=400, **options)
     few_first = compiled(pre_nms_top_k=400, first_pairs=40, **options)
     only_few = compiled(pre_nms_top_k=40, **options)
     enough = []
     for seed in range(12):
-        arrays = crowded(np.random.default_rng(seed), seed % 5)
-        arrays = (arrays[0].astype(dtype), arrays[1], ANCHORS, *arrays[2:])
+        logits, codes, original_hw, scale = crowded(np.random.default_rng(seed), seed % 5)
+        arrays = (logits, codes, ANCHORS, original_hw, scale)
         expected, found, few = at_once(*arrays), few_first(*arrays), only_few(*arrays)
         for name, array in expected._asdict().items():
             np.testing.assert_array_equal(getattr(found, name), array, err_msg=f"{name} {seed}")

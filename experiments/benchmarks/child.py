@@ -1,7 +1,7 @@
 """Measures that need a process of their own: the time to compile, and the peak of memory.
 
     python -m experiments.benchmarks.child compile d0 2
-    python -m experiments.benchmarks.child memory d0 4
+    python -m experiments.benchmarks.child memory d0 4 backbone,heads
     python -m experiments.benchmarks.child effdet_memory d0 4
 
 Prints one line of JSON.
@@ -24,7 +24,9 @@ from experiments.process_memory import collect_garbage_rarely, keep_freed_memory
 _STEPS = 3
 
 
-def measure_in_child(what: str, model: str, batch_size: int, cache: Path) -> dict[str, float]:
+def measure_in_child(
+    what: str, model: str, batch_size: int, cache: Path, remat: str = ""
+) -> dict[str, float]:
     """Runs one measure in a fresh process.
 
     Args:
@@ -32,11 +34,13 @@ def measure_in_child(what: str, model: str, batch_size: int, cache: Path) -> dic
         model: name of a released model.
         batch_size: of the training step.
         cache: folder for compiled programs.
+        remat: as in the config, of our own step.
 
     Raises:
         UserError: the process failed; with the last line that it printed.
     """
     command = [sys.executable, "-m", "experiments.benchmarks.child", what, model, str(batch_size)]
+    command += [remat] if remat else []
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -67,11 +71,12 @@ def _compile(model: str, batch_size: int) -> dict[str, float]:
     }
 
 
-def _memory(model: str, batch_size: int) -> dict[str, float]:
+def _memory(model: str, batch_size: int, remat: str = "") -> dict[str, float]:
     from experiments.benchmarks import programs
     from experiments.results import counts
 
     config = counts.released_config(model)
+    config.model.remat = remat
     network = counts.model_of(config, counts.COCO_OUTPUTS)
     return _peak(programs.training_step(config, network, batch_size))
 
@@ -102,7 +107,7 @@ def _resident_peak() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-MEASURES: Mapping[str, Callable[[str, int], dict[str, Any]]] = {
+MEASURES: Mapping[str, Callable[..., dict[str, Any]]] = {
     "compile": _compile,
     "memory": _memory,
     "effdet_memory": _effdet_memory,
@@ -112,4 +117,4 @@ if __name__ == "__main__":
     if not sys.argv[1].startswith("effdet"):
         keep_freed_memory()
         collect_garbage_rarely()
-    print(json.dumps(MEASURES[sys.argv[1]](sys.argv[2], int(sys.argv[3]))))
+    print(json.dumps(MEASURES[sys.argv[1]](sys.argv[2], int(sys.argv[3]), *sys.argv[4:])))

@@ -23,7 +23,7 @@ BARE = "bare decoding"
 _HW = (640, 640)
 _BATCH = 16
 _BATCHES = 8  # per round
-_DRAWN = 64
+_DRAWN, _NAMES = 64, 32
 _WARM_UP = 2
 _REST = 1.0  # seconds between turns, in which whoever reads ahead comes to its end
 
@@ -53,7 +53,7 @@ def input_pipeline(options: Options) -> list[Contest]:
         if (folder is None) != (annotations is None):
             raise UserError("--images and --annotations go together; give both or neither.")
         if folder is None or annotations is None:
-            folder, annotations = write_drawn_images(Path(temporary), _DRAWN)
+            folder, annotations = write_drawn_images(Path(temporary), _DRAWN, _NAMES)
         files = [path.read_bytes() for path in image_paths(folder, annotations)]
         ours = train_batches(
             CocoJson(folder, annotations),
@@ -106,14 +106,32 @@ def bare_decoding(
     return run
 
 
-def write_drawn_images(folder: Path, count: int) -> tuple[Path, Path]:
-    """JPEGs of drawn shapes, 480 to 640 pixels, and their COCO file."""
+def write_drawn_images(folder: Path, count: int, names: int = 1) -> tuple[Path, Path]:
+    """JPEGs of drawn shapes, 480 to 640 pixels, and their COCO file.
+
+    Every file has several names, each a record of its own: to shuffle few records costs more per
+    record than to shuffle many.
+    """
     source = DrawnShapes(count, sides=(480, 640))
+    truth = source.ground_truth()
+    images, annotations = [], []
     for i in range(len(source)):
         (folder / source[i].where).write_bytes(source[i].encoded)
-    annotations = folder / "annotations.json"
-    annotations.write_text(json.dumps(source.ground_truth()))
-    return folder, annotations
+    for copy in range(names):
+        for image in truth["images"]:
+            name = image["file_name"] if copy == 0 else f"{copy}_{image['file_name']}"
+            if copy:
+                os.link(folder / image["file_name"], folder / name)
+            images.append(image | {"id": image["id"] + copy * count, "file_name": name})
+        for annotation in truth["annotations"]:
+            again = {
+                "id": annotation["id"] + copy * len(truth["annotations"]),
+                "image_id": annotation["image_id"] + copy * count,
+            }
+            annotations.append(annotation | again)
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(truth | {"images": images, "annotations": annotations}))
+    return folder, path
 
 
 def image_paths(folder: Path, annotations: Path) -> list[Path]:

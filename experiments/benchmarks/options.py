@@ -22,19 +22,23 @@ class Options(NamedTuple):
         rounds: how often everything is timed.
         forward: models and batch sizes of the forward pass.
         train: of the training step.
+        memory: of the training step whose memory is measured.
         images: folder of real pictures, or None for drawn ones.
         annotations: COCO file of these pictures, or None.
         peers: whether to run other code bases where they are installed.
         dtype: of the computation in forward pass and training step: float32 or bfloat16.
+        remat: parts of the network that are computed again where memory is measured, as in configs.
     """
 
     rounds: int
     forward: tuple[Case, ...]
     train: tuple[Case, ...]
+    memory: tuple[Case, ...]
     images: Path | None
     annotations: Path | None
     peers: bool
     dtype: str = "float32"
+    remat: str = ""
 
 
 def parse_cases(flag: str, words: Sequence[str]) -> tuple[Case, ...]:

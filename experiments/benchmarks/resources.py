@@ -7,7 +7,7 @@ from experiments.benchmarks.child import measure_in_child
 from experiments.benchmarks.contest import OURS, Contest
 from experiments.benchmarks.options import Options
 
-_MODEL, _COMPILE_BATCH, _MEMORY_BATCH = "d0", 2, 4
+_MODEL, _COMPILE_BATCH = "d0", 2
 
 
 def compilation(options: Options) -> list[Contest]:
@@ -26,13 +26,16 @@ def compilation(options: Options) -> list[Contest]:
 
 def memory(options: Options) -> list[Contest]:
     """Peak of the whole process over three steps, with the program compiled by an earlier one."""
-    with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder)
-        measure_in_child("memory", _MODEL, _MEMORY_BATCH, cache)
-        ours = measure_in_child("memory", _MODEL, _MEMORY_BATCH, cache)
-        values = {OURS: [ours["peak"]]}
-        if options.peers:
-            theirs = measure_in_child("effdet_memory", _MODEL, _MEMORY_BATCH, cache)
-            values["effdet channels-last"] = [theirs["peak"]]
-    work = f"peak memory of the training step, batch {_MEMORY_BATCH}"
-    return [Contest(work, _MODEL, "MiB", values)]
+    contests = []
+    for model, batch_size in options.memory:
+        with tempfile.TemporaryDirectory() as folder:
+            ours = ("memory", model, batch_size, Path(folder), options.remat)
+            measure_in_child(*ours)
+            values = {OURS: [measure_in_child(*ours)["peak"]]}
+            if options.peers:
+                theirs = measure_in_child("effdet_memory", model, batch_size, Path(folder))
+                values["effdet channels-last"] = [theirs["peak"]]
+        remat = f", remat={options.remat}" if options.remat else ""
+        work = f"peak memory of the training step, batch {batch_size}{remat}"
+        contests.append(Contest(work, model, "MiB", values))
+    return contests

@@ -38,6 +38,7 @@ def options():
         rounds=2,
         forward=(Case("d0", 1),),
         train=(Case("d0", 2),),
+        memory=(Case("d0", 4), Case("lite0", 8)),
         images=None,
         annotations=None,
         peers=False,
@@ -229,8 +230,8 @@ def test_the_parts_of_a_forward_pass_add_up_to_the_whole():
 def test_compilation_and_memory_are_rows(options, monkeypatch):
     calls = []
 
-    def measured(what, model, batch_size, cache):
-        calls.append((what, model, batch_size))
+    def measured(what, model, batch_size, cache, remat=""):
+        calls.append((what, model, batch_size, remat))
         return {
             "compile": {"trace": 1.0, "lower": 2.0, "compile": 3.0, "total": 6.0},
             "memory": {"before": 100.0, "peak": 900.0},
@@ -242,9 +243,14 @@ def test_compilation_and_memory_are_rows(options, monkeypatch):
     assert cold.work.endswith("cold")
     assert warm.values == {OURS: [6.0]}
     assert warm.remarks == ("trace 1.0 s, lower 2.0 s, compile 3.0 s",)
-    (contest,) = resources.memory(options._replace(peers=True))
+    contest, other = resources.memory(options._replace(peers=True, remat="heads"))
     assert contest.ratios("effdet channels-last") == [2.0]
-    assert calls.count(("memory", "d0", 4)) == 2  # the first one compiles
+    assert (other.model, other.work) == (
+        "lite0",
+        "peak memory of the training step, batch 8, remat=heads",
+    )
+    assert calls.count(("memory", "d0", 4, "heads")) == 2  # the first one compiles
+    assert calls.count(("effdet_memory", "lite0", 8, "")) == 1
 
 
 def test_a_child_that_fails_is_reported_in_one_line(tmp_path):
