@@ -289,9 +289,11 @@ def flag_values(**changes):
     flags.DEFINE_integer("rounds", 2, "", flag_values=values)
     flags.DEFINE_list("forward", "d0:1", "", flag_values=values)
     flags.DEFINE_list("train", "d0:2", "", flag_values=values)
+    flags.DEFINE_list("memory", "d0:4", "", flag_values=values)
     for name in ("images", "annotations", "output"):
         flags.DEFINE_string(name, changes.get(name, ""), "", flag_values=values)
     flags.DEFINE_string("dtype", "float32", "", flag_values=values)
+    flags.DEFINE_string("remat", "", "", flag_values=values)
     flags.DEFINE_bool("peers", True, "", flag_values=values)
     values(sys.argv[:1])
     return values
