@@ -167,9 +167,7 @@ def growth(samples: list[Sample]) -> list[str]:
         return ["the run was too short to say anything"]
     faults = []
     for name, tolerance in _TOLERANCES.items():
-        values = [
-            statistics.median_high([getattr(sample, name) for sample in part]) for part in parts
-        ]
+        values = [_median(part, name) for part in parts]
         later = min(values[1:][-_LAST_PARTS:]) if name in _COUNTS else max(values[1:])
         if later > values[0] * (1 + tolerance):
             faults.append(f"{name} grew from {values[0]:g} to {later:g}")
@@ -182,10 +180,7 @@ def course(samples: list[Sample]) -> Table:
         (
             part[-1].steps,
             part[-1].seconds / 60,
-            *(
-                statistics.median_high([getattr(sample, name) for sample in part])
-                for name in _TOLERANCES
-            ),
+            *(_median(part, name) for name in _TOLERANCES),
         )
         for part in _parts(samples)
     ]
@@ -203,6 +198,10 @@ def course(samples: list[Sample]) -> Table:
         rows,
         "",
     )
+
+
+def _median(part: list[Sample], name: str) -> float:
+    return statistics.median_high([getattr(sample, name) for sample in part])
 
 
 def _parts(samples: list[Sample]) -> list[list[Sample]]:

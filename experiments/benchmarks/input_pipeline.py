@@ -106,7 +106,7 @@ def bare_decoding(
     return run
 
 
-def write_drawn_images(folder: Path, count: int, names: int = 1) -> tuple[Path, Path]:
+def write_drawn_images(folder: Path, count: int, names: int) -> tuple[Path, Path]:
     """JPEGs of drawn shapes, 480 to 640 pixels, and their COCO file.
 
     Every file has several names, each a record of its own: to shuffle few records costs more per
@@ -119,9 +119,8 @@ def write_drawn_images(folder: Path, count: int, names: int = 1) -> tuple[Path, 
         (folder / source[i].where).write_bytes(source[i].encoded)
     for copy in range(names):
         for image in truth["images"]:
-            name = image["file_name"] if copy == 0 else f"{copy}_{image['file_name']}"
-            if copy:
-                os.link(folder / image["file_name"], folder / name)
+            name = f"{copy}_{image['file_name']}"
+            os.link(folder / image["file_name"], folder / name)
             images.append(image | {"id": image["id"] + copy * count, "file_name": name})
         for annotation in truth["annotations"]:
             again = {
