@@ -78,6 +78,20 @@ def gated_conv(x: Array, gate: Array, kernel: Array) -> Array:
     return _gated_conv(x, gate, kernel)
 
 
+def biased_conv(x: Array, kernel: Array, bias: Array) -> Array:
+    """1x1 convolution plus a bias, for a result that nothing computed from it reads at once.
+
+    Args:
+        x: [B, H, W, Cin].
+        kernel: [1, 1, Cin, Cout], of the dtype of `x`.
+        bias: [Cout], of the dtype of `x`.
+
+    Returns:
+        [B, H, W, Cout].
+    """
+    return _biased_conv(x, kernel, bias)
+
+
 def depthwise_conv(x: Array, kernel: Array, *, stride: int = 1, padding: str = "same") -> Array:
     """Depthwise convolution: every channel is filtered by its own kernel.
 
@@ -150,6 +164,13 @@ def _native_gated_conv(x: Array, gate: Array, kernel: Array) -> Array:
 
 
 _gated_conv = _per_platform(cpu.gated_conv, _native_gated_conv)
+
+
+def _native_biased_conv(x: Array, kernel: Array, bias: Array) -> Array:
+    return conv(x, kernel) + bias[None, None, None]
+
+
+_biased_conv = _per_platform(cpu.biased_conv, _native_biased_conv)
 
 
 def _native_depthwise(x: Array, kernel: Array, *, stride: int, padding: str) -> Array:

@@ -54,7 +54,8 @@ class Predictor(nn.Module):
             return _joined([full(x) for x in maps])
         depthwise = DepthwiseConv(3, kernel_init=head_depthwise_init, name="depthwise")
         rows = _joined([depthwise(x) for x in maps])
-        return Conv(self.features, name="pointwise", **settings)(rows[:, :, None])[:, :, 0]
+        pointwise = Conv(self.features, is_output=True, name="pointwise", **settings)
+        return pointwise(rows[:, :, None])[:, :, 0]
 
 
 def _joined(maps: Sequence[Array]) -> Array:

@@ -60,6 +60,7 @@ class Conv(nn.Module):
         use_bias: adds a vector per output channel.
         kernel_init, bias_init: initialisers.
         padding: key of `convolutions.PADDINGS`.
+        is_output: nothing follows that the bias could be added in passing; for 1x1 kernels.
     """
 
     features: int
@@ -69,6 +70,7 @@ class Conv(nn.Module):
     kernel_init: Initializer = glorot_init
     bias_init: Initializer = nn.initializers.zeros_init()
     padding: str = "same"
+    is_output: bool = False
 
     @nn.compact
     def __call__(self, x: Array, gate: Array | None = None) -> Array:
@@ -78,14 +80,16 @@ class Conv(nn.Module):
         """
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(x.dtype)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(x.dtype)
+        if self.is_output:
+            return convolutions.biased_conv(x, kernel, bias)
         if gate is None:
             x = convolutions.conv(x, kernel, stride=self.stride, padding=self.padding)
         else:
             x = convolutions.gated_conv(x, gate, kernel)
-        if self.use_bias:
-            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-            x = x + bias.astype(x.dtype)[None, None, None]
-        return x
+        return x if bias is None else x + bias[None, None, None]
 
 
 class DepthwiseConv(nn.Module):

@@ -14,6 +14,7 @@ from jax import lax
 
 from bifpn_jax.models import convolutions
 from bifpn_jax.models.convolutions import (
+    biased_conv,
     conv,
     depthwise_conv,
     gated_conv,
@@ -271,6 +272,18 @@ def test_gated_conv_and_its_gradients_are_those_of_a_product_before(dtype):
         np.testing.assert_array_equal(a, b.astype(dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_biased_conv_and_its_gradients_are_those_of_a_sum_after(dtype):
+    x, kernel = integers((2, 3, 5, 7), 1, dtype), integers((1, 1, 7, 4), 2, dtype)
+    bias, g = integers((4,), 3, dtype), integers((2, 3, 5, 4), 4, dtype)
+    ours = with_gradients(biased_conv)(g, x, kernel, bias)
+    wide = [np.asarray(a, np.float32) for a in (g, x, kernel, bias)]
+    plain = with_gradients(lambda x, k, bias: conv(x, k) + bias[None, None, None])(*wide)
+    for a, b in zip(ours, plain, strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_array_equal(a, b.astype(dtype))
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])
 def test_symmetric_conv_and_its_gradients_are_the_plain_convolutions(kernel, stride):
     for hw in [(1, 1), (5, 8), (6, 6)]:
@@ -349,6 +362,15 @@ def test_a_gate_goes_into_the_kernel_on_cpu_only():
 
     assert products("cpu") == [" tensor<1x4x6xf32>"]
     assert products("tpu") == [" tensor<1x8x8x4xf32>"]
+
+
+def test_a_bias_is_a_row_of_the_kernel_on_cpu_only():
+    args = [np.ones(shape, np.float32) for shape in ((1, 8, 8, 4), (1, 1, 4, 6), (6,))]
+    assert "stablehlo.add" not in lowered(biased_conv, *args, platform="cpu")
+    for platform in ("cuda", "tpu"):
+        text = lowered(biased_conv, *args, platform=platform)
+        assert "stablehlo.add" in text
+        assert "stablehlo.concatenate" not in text
 
 
 def test_the_cpu_gets_shifted_sums():
