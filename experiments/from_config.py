@@ -17,9 +17,10 @@ from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.models.detector import EfficientDet, create_model, make_anchors
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.train import parallel
+from bifpn_jax.train.gradients import LossSettings
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.schedule import make_schedule, peak_learning_rate
-from bifpn_jax.train.step import LossSettings, train_step
+from bifpn_jax.train.step import TrainStep, make_train_step
 
 
 class RunLength(NamedTuple):
@@ -131,10 +132,9 @@ def training_step(
     model: EfficientDet,
     optimizer: optax.GradientTransformation,
     rate: optax.Schedule,
-) -> Callable[[Any, Any], Any]:
-    """`train_step` of (state, batch) with all else from the config."""
-    return partial(
-        train_step,
+) -> TrainStep:
+    """The step of (state, batch) with all else from the config."""
+    return make_train_step(
         model=model,
         anchors=make_anchors(model, model.image_hw),
         optimizer=optimizer,

@@ -9,6 +9,7 @@ measured step is slower than the bound, and the quotient of the two says how muc
 
 from typing import NamedTuple
 
+import jax
 from absl import flags
 
 from bifpn_jax.errors import UserError
@@ -61,7 +62,7 @@ def step_traffic(name: str, batch_size: int, dtype: str) -> Traffic:
     config = counts.released_config(name, dtype)
     model = counts.model_of(config, counts.COCO_OUTPUTS)
     step, state, batch = programs.step_to_trace(config, model, batch_size)
-    return count_traffic(step.trace(state, batch).jaxpr)
+    return count_traffic(jax.make_jaxpr(step)(state, batch))
 
 
 def roofline_table(found: dict[str, Traffic], batch_size: int, dtype: str) -> Table:

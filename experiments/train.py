@@ -24,6 +24,7 @@ from bifpn_jax.models.fusion import edge_weights
 from bifpn_jax.models.networks import network_graph
 from bifpn_jax.train import exchange, parallel
 from bifpn_jax.train.checkpoint import Checkpoints
+from bifpn_jax.train.gradients import TRAIN_FIELDS
 from bifpn_jax.train.interruption import Interrupted, StopRequest
 from bifpn_jax.train.logs import (
     MetricWriter,
@@ -33,7 +34,6 @@ from bifpn_jax.train.logs import (
 )
 from bifpn_jax.train.progress import ProgressLine, Timer, format_seconds
 from bifpn_jax.train.state import create_state, init_variables
-from bifpn_jax.train.step import TRAIN_FIELDS
 from bifpn_jax.train.workdir_lock import check_shared, lock_workdir
 from experiments import from_config
 from experiments.config_checks import check_config, check_same_run

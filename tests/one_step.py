@@ -1,7 +1,6 @@
 """One real training step of a small model."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,8 +8,9 @@ import numpy as np
 import optax
 
 from bifpn_jax.models.detector import EfficientDet, make_anchors
+from bifpn_jax.train.gradients import LossSettings
 from bifpn_jax.train.state import TrainState, create_state
-from bifpn_jax.train.step import LossSettings, train_step
+from bifpn_jax.train.step import make_train_step
 
 
 def small_batch(model: EfficientDet) -> dict[str, np.ndarray]:
@@ -27,15 +27,14 @@ def small_batch(model: EfficientDet) -> dict[str, np.ndarray]:
 def jitted_step(
     model: EfficientDet, optimizer: optax.GradientTransformation, **settings: Any
 ) -> Callable[[TrainState, dict[str, np.ndarray]], tuple[TrainState, dict[str, jax.Array]]]:
-    """`train_step` of state and batch, with averages equal to the weights.
+    """A step of state and batch, with averages equal to the weights.
 
     Args:
         model: of the size of the images.
         optimizer: of its update.
-        **settings: more arguments of `train_step`, such as `freeze`.
+        **settings: more arguments of `make_train_step`, such as `freeze`.
     """
-    step = partial(
-        train_step,
+    step = make_train_step(
         model=model,
         anchors=make_anchors(model, model.image_hw),
         optimizer=optimizer,

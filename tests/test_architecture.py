@@ -25,6 +25,7 @@ LAYERS = (
         "models.scaling",
         "models.convolutions",
         "models.batch_norm",
+        "models.initializers",
         "models.resizing",
     ],
     ["matching", "nms", "models.layers", "models.fusion", "models.networks", "visualize"],

@@ -15,8 +15,8 @@ from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.train import parallel
+from bifpn_jax.train.gradients import TRAIN_FIELDS
 from bifpn_jax.train.state import create_state, init_variables
-from bifpn_jax.train.step import TRAIN_FIELDS
 from configs import base
 from experiments import from_config
 from experiments.config_checks import check_config
@@ -94,7 +94,9 @@ def test_the_whole_training_step(name, arg):
     variables = jax.eval_shape(lambda: init_variables(model, config.seed))
     optimizer = from_config.optimizer(config, schedule, variables["params"])
     state = jax.eval_shape(lambda v: create_state(v, optimizer), variables)
-    step = parallel.map_train_step(from_config.training_step(config, model, optimizer, schedule))
+    step = parallel.map_as_one_program(
+        from_config.training_step(config, model, optimizer, schedule)
+    )
     boxes = config.data.max_boxes
     batch = {
         "image": ((*model.image_hw, 3), np.uint8),
@@ -105,7 +107,7 @@ def test_the_whole_training_step(name, arg):
     assert set(batch) == set(TRAIN_FIELDS)
     devices = parallel.device_count()
     new, metrics = jax.eval_shape(
-        step,
+        parallel.map_as_one_program(step),
         state,
         {k: jax.ShapeDtypeStruct((devices, 1, *s), dtype) for k, (s, dtype) in batch.items()},
     )

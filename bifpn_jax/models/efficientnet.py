@@ -10,6 +10,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
+from bifpn_jax.models.initializers import backbone_depthwise_init, backbone_init
 from bifpn_jax.models.layers import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
@@ -18,8 +19,6 @@ from bifpn_jax.models.layers import (
     DepthwiseConv,
     SqueezeExcite,
     StochasticDepth,
-    backbone_depthwise_init,
-    backbone_init,
     recomputed,
 )
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from bifpn_jax.models.graphs import Graph
+from bifpn_jax.models.initializers import ones_init, parameter
 
 Array = jax.Array
 
@@ -61,7 +62,7 @@ class Fusion(nn.Module):
             return sum(features[1:], features[0])
         per_channel = self.method.startswith("channel_")
         shape = (len(features), features[0].shape[-1]) if per_channel else (len(features),)
-        raw = self.param("weights", nn.initializers.ones_init(), shape, jnp.float32)
+        raw = parameter(self, "weights", ones_init, shape)
         weights = normalize(raw).astype(features[0].dtype)
         if per_channel:
             weights = weights[:, None, None, None]

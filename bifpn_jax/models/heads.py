@@ -10,14 +10,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from bifpn_jax.models.initializers import head_depthwise_init, head_init
 from bifpn_jax.models.layers import (
     BATCH_NORM_MOMENTUM,
     BatchNorm,
     Conv,
     DepthwiseConv,
     SeparableConv,
-    head_depthwise_init,
-    head_init,
 )
 
 Array = jax.Array

@@ -6,6 +6,7 @@ have another epsilon.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -14,9 +15,16 @@ from jax import lax
 
 from bifpn_jax.models import convolutions
 from bifpn_jax.models.batch_norm import affine, batch_normalize
+from bifpn_jax.models.initializers import (
+    Initializer,
+    backbone_init,
+    glorot_init,
+    ones_init,
+    parameter,
+    zeros_init,
+)
 
 Array = jax.Array
-Initializer = Callable[..., Array]
 
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.99
@@ -26,20 +34,6 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu6": nn.relu6,
     "relu": nn.relu,
 }
-
-# Normal with standard deviation sqrt(2 / fan_out), the backbone's initialiser.
-backbone_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# The same for depthwise kernels [kh, kw, 1, C], where every channel counts on its own, like the
-# entries of a batch: fan_out = kh * kw.
-backbone_depthwise_init: Initializer = nn.initializers.variance_scaling(
-    2.0, "fan_out", "normal", in_axis=-2, out_axis=-2, batch_axis=-1
-)
-glorot_init: Initializer = nn.initializers.glorot_uniform()
-# The heads': truncated normal with variance 1 / fan_in. Depthwise kernels count all C inputs.
-head_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-head_depthwise_init: Initializer = nn.initializers.variance_scaling(
-    1.0, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2
-)
 
 
 def recomputed(module: type[nn.Module], wanted: bool) -> type[nn.Module]:
@@ -68,7 +62,7 @@ class Conv(nn.Module):
     stride: int = 1
     use_bias: bool = True
     kernel_init: Initializer = glorot_init
-    bias_init: Initializer = nn.initializers.zeros_init()
+    bias_init: Initializer = zeros_init
     padding: str = "same"
     is_output: bool = False
 
@@ -79,10 +73,10 @@ class Conv(nn.Module):
         With `gate` [B, 1, 1, Cin] it is the 1x1 convolution of `x * gate`.
         """
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(x.dtype)
+        kernel = parameter(self, "kernel", self.kernel_init, shape).astype(x.dtype)
         bias = None
         if self.use_bias:
-            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(x.dtype)
+            bias = parameter(self, "bias", self.bias_init, (self.features,)).astype(x.dtype)
         if self.is_output:
             return convolutions.biased_conv(x, kernel, bias)
         if gate is None:
@@ -104,7 +98,7 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        kernel = parameter(self, "kernel", self.kernel_init, shape)
         return convolutions.depthwise_conv(
             x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding
         )
@@ -174,8 +168,8 @@ class BatchNorm(nn.Module):
         """Normalises [B, H, W, C] with batch statistics if `train`, else with running ones."""
         c = x.shape[-1]
         activation = ACTIVATIONS[self.activation] if self.activation else None
-        scale = self.param("scale", nn.initializers.ones_init(), (c,), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), (c,), jnp.float32)
+        scale = parameter(self, "scale", ones_init, (c,))
+        bias = parameter(self, "bias", zeros_init, (c,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (c,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (c,), jnp.float32)
         if not train:
@@ -194,11 +188,15 @@ class BatchNorm(nn.Module):
         count = x.size // c
         if self.axis_name is not None:
             count *= self.group or lax.axis_size(self.axis_name)
-        unbiased = var * (count / max(count - 1, 1))
-        keep = self.momentum
-        running_mean.value = keep * running_mean.value + (1 - keep) * mean
-        running_var.value = keep * running_var.value + (1 - keep) * unbiased
+        running_mean.value = _moved(running_mean.value, mean, self.momentum, 1.0)
+        running_var.value = _moved(running_var.value, var, self.momentum, count / max(count - 1, 1))
         return y
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _moved(running: Array, value: Array, keep: float, factor: float) -> Array:
+    """A running statistic after a batch with the statistic `factor * value`."""
+    return keep * running + (1 - keep) * (value * factor)
 
 
 class SqueezeExcite(nn.Module):

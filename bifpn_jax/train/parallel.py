@@ -15,6 +15,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.batch_norm import replica_groups
 from bifpn_jax.train import exchange
+from bifpn_jax.train.step import TrainStep
+from bifpn_jax.train.step_programs import StepPrograms
 
 AXIS = "devices"
 
@@ -120,24 +122,19 @@ def split(batch: dict[str, np.ndarray], fields: tuple[str, ...]) -> dict[str, ja
     return jax.device_put(parts, sharding)
 
 
-def map_train_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+def map_train_step(step: TrainStep) -> StepPrograms:
     """Runs (state, batch) -> (state, metrics) on all devices; state and metrics are replicated."""
-    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
-    if jax.process_count() == 1:
-        return mapped
-    compiled = False
+    gradients = jax.pmap(step.gradients, AXIS, in_axes=(None, 0), out_axes=None)
+    update = jax.jit(step.update, donate_argnums=0)
+    # Processes that compile for longer than others are waited for: the connections of the first
+    # call are given up after 30 s on CPUs.
+    ready = None if jax.process_count() == 1 else lambda: exchange.gather(b"")
+    return StepPrograms(gradients, update, place=replicated_shapes, ready=ready)
 
-    def run(state: Any, batch: Any) -> tuple[Any, Any]:
-        nonlocal compiled
-        if not compiled:
-            # Processes that compile for longer than others are waited for here: the connections
-            # of the first call are given up after 30 s on CPUs.
-            mapped.lower(state, batch).compile()
-            exchange.gather(b"")
-            compiled = True
-        return mapped(state, batch)
 
-    return run
+def map_as_one_program(step: TrainStep) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """The same as a single program, of which a compiler's and a tracer's counts can be taken."""
+    return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
 
 
 def map_predict_step(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -208,8 +208,10 @@ def postprocessing(
     return run
 
 
-def end_to_end_forms(model: str, image_hw: tuple[int, int], path: str) -> dict[str, Program]:
-    """Form -> from a file to boxes in its pixels."""
+def end_to_end_forms(
+    model: str, image_hw: tuple[int, int], path: str, logit_mean: float, logit_std: float
+) -> dict[str, Program]:
+    """Form -> from a file to boxes in its pixels, with class logits so distributed."""
     import torch
     from effdet import DetBenchPredict
     from effdet.data.transforms import transforms_coco_eval
@@ -218,18 +220,22 @@ def end_to_end_forms(model: str, image_hw: tuple[int, int], path: str) -> dict[s
     transform = transforms_coco_eval(image_hw, use_prefetcher=True)
     mean, std = _normalization()
 
-    def run(bench: Any) -> None:
+    def read() -> tuple[Any, dict[str, Any]]:
         image = Image.open(path).convert("RGB")
         size = torch.tensor([image.size], dtype=torch.float32, device=_device())
         array, info = transform(image, {})
         x = torch.from_numpy(array)[None].to(_device()).float().sub_(mean).div_(std)
-        x = x.to(memory_format=torch.channels_last)
         scale = torch.tensor([info["img_scale"]], device=_device())
+        x = x.to(memory_format=torch.channels_last)
+        return x, {"img_scale": scale, "img_size": size}
+
+    def run(bench: Any) -> None:
         with torch.inference_mode():
-            bench(x, {"img_scale": scale, "img_size": size}).cpu().numpy()
+            bench(*read()).cpu().numpy()
 
     def bench(compiled: bool) -> Any:
-        network = _released_model(model, image_hw).eval().to(memory_format=torch.channels_last)
+        network = _released_model(model, image_hw).to(memory_format=torch.channels_last)
+        _spread_logits(network, read()[0], logit_mean, logit_std)
         predict = DetBenchPredict(network).eval()
         if compiled:
             predict.model = _compiled(network)
@@ -239,6 +245,23 @@ def end_to_end_forms(model: str, image_hw: tuple[int, int], path: str) -> dict[s
         "effdet channels-last": partial(run, bench(False)),
         "effdet compiled": partial(run, bench(True)),
     }
+
+
+def _spread_logits(network: Any, images: Any, mean: float, std: float) -> None:
+    """Gives a network batch statistics of images, and spreads every class output over them."""
+    import torch
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the newest statistics alone
+    last = network.class_net.predict.conv_pw
+    with torch.no_grad():
+        network.train()(images)
+        levels = network.eval()(images)[0]
+        outputs = torch.cat([level[0].flatten(1) for level in levels], dim=1)  # [., positions]
+        factor = std / outputs.std(dim=1)
+        last.bias.copy_(mean - (outputs.mean(dim=1) - last.bias) * factor)
+        last.weight *= factor[:, None, None, None]
 
 
 def loader(

@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train.state import create_state, init_variables
+from bifpn_jax.train.step import TrainStep
+from bifpn_jax.train.step_programs import StepPrograms
 from experiments import from_config
 
 _BOXES = 8  # per image
@@ -33,45 +35,43 @@ def training_step(config: ConfigDict, model: EfficientDet, batch_size: int) -> C
         batch_size: images.
     """
     variables = init_variables(model, config.seed)
-    step, optimizer = jitted_step(config, model, variables["params"])
+    step, optimizer = plain_step(config, model, variables["params"])
+    programs = two_programs(step)
     state = create_state(variables, optimizer)
     batch = jax.device_put(training_batch(batch_size, model.image_hw, config.data.max_boxes))
 
     def run() -> None:
         nonlocal state
-        state, metrics = step(state, batch)
+        state, metrics = programs(state, batch)
         jax.block_until_ready((state, metrics))
 
     return run
 
 
-def jitted_step(
+def plain_step(
     config: ConfigDict, model: EfficientDet, params: Any
-) -> tuple[Any, optax.GradientTransformation]:
-    """(state, batch) -> (state, metrics), not compiled yet, and the optimizer of the state.
+) -> tuple[TrainStep, optax.GradientTransformation]:
+    """The step, neither jitted nor mapped over devices, and the optimizer of its state.
 
     Args:
         config: as in `training_step`.
         model: as in `training_step`.
         params: of the model, or their shapes.
     """
-    train, optimizer = plain_step(config, model, params)
-    return jax.jit(train, donate_argnums=0), optimizer
-
-
-def plain_step(
-    config: ConfigDict, model: EfficientDet, params: Any
-) -> tuple[Callable[[Any, Any], Any], optax.GradientTransformation]:
-    """As `jitted_step`, but neither jitted nor mapped over devices."""
     schedule = optax.constant_schedule(1e-3)  # the rate does not change the time
     optimizer = from_config.optimizer(config, schedule, params)
     return from_config.training_step(config, model, optimizer, schedule), optimizer
 
 
+def two_programs(step: TrainStep) -> StepPrograms:
+    """The step as training compiles it, on one device."""
+    return StepPrograms(jax.jit(step.gradients), jax.jit(step.update, donate_argnums=0))
+
+
 def step_to_trace(
     config: ConfigDict, model: EfficientDet, batch_size: int
-) -> tuple[Any, Any, dict[str, np.ndarray]]:
-    """`jitted_step`, and the shapes of its state and a batch: `step.trace(state, batch)`.
+) -> tuple[TrainStep, Any, dict[str, np.ndarray]]:
+    """A step, and the shapes of its state and a batch: `jax.jit(step).trace(state, batch)`.
 
     Args:
         config: as in `training_step`.
@@ -79,7 +79,7 @@ def step_to_trace(
         batch_size: images.
     """
     variables = jax.eval_shape(lambda: init_variables(model, config.seed))
-    step, optimizer = jitted_step(config, model, variables["params"])
+    step, optimizer = plain_step(config, model, variables["params"])
     state = jax.eval_shape(lambda variables: create_state(variables, optimizer), variables)
     return step, state, training_batch(batch_size, model.image_hw, config.data.max_boxes)
 

@@ -11,14 +11,17 @@ _MODEL, _COMPILE_BATCH = "d0", 2
 
 
 def compilation(options: Options) -> list[Contest]:
-    """Tracing, lowering and compiling, with an empty cache and with the program in it."""
+    """Tracing, lowering and compiling, with an empty cache and with the programs in it."""
     with tempfile.TemporaryDirectory() as folder:
         cold, warm = (
             measure_in_child("compile", _MODEL, _COMPILE_BATCH, Path(folder)) for _ in range(2)
         )
     contests = []
     for what, found in (("cold", cold), ("warm", warm)):
-        parts = ", ".join(f"{part} {found[part]:.1f} s" for part in ("trace", "lower", "compile"))
+        parts = (
+            f"trace and lower the gradients {found['trace']:.1f} s, compile them, and beside it "
+            f"trace, lower and compile the update {found['compile']:.1f} s"
+        )
         work = f"compile the training step, batch {_COMPILE_BATCH}, {what}"
         contests.append(Contest(work, _MODEL, "s", {OURS: [found["total"]]}, (parts,)))
     return contests

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.models.traffic import array_bytes
 from bifpn_jax.train import parallel
+from bifpn_jax.train.gradients import TRAIN_FIELDS, assign, loss_fn
 from bifpn_jax.train.state import create_state, init_variables
-from bifpn_jax.train.step import TRAIN_FIELDS, assign, loss_fn
 from experiments import from_config
 from experiments.benchmarks import programs
 
@@ -23,7 +23,7 @@ _RESHAPES = ("reshape", "squeeze", "expand_dims")
 def mapped_step(
     config: ConfigDict, model: EfficientDet, batch_size: int
 ) -> tuple[Any, Any, dict[str, jax.ShapeDtypeStruct]]:
-    """The step as training maps it over all devices, and the shapes of its state and batch.
+    """The step over all devices as one program, and the shapes of its state and batch.
 
     Args:
         config: of the optimizer, the loss and the averages.
@@ -45,7 +45,7 @@ def mapped_step(
         )
         for field in TRAIN_FIELDS
     }
-    return parallel.map_train_step(step), state, shapes
+    return parallel.map_as_one_program(step), state, shapes
 
 
 def kept_bytes(config: ConfigDict, model: EfficientDet, batch_size: int) -> int:

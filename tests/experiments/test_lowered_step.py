@@ -20,7 +20,7 @@ def traced():
     model = counts.model_of(config, counts.COCO_OUTPUTS)
     step, state, batch = programs.step_to_trace(config, model, BATCH)
     largest = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
-    return step.trace(state, batch), largest
+    return jax.jit(step, donate_argnums=0).trace(state, batch), largest
 
 
 @pytest.fixture(scope="module", params=["cuda", "tpu"])

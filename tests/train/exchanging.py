@@ -15,6 +15,7 @@ import numpy as np
 from bifpn_jax.errors import UserError
 from bifpn_jax.train import exchange, parallel, processes
 from bifpn_jax.train.checkpoint import Checkpoints
+from bifpn_jax.train.step import TrainStep
 
 folder = Path(sys.argv[1])
 processes.start(timeout=60, heartbeat=10)
@@ -47,8 +48,11 @@ with exchange.primary_first():
     made.touch()
 
 
-def step(state, batch):
-    total = jax.lax.psum(jnp.sum(batch["x"]), parallel.AXIS)
+def add_up(state, batch):
+    return jax.lax.psum(jnp.sum(batch["x"]), parallel.AXIS)
+
+
+def update(state, total):
     return {"sum": state["sum"] + total, "step": state["step"] + 1}, {"total": total}
 
 
@@ -56,7 +60,7 @@ compilations = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, *_, **__: compilations.append(event.endswith("/backend_compile_duration"))
 )
-run = parallel.map_train_step(step)
+run = parallel.map_train_step(TrainStep(add_up, update))
 state = parallel.replicate({"sum": np.zeros(3, np.float32), "step": np.int32(0)})
 whole = np.arange(8, dtype=np.float32)
 batch = parallel.split({"x": whole[4 * me : 4 * me + 4]}, ("x",))

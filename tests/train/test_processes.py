@@ -90,7 +90,7 @@ def test_the_first_process_goes_ahead(exchanged):
 def test_a_step_is_over_all_devices_of_all_processes(exchanged):
     first, second = exchanged[0]
     assert first["total"] == second["total"] == sum(range(8))
-    assert first["compilations"] == second["compilations"] == 1
+    assert first["compilations"] == second["compilations"] == 2
     assert first["predicted"] == [0, 2, 4, 6]
     assert second["predicted"] == [8, 10, 12, 14]
 

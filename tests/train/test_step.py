@@ -12,7 +12,7 @@ from flax import traverse_util
 from random_weights import state_dict_by_formula
 
 from bifpn_jax.models.detector import create_model, make_anchors
-from bifpn_jax.train.step import LossSettings, assign, loss_fn
+from bifpn_jax.train.gradients import LossSettings, assign, loss_fn
 from bifpn_jax.weights import effdet, load_weights
 
 

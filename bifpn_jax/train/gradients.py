@@ -1,0 +1,223 @@
+"""Loss and gradients of a batch, the first half of a training step, as pure functions.
+
+With `axis_name` the batch is split over a mapped axis and the result equals that of one device with
+the whole batch: batch statistics, the loss's normaliser and the gradients are taken over all of it.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from bifpn_jax.inference import normalize_images
+from bifpn_jax.losses import detection_loss
+from bifpn_jax.matching import Targets, match
+from bifpn_jax.models.detector import EfficientDet
+from bifpn_jax.train.frozen import frozen_norms
+from bifpn_jax.train.optimizer import freeze_mask
+from bifpn_jax.train.state import TrainState
+
+Array = jax.Array
+Batch = dict[str, Array]
+
+# The fields of a batch that the step reads; the others stay on the host.
+TRAIN_FIELDS = ("image", "content_hw", "boxes", "labels")
+
+
+class LossSettings(NamedTuple):
+    """Constants of the loss (paper section 5)."""
+
+    alpha: float = 0.25
+    gamma: float = 1.5
+    label_smoothing: float = 0.0
+    delta: float = 0.1
+    box_weight: float = 50.0
+    iou_threshold: float = 0.5
+
+
+class Assigned(NamedTuple):
+    """Ground truth of a batch, as the loss reads it."""
+
+    targets: Targets
+    """Of every image, with B in front."""
+    num_positives: Array
+    """[] float32, of the whole batch: on a split batch that of all replicas."""
+    normalizer: Array
+    """[] float32, divides the sums of the losses."""
+
+
+def assign(
+    anchors: np.ndarray, boxes: Array, labels: Array, iou_threshold: float, axis_name: str | None
+) -> Assigned:
+    """Matches the boxes of a batch with the anchors.
+
+    Args:
+        anchors: [A, 4].
+        boxes: [B, M, 4], yxyx, network pixels.
+        labels: [B, M], -1 in padding.
+        iou_threshold: as in `match`.
+        axis_name: mapped axis that splits the batch, or None.
+    """
+    over_images = jax.vmap(match, in_axes=(None, 0, 0, None))
+    targets = over_images(jnp.asarray(anchors), boxes, labels, iou_threshold)
+    num_positives = jnp.sum(targets.num_positives).astype(jnp.float32)
+    replicas = 1
+    if axis_name is not None:
+        num_positives = lax.psum(num_positives, axis_name)
+        replicas = lax.axis_size(axis_name)
+    # Published code adds 1 to the positives of each replica; here it is once for the whole batch.
+    return Assigned(targets, num_positives, (num_positives + 1.0) / replicas)
+
+
+def loss_fn(
+    params: Any,
+    batch_stats: Any,
+    images: Array,
+    targets: Targets,
+    normalizer: Array,
+    rng: Array,
+    *,
+    model: EfficientDet,
+    settings: LossSettings,
+    freeze: str | None = None,
+) -> tuple[Array, tuple[Any, dict[str, Array]]]:
+    """Loss of a batch in training mode, with its by-products.
+
+    Args:
+        params: parameters of `model`.
+        batch_stats: running statistics of `model`.
+        images: [B, H, W, 3], normalised.
+        targets: of these images.
+        normalizer: [], of `assign`.
+        rng: key for stochastic depth.
+        model: its `axis_name` says whether the batch is split.
+        settings: constants of the loss.
+        freeze: regular expression of the parameters that are not trained. Their gradients are zero
+            and cost nothing, and their batch norms are in evaluation mode.
+
+    Returns:
+        loss [], (new batch_stats, {"class_loss", "box_loss"}). On a split batch the mean of a loss
+        over the axis is that of the whole batch.
+    """
+    frozen = freeze_mask(params, freeze)
+    params = jax.tree.map(lambda p, ice: lax.stop_gradient(p) if ice else p, params, frozen)
+    with frozen_norms(freeze):
+        outputs, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"stochastic_depth": rng},
+        )
+    loss, parts = detection_loss(
+        outputs.class_logits,
+        outputs.box_codes,
+        targets,
+        normalizer,
+        alpha=settings.alpha,
+        gamma=settings.gamma,
+        label_smoothing=settings.label_smoothing,
+        delta=settings.delta,
+        box_weight=settings.box_weight,
+    )
+    return loss, (updates["batch_stats"], parts)
+
+
+class Found(NamedTuple):
+    """What the first half of a step computes, of the whole batch."""
+
+    gradients: Any
+    """Tree of the parameters."""
+    batch_stats: Any
+    """New running statistics."""
+    metrics: dict[str, Array]
+    """float32 scalars: loss, class_loss, box_loss, num_positives."""
+
+
+def find_gradients(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: EfficientDet,
+    anchors: np.ndarray,
+    settings: LossSettings,
+    seed: int,
+    freeze: str | None,
+    parts: int,
+) -> Found:
+    """The first half of a `step.TrainStep`.
+
+    Args:
+        state: before the step.
+        batch: `TRAIN_FIELDS` of this replica's part of the batch.
+        model: with `axis_name` where the batch is split.
+        anchors: [A, 4] for the batch's image size.
+        settings: constants of the loss.
+        seed: of the stochastic depth.
+        freeze: regular expression of the parameters that are not trained.
+        parts: into which the batch is cut, to go through the network one after the other.
+    """
+    assigned = assign(
+        anchors, batch["boxes"], batch["labels"], settings.iou_threshold, model.axis_name
+    )
+    (losses, batch_stats), gradients = _gradients(
+        state,
+        batch,
+        assigned,
+        model=model,
+        settings=settings,
+        seed=seed,
+        freeze=freeze,
+        parts=parts,
+    )
+    metrics = {**losses, "num_positives": assigned.num_positives}
+    if model.axis_name is not None:
+        gradients, metrics = lax.pmean((gradients, metrics), model.axis_name)
+        if model.batch_norm_group:
+            # Every group has its own running statistics until here, and the state is one for all.
+            batch_stats = lax.pmean(batch_stats, model.axis_name)
+    return Found(gradients, batch_stats, metrics)
+
+
+def _gradients(
+    state: TrainState,
+    batch: Batch,
+    assigned: Assigned,
+    *,
+    model: EfficientDet,
+    settings: LossSettings,
+    seed: int,
+    freeze: str | None,
+    parts: int,
+) -> tuple[tuple[dict[str, Array], Any], Any]:
+    """(({"loss", "class_loss", "box_loss"}, new batch_stats), gradients) of a replica's batch."""
+    rng = jax.random.fold_in(jax.random.key(seed), state.step)
+    loss = partial(loss_fn, model=model, settings=settings, freeze=freeze)
+
+    def of_part(
+        batch_stats: Any, image: Array, content_hw: Array, targets: Targets, rng: Array
+    ) -> tuple[tuple[dict[str, Array], Any], Any]:
+        images = normalize_images(image, content_hw, model.mean_rgb, model.std_rgb)
+        (total, (batch_stats, losses)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            state.params, batch_stats, images, targets, assigned.normalizer, rng
+        )
+        return ({"loss": total, **losses}, batch_stats), gradients
+
+    arguments = (batch["image"], batch["content_hw"], assigned.targets)
+    if parts == 1:
+        return of_part(state.batch_stats, *arguments, rng)
+
+    def add_part(so_far: Any, part: Any) -> tuple[Any, None]:
+        (losses, batch_stats), gradients = so_far
+        (more_losses, batch_stats), more = of_part(batch_stats, *part)
+        losses, gradients = jax.tree.map(jnp.add, (losses, gradients), (more_losses, more))
+        return ((losses, batch_stats), gradients), None
+
+    zero = jnp.zeros((), jnp.float32)
+    losses = dict.fromkeys(("loss", "class_loss", "box_loss"), zero)
+    nothing = ((losses, state.batch_stats), jax.tree.map(jnp.zeros_like, state.params))
+    cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), arguments)
+    return lax.scan(add_part, nothing, (*cut, jax.random.split(rng, parts)))[0]
