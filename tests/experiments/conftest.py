@@ -9,6 +9,7 @@ import pytest
 
 from bifpn_jax.data.shapes import DrawnShapes
 from bifpn_jax.train.state import init_variables
+from bifpn_jax.train.step import TrainStep
 from configs import base
 from experiments import initialization, train
 
@@ -67,9 +68,11 @@ def run_training():
 
         def once(make):
             def make_once(step):
-                rate = step.keywords.get("schedule", float)  # depends on the size of the data
+                parts = (step.gradients, step.update) if isinstance(step, TrainStep) else (step,)
+                keywords = {name: value for part in parts for name, value in part.keywords.items()}
+                rate = keywords.get("schedule", float)  # depends on the size of the data
                 rates = tuple(float(rate(i)) for i in range(STEPS))
-                key = make, json.dumps(settings), step.keywords["model"], rates
+                key = make, json.dumps(settings), keywords["model"], rates
                 if key not in shared:
                     shared[key] = make(step)
                 return shared[key]
