@@ -94,9 +94,7 @@ def test_the_whole_training_step(name, arg):
     variables = jax.eval_shape(lambda: init_variables(model, config.seed))
     optimizer = from_config.optimizer(config, schedule, variables["params"])
     state = jax.eval_shape(lambda v: create_state(v, optimizer), variables)
-    step = parallel.map_as_one_program(
-        from_config.training_step(config, model, optimizer, schedule)
-    )
+    step = from_config.training_step(config, model, optimizer, schedule)
     boxes = config.data.max_boxes
     batch = {
         "image": ((*model.image_hw, 3), np.uint8),

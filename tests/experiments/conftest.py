@@ -17,12 +17,16 @@ STEPS = 24
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    # One name for all workers: it is in the config of the run that they share.
+def shared_folder(tmp_path_factory):
+    """One folder for all workers that test at the same time."""
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder = folder / "tfds"
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(shared_folder):
+    # The same for all workers: it is in the config of the run that they share.
+    folder = shared_folder / "tfds"
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -144,16 +148,13 @@ def coco_shapes(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained(tiny_config, run_training, tmp_path_factory):
+def trained(tiny_config, run_training, shared_folder):
     """Workdir of a complete run that nothing has disturbed; not to be written to.
 
     Of several workers that test at the same time one trains, and the others wait for it.
     """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    workdir = folder / "trained"
-    with (folder / "trained.lock").open("w") as lock:
+    workdir = shared_folder / "trained"
+    with (shared_folder / "trained.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (workdir / "finished.json").exists():
             run_training(tiny_config(), workdir)
