@@ -33,7 +33,7 @@ from bifpn_jax.train.logs import (
     write_parameter_overview,
 )
 from bifpn_jax.train.progress import ProgressLine, Timer, format_seconds
-from bifpn_jax.train.state import create_state, init_variables
+from bifpn_jax.train.state import create_state, variable_shapes
 from bifpn_jax.train.workdir_lock import check_shared, lock_workdir
 from experiments import from_config
 from experiments.config_checks import check_config, check_same_run
@@ -79,7 +79,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     graph = network_graph(model.feature_network, model.min_level, model.max_level)
     fusion_weights = jax.jit(partial(edge_weights, graph=graph, fusion=model.fusion))
     schedule = from_config.schedule(config, length)
-    shapes = jax.eval_shape(lambda: init_variables(model, config.seed))
+    shapes = variable_shapes(model)
     optimizer = from_config.optimizer(config, schedule, shapes["params"])
     step_fn = parallel.map_train_step(from_config.training_step(config, model, optimizer, schedule))
     evaluate_state = make_evaluation(

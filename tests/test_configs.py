@@ -16,7 +16,7 @@ from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.train import parallel
 from bifpn_jax.train.gradients import TRAIN_FIELDS
-from bifpn_jax.train.state import create_state, init_variables
+from bifpn_jax.train.state import create_state, variable_shapes
 from configs import base
 from experiments import from_config
 from experiments.config_checks import check_config
@@ -72,7 +72,7 @@ def test_the_forward_pass(name, arg):
     config = get_config(name, *arg)
     check_config(config)
     model = from_config.model(config, CLASSES)
-    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    variables = variable_shapes(model)
     images = jax.ShapeDtypeStruct((2, *model.image_hw, 3), np.float32)
     outputs = jax.eval_shape(partial(model.apply, train=False), variables, images)
     anchors = len(make_anchors(model, model.image_hw))
@@ -91,7 +91,7 @@ def test_the_whole_training_step(name, arg):
     model = from_config.model(config, CLASSES, axis_name=parallel.AXIS)
     length = from_config.run_length(config, 117_266)
     schedule = from_config.schedule(config, length)
-    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    variables = variable_shapes(model)
     optimizer = from_config.optimizer(config, schedule, variables["params"])
     state = jax.eval_shape(lambda v: create_state(v, optimizer), variables)
     step = from_config.training_step(config, model, optimizer, schedule)
@@ -188,7 +188,7 @@ def test_the_papers_rows_have_the_papers_size():
     """Table 4: 12 M parameters with BiFPN."""
     module = importlib.import_module("configs.ablations.backbone_vs_bifpn")
     model = from_config.model(module.get_config(), CLASSES)
-    variables = jax.eval_shape(lambda: init_variables(model, 0))
+    variables = variable_shapes(model)
     assert num_parameters(variables["params"]) == 11_812_117
 
 

@@ -26,6 +26,8 @@ Batch = dict[str, Array]
 # The fields of a batch that the step reads; the others stay on the host.
 TRAIN_FIELDS = ("image", "content_hw", "boxes", "labels")
 
+_LOSSES = ("loss", "class_loss", "box_loss")
+
 
 class LossSettings(NamedTuple):
     """Constants of the loss (paper section 5)."""
@@ -137,6 +139,15 @@ class Found(NamedTuple):
     """float32 scalars: loss, class_loss, box_loss, num_positives."""
 
 
+def found_shapes(state: TrainState) -> Found:
+    """Shapes of what `find_gradients` returns for a state, without tracing it."""
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    params, batch_stats = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (state.params, state.batch_stats)
+    )
+    return Found(params, batch_stats, dict.fromkeys((*_LOSSES, "num_positives"), scalar))
+
+
 def find_gradients(
     state: TrainState,
     batch: Batch,
@@ -217,7 +228,7 @@ def _gradients(
         return ((losses, batch_stats), gradients), None
 
     zero = jnp.zeros((), jnp.float32)
-    losses = dict.fromkeys(("loss", "class_loss", "box_loss"), zero)
+    losses = dict.fromkeys(_LOSSES, zero)
     nothing = ((losses, state.batch_stats), jax.tree.map(jnp.zeros_like, state.params))
     cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), arguments)
     return lax.scan(add_part, nothing, (*cut, jax.random.split(rng, parts)))[0]

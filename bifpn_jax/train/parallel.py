@@ -129,7 +129,12 @@ def map_train_step(step: TrainStep) -> StepPrograms:
     # Processes that compile for longer than others are waited for: the connections of the first
     # call are given up after 30 s on CPUs.
     ready = None if jax.process_count() == 1 else lambda: exchange.gather(b"")
-    return StepPrograms(gradients, update, place=replicated_shapes, ready=ready)
+    return StepPrograms(
+        gradients,
+        update,
+        found_shapes=lambda state: replicated_shapes(step.found_shapes(state)),
+        ready=ready,
+    )
 
 
 def map_as_one_program(step: TrainStep) -> Callable[[Any, Any], tuple[Any, Any]]:

@@ -36,9 +36,18 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
-    """Freshly initialised variables of `model`, a pure function of the seed."""
-    image = jnp.zeros((1, 128, 128, 3), jnp.float32)
-    return jax.jit(model.init)(jax.random.key(seed), image)
+    """Freshly initialised variables of `model`, a pure function of the seed.
+
+    Not to be called while JAX traces: `variable_shapes` has the shapes.
+    """
+    # A program that runs once: to optimise its hundreds of draws takes longer than they do.
+    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
+    return init(jax.random.key(seed), _image())
+
+
+def variable_shapes(model: nn.Module) -> dict[str, Any]:
+    """Shapes of the variables of `model`, for which nothing is compiled."""
+    return jax.eval_shape(model.init, jax.random.key(0), _image())
 
 
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
@@ -54,3 +63,8 @@ def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformat
         ema_params=averages["params"],
         ema_batch_stats=averages["batch_stats"],
     )
+
+
+def _image() -> jax.Array:
+    # The variables do not depend on the size.
+    return jnp.zeros((1, 128, 128, 3), jnp.float32)

@@ -10,7 +10,13 @@ import numpy as np
 import optax
 
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.train.gradients import Batch, Found, LossSettings, find_gradients
+from bifpn_jax.train.gradients import (
+    Batch,
+    Found,
+    LossSettings,
+    find_gradients,
+    found_shapes,
+)
 from bifpn_jax.train.optimizer import ema_decay, update_ema
 from bifpn_jax.train.state import TrainState
 
@@ -26,10 +32,13 @@ class TrainStep:
             part; on a split batch all that replicas exchange is exchanged in here.
         update: (state, found) -> (state, metrics), the same on all replicas. The metrics are
             those of `Found`, gradient_norm (before decay and clipping) and learning_rate.
+        found_shapes: state -> shapes of what `gradients` returns; of the state only shapes are
+            read.
     """
 
     gradients: Callable[[TrainState, Batch], Found]
     update: Callable[[TrainState, Found], tuple[TrainState, dict[str, Array]]]
+    found_shapes: Callable[[TrainState], Found] = found_shapes
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         """(state, batch) -> (state after the step, metrics)."""

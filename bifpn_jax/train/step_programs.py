@@ -24,17 +24,18 @@ class StepPrograms:
         gradients: Any,
         update: Any,
         *,
-        place: Callable[[Any], Any] = lambda shapes: shapes,
+        found_shapes: Callable[[Any], Any],
         ready: Callable[[], object] | None = None,
     ) -> None:
         """Args:
         gradients: the first half, with `lower`.
         update: the second half, with `lower`.
-        place: gives a tree of shapes the sharding that the results of `gradients` have.
+        found_shapes: gives the shapes, with shardings, of what the first half returns for a state.
+            So the second is compiled while the first is still traced, which takes one core.
         ready: is called when both are compiled and before the first is run.
         """
         self.gradients, self.update = gradients, update
-        self._place, self._ready = place, ready
+        self._found_shapes, self._ready = found_shapes, ready
         self._is_compiled = False
 
     def __call__(self, state: Any, batch: Any) -> tuple[Any, Any]:
@@ -45,14 +46,23 @@ class StepPrograms:
         return self.update(state, self.gradients(state, batch))
 
     def compile(self, state: Any, batch: Any) -> None:
-        """Compiles both for arguments of these shapes, which may be shapes only."""
-        first = self.gradients.lower(state, batch)
+        """Compiles both for arguments of these shapes, which may be shapes only.
+
+        Raises:
+            ValueError: the first half returns other shapes than the second was compiled for.
+        """
+        expected = self._found_shapes(state)
         with ThreadPoolExecutor(1) as beside:
-            compiled = beside.submit(first.compile)
-            found = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), first.out_info
-            )
-            self.update.lower(state, self._place(found)).compile()
+            compiled = beside.submit(self.update.lower(state, expected).compile)
+            first = self.gradients.lower(state, batch)
+            if _shapes(first.out_info) != _shapes(expected):
+                raise ValueError("gradients: its results have other shapes than found_shapes says.")
+            first.compile()
             compiled.result()
         if self._ready is not None:
             self._ready()
+
+
+def _shapes(tree: Any) -> tuple[Any, list[Any]]:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

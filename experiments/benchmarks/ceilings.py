@@ -1,5 +1,7 @@
 """What the machine can do at best, and how near to it each part of the network comes."""
 
+import operator
+import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,7 +34,7 @@ class Share(NamedTuple):
 
     Attributes:
         part: its name.
-        seconds: of the fastest round.
+        seconds: median of the rounds.
         flops: operations that it needs, by XLA's own count.
         bytes: what it reads and writes, by the same.
     """
@@ -67,20 +69,26 @@ def measure_shares(model: EfficientDet, batch_size: int, rounds: int) -> list[Sh
 
         return run
 
-    shares, before = [], Share("", 0.0, 0.0, 0.0)
-    for part in ("backbone_features", "network_features", "heads"):
-        compiled = jax.jit(up_to(part)).lower(variables, images).compile()
-        cost = compiled.cost_analysis()
-        seconds = _best(compiled, (variables, images), rounds)
-        so_far = Share(part, seconds, cost["flops"], cost["bytes accessed"])
-        shares.append(
-            Share(part, *(now - then for now, then in zip(so_far[1:], before[1:], strict=True)))
-        )
-        before = so_far
-    return [*shares, before._replace(part="whole")]
+    compiled = {
+        part: jax.jit(up_to(part)).lower(variables, images).compile()
+        for part in ("backbone_features", "network_features", "heads")
+    }
+    turns = {part: _blocked(run, (variables, images)) for part, run in compiled.items()}
+    seconds = take_turns(turns, rounds)
+    shares, before, cost_before = [], [0.0] * rounds, {"flops": 0.0, "bytes accessed": 0.0}
+    for part, run in compiled.items():
+        cost = run.cost_analysis()
+        took = statistics.median(map(operator.sub, seconds[part], before))
+        needs = (cost[key] - cost_before[key] for key in cost_before)
+        shares.append(Share(part, took, *needs))
+        before, cost_before = seconds[part], {key: cost[key] for key in cost_before}
+    return [*shares, Share("whole", statistics.median(before), *cost_before.values())]
 
 
 def _best(run: Callable[..., Any], arguments: tuple[Any, ...], rounds: int) -> float:
     """Seconds of the fastest of some rounds; one before them compiles."""
-    turns = {"run": lambda: jax.block_until_ready(run(*arguments))}
-    return min(take_turns(turns, rounds, warmup=1)["run"])
+    return min(take_turns({"run": _blocked(run, arguments)}, rounds, warmup=1)["run"])
+
+
+def _blocked(run: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[[], object]:
+    return lambda: jax.block_until_ready(run(*arguments))

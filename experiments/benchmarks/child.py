@@ -42,6 +42,9 @@ def measure_in_child(
     command = [sys.executable, "-m", "experiments.benchmarks.child", what, model, str(batch_size)]
     command += [remat] if remat else []
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+    if what.startswith("effdet"):
+        # An empty one is a choice too: the peer has its memory as it comes.
+        environment["GLIBC_TUNABLES"] = ""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
@@ -58,11 +61,8 @@ def _compile(model: str, batch_size: int) -> dict[str, float]:
     step, state, batch = programs.step_to_trace(config, network, batch_size)
     step = programs.two_programs(step)
     began = time.perf_counter()
-    step.gradients.lower(state, batch)
-    lowered = time.perf_counter()
     step.compile(state, batch)
-    end = time.perf_counter()
-    return {"trace": lowered - began, "compile": end - lowered, "total": end - began}
+    return {"seconds": time.perf_counter() - began}
 
 
 def _memory(model: str, batch_size: int, remat: str = "") -> dict[str, float]:

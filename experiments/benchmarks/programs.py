@@ -10,7 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.train.state import create_state, init_variables
+from bifpn_jax.train.state import create_state, init_variables, variable_shapes
 from bifpn_jax.train.step import TrainStep
 from bifpn_jax.train.step_programs import StepPrograms
 from experiments import from_config
@@ -65,7 +65,11 @@ def plain_step(
 
 def two_programs(step: TrainStep) -> StepPrograms:
     """The step as training compiles it, on one device."""
-    return StepPrograms(jax.jit(step.gradients), jax.jit(step.update, donate_argnums=0))
+    return StepPrograms(
+        jax.jit(step.gradients),
+        jax.jit(step.update, donate_argnums=0),
+        found_shapes=step.found_shapes,
+    )
 
 
 def step_to_trace(
@@ -78,7 +82,7 @@ def step_to_trace(
         model: as in `training_step`.
         batch_size: images.
     """
-    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    variables = variable_shapes(model)
     step, optimizer = plain_step(config, model, variables["params"])
     state = jax.eval_shape(lambda variables: create_state(variables, optimizer), variables)
     return step, state, training_batch(batch_size, model.image_hw, config.data.max_boxes)

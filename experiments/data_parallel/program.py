@@ -12,7 +12,7 @@ from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.models.traffic import array_bytes
 from bifpn_jax.train import parallel
 from bifpn_jax.train.gradients import TRAIN_FIELDS, assign, loss_fn
-from bifpn_jax.train.state import create_state, init_variables
+from bifpn_jax.train.state import create_state, variable_shapes
 from experiments import from_config
 from experiments.benchmarks import programs
 
@@ -34,7 +34,7 @@ def mapped_step(
         mapped step, whose `lower(state, batch)` is the program; state; batch [devices, B, …].
     """
     model = model.clone(axis_name=parallel.AXIS)
-    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    variables = variable_shapes(model)
     step, optimizer = programs.plain_step(config, model, variables["params"])
     state = jax.eval_shape(lambda variables: create_state(variables, optimizer), variables)
     devices = parallel.device_count()
@@ -59,7 +59,7 @@ def kept_bytes(config: ConfigDict, model: EfficientDet, batch_size: int) -> int:
         model: on one device; `remat` keeps less.
         batch_size: images.
     """
-    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    variables = variable_shapes(model)
     batch = programs.training_batch(1, model.image_hw, config.data.max_boxes)
     anchors = make_anchors(model, model.image_hw)
     settings = from_config.loss_settings(config)

@@ -90,13 +90,10 @@ def run_training():
             return make_once
 
         def init_once(model, seed):
-            if (model, seed) in shared:
-                return shared[model, seed]
-            variables = init_variables(model, seed)
-            if not isinstance(jax.tree.leaves(variables)[0], jax.core.Tracer):
+            if (model, seed) not in shared:
                 # Kept on the host: a training step gives away the buffers of its input.
-                shared[model, seed] = jax.device_get(variables)
-            return variables
+                shared[model, seed] = jax.device_get(init_variables(model, seed))
+            return shared[model, seed]
 
         with pytest.MonkeyPatch.context() as patch:
             make_train_step = once(train.parallel.map_train_step)
@@ -104,8 +101,7 @@ def run_training():
                 train.parallel, "map_train_step", lambda step: around_step(make_train_step(step))
             )
             patch.setattr(train.parallel, "map_predict_step", once(train.parallel.map_predict_step))
-            for module in (train, initialization):
-                patch.setattr(module, "init_variables", init_once)
+            patch.setattr(initialization, "init_variables", init_once)
             return train.train_and_evaluate(config, workdir)
 
     return run

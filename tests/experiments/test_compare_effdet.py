@@ -2,12 +2,11 @@
 
 import importlib.util
 
-import jax
 import pytest
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.cost import num_parameters
-from bifpn_jax.train.state import init_variables
+from bifpn_jax.train.state import variable_shapes
 from experiments.compare_effdet import DEFAULT, compare, our_model
 
 
@@ -30,7 +29,7 @@ def test_the_models_of_the_default_are_here(word):
 )
 def test_variants_of_d0_have_their_size(network, parameters):
     model = our_model("tf_efficientdet_d0", network)
-    shapes = jax.eval_shape(lambda: init_variables(model, 0))
+    shapes = variable_shapes(model)
     assert num_parameters(shapes["params"]) == parameters
 
 

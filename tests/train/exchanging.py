@@ -60,7 +60,9 @@ compilations = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, *_, **__: compilations.append(event.endswith("/backend_compile_duration"))
 )
-run = parallel.map_train_step(TrainStep(add_up, update))
+run = parallel.map_train_step(
+    TrainStep(add_up, update, lambda state: jax.ShapeDtypeStruct((), np.float32))
+)
 state = parallel.replicate({"sum": np.zeros(3, np.float32), "step": np.int32(0)})
 whole = np.arange(8, dtype=np.float32)
 batch = parallel.split({"x": whole[4 * me : 4 * me + 4]}, ("x",))

@@ -17,6 +17,10 @@ def update(state, found):
     return state + found["sum"], found
 
 
+def found_shapes(state):
+    return {"sum": jax.ShapeDtypeStruct((), jnp.float32)}
+
+
 def test_both_halves_are_compiled_once_and_run_in_turn():
     traced = []
 
@@ -29,20 +33,39 @@ def test_both_halves_are_compiled_once_and_run_in_turn():
 
     ready = []
     step = StepPrograms(
-        counted("gradients", half), counted("update", update), ready=lambda: ready.append(1)
+        counted("gradients", half),
+        counted("update", update),
+        found_shapes=found_shapes,
+        ready=lambda: ready.append(1),
     )
     state = jnp.float32(2.0)
     for expected in (8.0, 32.0):
         state, metrics = step(state, jnp.ones(3))
         assert float(state) == expected
         assert set(metrics) == {"sum"}
-    assert traced == ["gradients", "update"]
+    assert traced == ["update", "gradients"]
     assert ready == [1]
 
 
 def test_shapes_are_enough_to_compile():
-    step = StepPrograms(jax.jit(half), jax.jit(update))
+    step = StepPrograms(jax.jit(half), jax.jit(update), found_shapes=found_shapes)
     step.compile(jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((3,), jnp.float32))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sum": jax.ShapeDtypeStruct((1,), jnp.float32)},
+        {"sum": jax.ShapeDtypeStruct((), jnp.bfloat16)},
+        [jax.ShapeDtypeStruct((), jnp.float32)],
+    ],
+)
+def test_wrong_shapes_between_the_halves_are_an_error(wrong):
+    step = StepPrograms(
+        jax.jit(half), jax.jit(lambda state, found: state), found_shapes=lambda state: wrong
+    )
+    with pytest.raises(ValueError, match="other shapes than found_shapes"):
+        step(jnp.float32(2.0), jnp.ones(3))
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -68,5 +91,7 @@ def test_an_error_of_either_compiler_is_the_callers(failing):
 
     before = threading.active_count()
     with pytest.raises(MemoryError, match="no memory"):
-        StepPrograms(Half(failing == 0), Half(failing == 1)).compile(None, None)
+        StepPrograms(Half(failing == 0), Half(failing == 1), found_shapes=lambda state: ()).compile(
+            None, None
+        )
     assert threading.active_count() == before
