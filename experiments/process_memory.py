@@ -2,8 +2,8 @@
 
 A step's arrays come to more than a gigabyte. glibc by itself asks the system for such blocks and
 gives them back after every step, and the system then clears every page of 4 KiB anew, which on a
-CPU is a good part of the step's time. With pages of 2 MiB that costs little. Where the system has
-none, a process can be told to keep what it has freed.
+CPU is a good part of the step's time. So it is told to keep what is freed, in pages of 2 MiB where
+the system has them.
 """
 
 import ctypes
@@ -13,7 +13,10 @@ import re
 import sys
 from pathlib import Path
 
-_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+# Up to so many cores all threads take memory from one heap. glibc gives the large blocks of the
+# other heaps back; but on many cores threads would wait for each other.
+_CORES_OF_ONE_HEAP = 8
+_HEAP_GROWS_BY = 2**26
 _SYSTEM_POLICY = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 # Parameters of glibc's mallopt, from <malloc.h>.
@@ -21,34 +24,43 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def restart_with_huge_pages() -> None:
-    """Starts ``python -m …`` once more, as the same process, with memory in huge pages.
+    """Starts ``python -m …`` once more, as the same process, with huge pages that it keeps.
 
-    glibc reads the setting from GLIBC_TUNABLES when a process starts. Nothing happens where Python
+    glibc reads the settings from GLIBC_TUNABLES when a process starts. Nothing happens where Python
     was started otherwise, where `is_chosen`, where glibc is older than 2.35, and where the system
     gives huge pages to nobody, or to everybody unasked.
     """
     # While Python looks for the module of -m, and imports its package, this is the name.
     is_command = sys.argv[0] == "-m" and bool(sys.executable)
     if is_command and not is_chosen() and _glibc_version() >= (2, 35) and _policy() == "madvise":
-        environment = os.environ | {"GLIBC_TUNABLES": _HUGE_PAGES}
+        environment = os.environ | {"GLIBC_TUNABLES": tunables()}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def keep_freed_memory() -> bool:
     """Makes this process keep what it frees; does so before other threads start, or has no effect.
 
-    All blocks then come from one heap that grows by 64 MiB and never shrinks; threads that take
-    memory wait for each other. Nothing is changed where `is_chosen`, where the system gives huge
-    pages to everybody, and where the C library is not glibc.
+    Its heap then grows by 64 MiB and never shrinks. Nothing is changed where `is_chosen`, and where
+    the C library is not glibc.
 
     Returns:
         Whether the settings are in force.
     """
-    if is_chosen() or not _glibc_version() or _policy() == "always":
+    if is_chosen() or not _glibc_version():
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, 2**26))
-    return all(mallopt(name, value) for name, value in settings)
+    settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: _HEAP_GROWS_BY}
+    if _has_one_heap():
+        settings[_ARENA_MAX] = 1
+    return all(mallopt(name, value) for name, value in settings.items())
+
+
+def tunables() -> str:
+    """The value of GLIBC_TUNABLES that a command starts with, to keep memory in huge pages."""
+    settings = {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 2**64 - 1, "top_pad": _HEAP_GROWS_BY}
+    if _has_one_heap():
+        settings["arena_max"] = 1
+    return ":".join(f"glibc.malloc.{name}={value}" for name, value in settings.items())
 
 
 def is_chosen() -> bool:
@@ -68,6 +80,10 @@ def collect_garbage_rarely() -> None:
     and again is a fifth of the time to trace. What has no cycles is freed at once as ever.
     """
     gc.set_threshold(20_000)
+
+
+def _has_one_heap() -> bool:
+    return (os.cpu_count() or 1) <= _CORES_OF_ONE_HEAP
 
 
 def _glibc_version() -> tuple[int, ...]:

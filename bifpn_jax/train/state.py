@@ -36,13 +36,13 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
-    """Freshly initialised variables of `model`, a pure function of the seed.
-
-    Not to be called while JAX traces: `variable_shapes` has the shapes.
-    """
-    # A program that runs once: to optimise its hundreds of draws takes longer than they do.
-    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
-    return init(jax.random.key(seed), _image())
+    """Freshly initialised variables of `model`, a pure function of the seed."""
+    image = _image()
+    # A program that runs once: to optimise its hundreds of draws takes longer than they do. As a
+    # part of another program it has the options of that one.
+    inside = isinstance(image, jax.core.Tracer)
+    options = None if inside else {"xla_backend_optimization_level": 0}
+    return jax.jit(model.init, compiler_options=options)(jax.random.key(seed), image)
 
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_a_command_starts_again_with_huge_pages(package):
     assert same_pid == pid
     assert arguments == ["--name=two words", ""]
     assert warnings == ["error"]
-    assert tunables == (process_memory._HUGE_PAGES if HUGE_PAGES else None)
+    assert tunables == (process_memory.tunables() if HUGE_PAGES else None)
     if HUGE_PAGES:
         assert faults < 2000  # of 32,768 pages of 4 KiB
 
@@ -113,6 +113,12 @@ def test_a_command_leaves_a_choice_of_the_environment_alone(package, chosen):
 def test_who_only_imports_the_commands_is_not_restarted():
     code = "import os, experiments; print(os.environ.get('GLIBC_TUNABLES'))"
     assert python("-c", code)[1].strip() == "None"
+
+
+@pytest.mark.parametrize(("cores", "one"), [(1, True), (8, True), (9, False), (None, True)])
+def test_few_cores_share_one_heap(monkeypatch, cores, one):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert process_memory.tunables().endswith(":glibc.malloc.arena_max=1") == one
 
 
 @pytest.mark.parametrize(
@@ -133,7 +139,7 @@ def test_the_policy_of_the_system(tmp_path, monkeypatch, content, policy):
 
 
 @pytest.mark.skipif(
-    not LINUX or process_memory._policy() == "always", reason="glibc's settings where they matter"
+    not LINUX or not process_memory._has_one_heap(), reason="the one heap of glibc on few cores"
 )
 def test_a_second_block_takes_the_pages_of_the_first():
     in_force, first, second = run()
@@ -142,9 +148,7 @@ def test_a_second_block_takes_the_pages_of_the_first():
     assert second < first / 10
 
 
-@pytest.mark.skipif(
-    not LINUX or process_memory._policy() == "always", reason="glibc's settings where they matter"
-)
+@pytest.mark.skipif(not LINUX, reason="glibc's settings")
 def test_what_the_environment_chose_stays():
     in_force, first, second = run(MALLOC_ARENA_MAX="2")
     assert not in_force
