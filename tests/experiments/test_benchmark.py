@@ -67,6 +67,19 @@ def test_contestants_take_turns_and_warm_up_does_not_count(monkeypatch):
     assert {name: len(values) for name, values in contest.values.items()} == {OURS: 3, "other": 3}
 
 
+def test_a_turn_of_quick_work_is_the_median_of_several_calls(monkeypatch):
+    now, durations = 0.0, itertools.cycle([0.3, 0.1, 0.1])
+
+    def run():
+        nonlocal now
+        now += next(durations)
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    contest = compete("work", {OURS: run}, rounds=2, warmup=0)
+    assert contest.values[OURS] == pytest.approx([0.1, 0.1])
+    assert now == pytest.approx(1.0)
+
+
 def test_a_ratio_above_one_says_that_ours_is_faster():
     contest = Contest("work", "d0", "s", {OURS: [1.0, 2.0, 1.0], "other": [3.0, 2.0, 2.0]})
     assert contest.ratios("other") == [3.0, 1.0, 2.0]
