@@ -86,8 +86,10 @@ def take_turns(
 
 def _one_turn(run: Callable[[], object]) -> float:
     calls: list[float] = []
-    while not calls or sum(calls) < _TURN:
-        start = time.perf_counter()
+    began = now = time.perf_counter()
+    while not calls or now - began < _TURN:
+        before = now
         run()
-        calls.append(time.perf_counter() - start)
+        now = time.perf_counter()
+        calls.append(now - before)
     return statistics.median(calls)

@@ -33,7 +33,8 @@ SMALL = {"backbone": "nano", "width": 8, "network_repeats": 1, "head_repeats": 1
 
 
 @pytest.fixture
-def options():
+def options(monkeypatch):
+    monkeypatch.setattr("experiments.benchmarks.contest._TURN", 0.0)
     return Options(
         rounds=2,
         forward=(Case("d0", 1),),
