@@ -3,13 +3,13 @@
 import re
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from flax import traverse_util
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.efficientnet import Classifier
+from bifpn_jax.train import state
 from bifpn_jax.weights.files import WeightFile
 from bifpn_jax.weights.scheme import Path
 
@@ -39,9 +39,8 @@ class Match(NamedTuple):
 
 def variable_shapes(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
     """{(collection, module, …, leaf): shape} of all variables of a model, without computing any."""
-    image = jax.ShapeDtypeStruct((1, 128, 128, 3), np.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables).items()}
+    variables = traverse_util.flatten_dict(state.variable_shapes(model))
+    return {path: leaf.shape for path, leaf in variables.items()}
 
 
 def match_names(
