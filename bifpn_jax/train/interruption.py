@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM as a wish that the training loop reads between two steps."""
 
+import math
 import os
 import signal
+import time
 from types import FrameType
 from typing import Self
 
@@ -12,8 +14,12 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
     """The run was asked to stop, saved its state and can be resumed; holds the signal."""
 
 
+# Schedulers and `timeout` signal a process and then its group; so close together it is one wish.
+_SAME_WISH = 1.0  # seconds
+
+
 class StopRequest:
-    """Context in which the first SIGINT or SIGTERM only sets `signal`; a second one acts at once.
+    """Context in which the first SIGINT or SIGTERM only sets `signal`; a later one acts at once.
 
     With `common`, for several processes that must stop at the same step, SIGTERM is left to JAX,
     which tells the other processes; Ctrl-C becomes a SIGTERM.
@@ -25,6 +31,7 @@ class StopRequest:
     def __init__(self, *, common: bool = False) -> None:
         self.signal: signal.Signals | None = None
         self._common = common
+        self._asked = -math.inf
         self._previous: dict[int, object] = {}
 
     def after(self, step: int) -> signal.Signals | None:
@@ -45,14 +52,18 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-        self._restore()
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._asked = signal.Signals(number), now
+        elif now - self._asked > _SAME_WISH:
+            self._restore()
+            os.kill(os.getpid(), number)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._restore()
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+        # Another signal can come in between, and restores the rest.
+        while self._previous:
+            signal.signal(*self._previous.popitem())

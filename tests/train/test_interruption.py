@@ -30,9 +30,45 @@ def test_alone_the_first_signal_is_a_wish(number, sigterms):
         assert stop.after(1) is None
         os.kill(os.getpid(), number)
         assert stop.after(2) is number
-        # The second one acts.
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert sigterms == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_to_the_process_and_to_its_group_is_one_wish(sigterms):
+    with StopRequest() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.after(1) is signal.SIGTERM
+    assert sigterms == []
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_later_signal_acts_at_once(first, sigterms, monkeypatch):
+    monkeypatch.setattr(interruption, "_SAME_WISH", -1.0)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), first)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert sigterms == [signal.SIGTERM]
+        assert stop.after(1) is first
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_while_the_handlers_go_back_is_no_error(sigterms, monkeypatch):
+    monkeypatch.setattr(interruption, "_SAME_WISH", -1.0)
+    original = signal.signal
+
+    def interrupted(number, handler):
+        previous = original(number, handler)
+        os.kill(os.getpid(), signal.SIGINT)
+        return previous
+
+    with pytest.raises(KeyboardInterrupt), StopRequest():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(signal, "signal", interrupted)
+        os.kill(os.getpid(), signal.SIGINT)
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_of_several_processes_all_stop_after_a_common_step(sigterms, monkeypatch):
