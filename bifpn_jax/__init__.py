@@ -1,8 +1,9 @@
 """EfficientDet for JAX: models, detection operations, data, training and evaluation.
 
     model = bifpn_jax.create_model("d0", num_classes=90)
-    variables = model.init(key, images)                       # images [B, H, W, 3], normalised
-    outputs = model.apply(variables, images, train=False)     # class_logits [B, A, K], box_codes
+    variables = bifpn_jax.init_variables(model, seed=0)       # or load_weights(source, model)
+    outputs = model.apply(variables, images, train=False)     # images [B, H, W, 3], normalised
+    outputs.class_logits, outputs.box_codes                   # [B, A, K], [B, A, 4]
     anchors = bifpn_jax.make_anchors(model, (H, W))           # [A, 4], rows as in the outputs
     detect = bifpn_jax.make_detector(model, variables)        # detect(uint8 image) -> detections
 
@@ -12,6 +13,7 @@ Paper: EfficientDet: Scalable and Efficient Object Detection, arXiv 1911.09070.
 from bifpn_jax.errors import UserError
 from bifpn_jax.inference import ImageDetections, make_detector
 from bifpn_jax.models.detector import EfficientDet, Outputs, create_model, make_anchors
+from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.postprocess import Detections, postprocess
 from bifpn_jax.weights import load_weights, save_weights, weights_catalog
@@ -26,6 +28,7 @@ __all__ = [
     "Outputs",
     "UserError",
     "create_model",
+    "init_variables",
     "load_weights",
     "make_anchors",
     "make_detector",

@@ -15,8 +15,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from bifpn_jax.json_files import write_json
+from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.train import parallel
-from bifpn_jax.train.state import init_variables
 from experiments import command
 from experiments.benchmarks import programs
 from experiments.benchmarks.contest import take_turns

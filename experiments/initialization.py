@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from bifpn_jax.data.records import Source
 from bifpn_jax.inference import normalize_images
 from bifpn_jax.models.detector import EfficientDet
+from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.train.calibration import calibrate_batch_norms
-from bifpn_jax.train.state import init_variables
 from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.files import open_weights
 from experiments import from_config

@@ -21,6 +21,7 @@ from bifpn_jax.evaluation.results import EVALUATION_FILE, evaluated_step, read_m
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.models.fusion import edge_weights
+from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.models.networks import network_graph
 from bifpn_jax.train import exchange, parallel
 from bifpn_jax.train.checkpoint import Checkpoints
@@ -33,7 +34,7 @@ from bifpn_jax.train.logs import (
     write_parameter_overview,
 )
 from bifpn_jax.train.progress import ProgressLine, Timer, format_seconds
-from bifpn_jax.train.state import create_state, variable_shapes
+from bifpn_jax.train.state import create_state
 from bifpn_jax.train.workdir_lock import check_shared, lock_workdir
 from experiments import from_config
 from experiments.config_checks import check_config, check_same_run

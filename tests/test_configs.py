@@ -13,10 +13,11 @@ from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import create_model, make_anchors
+from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.train import parallel
 from bifpn_jax.train.gradients import TRAIN_FIELDS
-from bifpn_jax.train.state import create_state, variable_shapes
+from bifpn_jax.train.state import create_state
 from configs import base
 from experiments import from_config
 from experiments.config_checks import check_config

@@ -1,6 +1,5 @@
 """What `import bifpn_jax` offers, used as its documentation says."""
 
-import functools
 import inspect
 import re
 from pathlib import Path
@@ -27,12 +26,6 @@ NUM_ANCHORS = (8 * 8 + 4 * 4 + 2 * 2) * 9
 
 # Compiled as one; without jit every operation is compiled by itself.
 APPLY = jax.jit(EfficientDet.apply, static_argnums=0, static_argnames="train")
-INIT = jax.jit(EfficientDet.init, static_argnums=0)
-
-
-@functools.cache
-def init(model):
-    return INIT(model, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +36,7 @@ def model():
 @pytest.fixture(scope="module")
 def variables(model):
     """Weights with which some anchors are sure of something: class 2 is found everywhere."""
-    variables = init(model)
+    variables = bifpn_jax.init_variables(model, 0)
     bias = variables["params"]["class_head"]["predictor"]["pointwise"]["bias"]
     variables["params"]["class_head"]["predictor"]["pointwise"]["bias"] = (
         bias.reshape(9, 3).at[:, 2].set(1.0).reshape(-1)
@@ -69,12 +62,10 @@ def test_the_documented_example(source, monkeypatch):
         code = inspect.cleandoc("\n".join(re.findall(r"^    .*", bifpn_jax.__doc__, re.MULTILINE)))
     create_model = bifpn_jax.create_model
     monkeypatch.setattr(bifpn_jax, "create_model", lambda *a, **k: create_model(*a, **k, **TINY))
-    monkeypatch.setattr(EfficientDet, "init", lambda model, key, images: init(model))
     monkeypatch.setattr(EfficientDet, "apply", APPLY)
     names = [f"class-{i}" for i in range(90)]
     given = {
         "bifpn_jax": bifpn_jax,
-        "key": jax.random.key(0),
         "images": jnp.zeros((2, 64, 64, 3)),
         "H": 64,
         "W": 64,

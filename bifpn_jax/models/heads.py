@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from bifpn_jax.models.initializers import head_depthwise_init, head_init
+from bifpn_jax.models.initializers import Constant, head_depthwise_init, head_init
 from bifpn_jax.models.layers import (
     BATCH_NORM_MOMENTUM,
     BatchNorm,
@@ -46,7 +46,7 @@ class Predictor(nn.Module):
         """[B, H_l, W_l, C] of each level -> [B, sum of H_l W_l, features]."""
         settings = {
             "kernel_init": head_init,
-            "bias_init": nn.initializers.constant(self.output_bias),
+            "bias_init": Constant(self.output_bias),
         }
         if not self.separable:
             full = Conv(self.features, 3, name="full", **settings)

@@ -21,6 +21,7 @@ from bifpn_jax.models.initializers import (
     glorot_init,
     ones_init,
     parameter,
+    statistic,
     zeros_init,
 )
 
@@ -170,8 +171,8 @@ class BatchNorm(nn.Module):
         activation = ACTIVATIONS[self.activation] if self.activation else None
         scale = parameter(self, "scale", ones_init, (c,))
         bias = parameter(self, "bias", zeros_init, (c,))
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (c,), jnp.float32)
-        running_var = self.variable("batch_stats", "var", jnp.ones, (c,), jnp.float32)
+        running_mean = statistic(self, "mean", zeros_init, (c,))
+        running_var = statistic(self, "var", ones_init, (c,))
         if not train:
             factor = scale * lax.rsqrt(running_var.value + self.epsilon)
             y = affine(x, factor, bias - running_mean.value * factor)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-import jax
 import numpy as np
 from flax import traverse_util
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.efficientnet import Classifier
+from bifpn_jax.models.initial_values import initial_values
 from bifpn_jax.weights.files import WeightFile, open_weights
 from bifpn_jax.weights.identify import fitting_models
 from bifpn_jax.weights.matching_names import Match, match_names
@@ -55,7 +55,7 @@ def load_weights(
     variables = dict(match.values)
     missing = [path for path in match.shapes if path not in variables]
     if missing:
-        variables |= _initial_values(model, missing, seed)
+        variables |= initial_values(model, seed, only=missing)
     for path in match.resized:
         # Random outputs on trained features give losses that undo what was learned.
         if path[-1] == "kernel":
@@ -95,18 +95,3 @@ def _cure(file: WeightFile, model: EfficientDet | Classifier) -> str:
     if not fitting:
         return "no released model fits: is the file whole, and of an EfficientDet?"
     return f"the model that fits is {' or '.join(map(str, fitting))}."
-
-
-def _initial_values(
-    model: EfficientDet | Classifier, paths: list[tuple[str, ...]], seed: int
-) -> dict[tuple[str, ...], np.ndarray]:
-    """Fresh values of some variables, the same as `model.init` gives them."""
-
-    def fresh() -> dict[str, jax.Array]:
-        image = np.zeros((1, 128, 128, 3), np.float32)
-        flat = traverse_util.flatten_dict(model.init(jax.random.key(seed), image))
-        return {"/".join(path): flat[path] for path in paths}
-
-    # Compiled, because XLA leaves out all that these variables do not need.
-    values = jax.device_get(jax.jit(fresh)())
-    return {path: values["/".join(path)] for path in paths}

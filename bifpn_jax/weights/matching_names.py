@@ -7,9 +7,9 @@ import numpy as np
 from flax import traverse_util
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.models import initial_values
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.efficientnet import Classifier
-from bifpn_jax.train import state
 from bifpn_jax.weights.files import WeightFile
 from bifpn_jax.weights.scheme import Path
 
@@ -39,7 +39,7 @@ class Match(NamedTuple):
 
 def variable_shapes(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
     """{(collection, module, …, leaf): shape} of all variables of a model, without computing any."""
-    variables = traverse_util.flatten_dict(state.variable_shapes(model))
+    variables = traverse_util.flatten_dict(initial_values.variable_shapes(model))
     return {path: leaf.shape for path, leaf in variables.items()}
 
 

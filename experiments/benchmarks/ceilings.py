@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.train.state import init_variables
+from bifpn_jax.models.initial_values import init_variables
 from experiments.benchmarks import programs
 from experiments.benchmarks.contest import take_turns
 

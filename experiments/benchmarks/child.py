@@ -1,6 +1,7 @@
 """Measures that need a process of their own: the time to compile, and the peak of memory.
 
     python -m experiments.benchmarks.child compile d0 2
+    python -m experiments.benchmarks.child init d0 2
     python -m experiments.benchmarks.child memory d0 4 backbone,heads
     python -m experiments.benchmarks.child effdet_memory d0 4
 
@@ -65,6 +66,18 @@ def _compile(model: str, batch_size: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - began}
 
 
+def _init(model: str, batch_size: int) -> dict[str, float]:
+    import jax
+
+    from bifpn_jax.models.initial_values import init_variables
+    from experiments.results import counts
+
+    network = counts.model_of(counts.released_config(model), counts.COCO_OUTPUTS)
+    began = time.perf_counter()
+    jax.block_until_ready(init_variables(network, 0))
+    return {"seconds": time.perf_counter() - began}
+
+
 def _memory(model: str, batch_size: int, remat: str = "") -> dict[str, float]:
     from experiments.benchmarks import programs
     from experiments.results import counts
@@ -102,6 +115,7 @@ def _resident_peak() -> float:
 
 
 MEASURES: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "init": _init,
     "compile": _compile,
     "memory": _memory,
     "effdet_memory": _effdet_memory,

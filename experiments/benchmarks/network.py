@@ -1,6 +1,6 @@
 """The forward pass and the training step."""
 
-from bifpn_jax.train.state import init_variables
+from bifpn_jax.models.initial_values import init_variables
 from experiments.benchmarks import effdet_peer, programs
 from experiments.benchmarks.contest import OURS, Contest, compete
 from experiments.benchmarks.options import Options

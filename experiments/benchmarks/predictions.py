@@ -17,8 +17,8 @@ from bifpn_jax.data.shape_drawing import draw_image
 from bifpn_jax.data.transforms import letterbox_image
 from bifpn_jax.inference import make_detector, normalize_images
 from bifpn_jax.models.detector import EfficientDet, make_anchors
+from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.postprocess import postprocess
-from bifpn_jax.train.state import init_variables
 from experiments.benchmarks import effdet_peer
 from experiments.benchmarks.contest import OURS, Contest, compete
 from experiments.benchmarks.options import Options

@@ -10,7 +10,8 @@ import optax
 from ml_collections import ConfigDict
 
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.train.state import create_state, init_variables, variable_shapes
+from bifpn_jax.models.initial_values import init_variables, variable_shapes
+from bifpn_jax.train.state import create_state
 from bifpn_jax.train.step import TrainStep
 from bifpn_jax.train.step_programs import StepPrograms
 from experiments import from_config

@@ -11,15 +11,19 @@ _MODEL, _COMPILE_BATCH = "d0", 2
 
 
 def compilation(options: Options) -> list[Contest]:
-    """Tracing, lowering and compiling, with an empty cache and with the programs in it."""
-    with tempfile.TemporaryDirectory() as folder:
-        cold, warm = (
-            measure_in_child("compile", _MODEL, _COMPILE_BATCH, Path(folder)) for _ in range(2)
-        )
+    """What a start costs, with an empty cache for compiled programs and with the programs in it.
+
+    That is to draw the initial values, and to trace, lower and compile the step.
+    """
+    step = f"compile the training step, batch {_COMPILE_BATCH}"
+    parts = {"init": "draw the initial values", "compile": step}
     contests = []
-    for what, found in (("cold", cold), ("warm", warm)):
-        work = f"compile the training step, batch {_COMPILE_BATCH}, {what}"
-        contests.append(Contest(work, _MODEL, "s", {OURS: [found["seconds"]]}))
+    with tempfile.TemporaryDirectory() as folder:
+        for what in ("cold", "warm"):
+            for part, words in parts.items():
+                found = measure_in_child(part, _MODEL, _COMPILE_BATCH, Path(folder))
+                seconds = {OURS: [found["seconds"]]}
+                contests.append(Contest(f"{words}, {what}", _MODEL, "s", seconds))
     return contests
 
 

@@ -9,10 +9,11 @@ from jax.extend import core
 from ml_collections import ConfigDict
 
 from bifpn_jax.models.detector import EfficientDet, make_anchors
+from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.models.traffic import array_bytes
 from bifpn_jax.train import parallel
 from bifpn_jax.train.gradients import TRAIN_FIELDS, assign, loss_fn
-from bifpn_jax.train.state import create_state, variable_shapes
+from bifpn_jax.train.state import create_state
 from experiments import from_config
 from experiments.benchmarks import programs
 

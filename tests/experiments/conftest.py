@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from bifpn_jax.data.shapes import DrawnShapes
-from bifpn_jax.train.state import init_variables
+from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.train.step import TrainStep
 from configs import base
 from experiments import initialization, train

@@ -6,7 +6,7 @@ import pytest
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.cost import num_parameters
-from bifpn_jax.train.state import variable_shapes
+from bifpn_jax.models.initial_values import variable_shapes
 from experiments.compare_effdet import DEFAULT, compare, our_model
 
 

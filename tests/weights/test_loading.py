@@ -12,7 +12,7 @@ from torch_files import write_pth
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import create_model
 from bifpn_jax.models.efficientnet import Classifier
-from bifpn_jax.train.state import init_variables
+from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.weights import (
     automl,
     effdet,

@@ -1,0 +1,115 @@
+"""Initial values of all variables of a network, drawn at once.
+
+`model.init` draws every parameter by an operation of its own, hundreds of which take half a minute
+to compile. Here one program per distribution draws for all parameters; the distributions are those
+of `model.init`, the values are others.
+"""
+
+import zlib
+from collections.abc import Collection
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from bifpn_jax.models.initializers import Constant, Draws, Initializer, record_name
+
+Path = tuple[str, ...]  # ("params", "backbone", "stem_conv", "kernel")
+
+_ROW = 1024  # values per key
+
+
+def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
+    """Freshly initialised variables of `model`, a pure function of the seed."""
+    return jax.device_put(traverse_util.unflatten_dict(initial_values(model, seed)))
+
+
+def variable_shapes(model: nn.Module) -> dict[str, Any]:
+    """Shapes of the variables of `model`, for which nothing is computed."""
+    return jax.eval_shape(model.init, jax.random.key(0), _image())
+
+
+def initial_values(
+    model: nn.Module, seed: int, only: Collection[Path] | None = None
+) -> dict[Path, np.ndarray]:
+    """Path -> float32 values, which depend on the seed, the path, the shape and the initialiser.
+
+    Args:
+        model: any that takes images; a variable for which it has no `Record` is left to its `init`.
+        seed: of the draws.
+        only: paths of the variables that are wanted; None for all.
+    """
+    found = jax.eval_shape(
+        partial(model.init, mutable=["params", "batch_stats", "intermediates"]),
+        jax.random.key(seed),
+        _image(),
+    )
+    records = traverse_util.flatten_dict(found.pop("intermediates", {}))
+    shapes = {
+        path: leaf.shape
+        for path, leaf in traverse_util.flatten_dict(found).items()
+        if only is None or path in only
+    }
+    values: dict[Path, np.ndarray] = {}
+    drawn: dict[Any, dict[Path, Draws]] = {}
+    others: list[Path] = []
+    for path in shapes:
+        record = records.get((*path[1:-1], record_name(path[-1])))
+        initializer: Initializer | None = record and record.initializer
+        if isinstance(initializer, Constant):
+            values[path] = np.full(shapes[path], initializer.value, np.float32)
+        elif isinstance(initializer, Draws):
+            drawn.setdefault(initializer.distribution, {})[path] = initializer
+        else:
+            others.append(path)
+    for distribution, initializers in drawn.items():
+        unit = _draw(distribution, {path: shapes[path] for path in initializers}, seed)
+        for path, initializer in initializers.items():
+            values[path] = unit[path] * np.float32(initializer.factor(shapes[path]))
+    if others:
+        values |= _by_init(model, seed, others)
+    return {path: values[path] for path in shapes}
+
+
+def _draw(
+    distribution: Any, shapes: dict[Path, tuple[int, ...]], seed: int
+) -> dict[Path, np.ndarray]:
+    """Draws of one distribution for variables of these shapes."""
+    sizes = [int(np.prod(shape)) for shape in shapes.values()]
+    rows = [-(-size // _ROW) for size in sizes]
+    names = np.repeat([zlib.crc32("/".join(path).encode()) for path in shapes], rows)
+    places = np.concatenate([np.arange(count) for count in rows])
+    table = _draw_rows(jax.random.key(seed), names.astype(np.uint32), places, distribution)
+    parts = np.split(np.asarray(table), np.cumsum(rows)[:-1])
+    return {
+        path: part.reshape(-1)[:size].reshape(shape)
+        for (path, shape), part, size in zip(shapes.items(), parts, sizes, strict=True)
+    }
+
+
+@partial(jax.jit, static_argnames="distribution")
+def _draw_rows(key: jax.Array, names: jax.Array, places: jax.Array, distribution: Any) -> jax.Array:
+    """[rows, `_ROW`], each row by a key of its own: that of its variable and its place in it."""
+
+    def draw(name: jax.Array, place: jax.Array) -> jax.Array:
+        return distribution(jax.random.fold_in(jax.random.fold_in(key, name), place), (_ROW,))
+
+    return jax.vmap(draw)(names, places)
+
+
+def _by_init(model: nn.Module, seed: int, paths: list[Path]) -> dict[Path, np.ndarray]:
+    def fresh() -> list[jax.Array]:
+        flat = traverse_util.flatten_dict(model.init(jax.random.key(seed), _image()))
+        return [flat[path] for path in paths]
+
+    # Compiled, because XLA leaves out all that these variables do not need.
+    return dict(zip(paths, jax.device_get(jax.jit(fresh)()), strict=True))
+
+
+def _image() -> jax.Array:
+    # The variables do not depend on the size.
+    return jnp.zeros((1, 128, 128, 3), jnp.float32)
