@@ -3,6 +3,7 @@
 import os
 
 # Eight virtual devices, so that the pmap tests run on any machine; must precede the first jax call.
+# JAX_PLATFORMS=cuda,cpu runs the tests on a GPU, with those devices that there are.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from pathlib import Path
@@ -44,12 +45,13 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--slow"):
-        return
-    skip = pytest.mark.skip(reason="slow; run with --slow")
     for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+        devices = item.get_closest_marker("devices")
+        if devices and devices.args[0] > jax.device_count():
+            reason = f"needs {devices.args[0]} devices, there are {jax.device_count()}"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

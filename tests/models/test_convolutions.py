@@ -386,6 +386,7 @@ def loss(x, kernel):
     return resize_nearest(x, x.shape[1:3]).sum()
 
 
+@pytest.mark.devices(2)
 def test_transformations_compose():
     """vmap, eval_shape and pmap of the gradient under jit equal a Python loop over it."""
     x, kernel = integers((2, 3, 7, 8, 4), 1), integers((3, 3, 1, 4), 2)

@@ -125,6 +125,7 @@ def batch_norm_step(axis_name, group=0):
     return step
 
 
+@pytest.mark.devices(8)
 def test_batch_norm_over_eight_devices_equals_one():
     x, weights = normal((16, 3, 5, 4)), normal((16, 3, 5, 4), 2)
     variables = batch_norm_variables(4)
@@ -144,6 +145,7 @@ def test_batch_norm_over_eight_devices_equals_one():
     np.testing.assert_allclose(of_x_split, of_x, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.devices(8)
 @pytest.mark.parametrize("group", [1, 2, 4])
 def test_batch_norm_over_groups_equals_one_over_each_group_s_devices(group):
     x, weights = normal((8, 2, 3, 5, 4)), normal((8, 2, 3, 5, 4), 2)
@@ -164,6 +166,7 @@ def test_batch_norm_over_groups_equals_one_over_each_group_s_devices(group):
     jax.tree.map(lambda a, b: close(a[0], b), (value, of_params), mean)
 
 
+@pytest.mark.devices(8)
 def test_batch_norm_over_groups_that_do_not_fit():
     step = jax.pmap(batch_norm_step("devices", 3), "devices", in_axes=(None, 0, 0))
     x = normal((8, 2, 3, 5, 4))
@@ -171,6 +174,7 @@ def test_batch_norm_over_groups_that_do_not_fit():
         step(batch_norm_variables(4), x, x)
 
 
+@pytest.mark.devices(8)
 @pytest.mark.parametrize("devices", [2, 8])
 def test_stochastic_depth_does_not_depend_on_the_number_of_devices(devices):
     x = jnp.ones((16, 2, 3, 4))
