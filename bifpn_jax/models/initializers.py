@@ -22,7 +22,9 @@ class Constant:
 
     value: float
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    def __call__(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+    ) -> jax.Array:
         """An array of this shape; the key is not read."""
         return jnp.full(shape, self.value, dtype)
 
@@ -39,7 +41,9 @@ class Draws:
     distribution: Callable[[jax.Array, tuple[int, ...]], jax.Array]
     factor: Callable[[tuple[int, ...]], float]
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    def __call__(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+    ) -> jax.Array:
         """An array of this shape."""
         return (self.distribution(key, shape) * self.factor(shape)).astype(dtype)
 

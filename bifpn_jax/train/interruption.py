@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM as a wish that the training loop reads between two steps."""
 
-import math
 import os
 import signal
 import time
@@ -31,7 +30,7 @@ class StopRequest:
     def __init__(self, *, common: bool = False) -> None:
         self.signal: signal.Signals | None = None
         self._common = common
-        self._asked = -math.inf
+        self._asked = 0.0  # when, once there is a signal
         self._previous: dict[int, object] = {}
 
     def after(self, step: int) -> signal.Signals | None:

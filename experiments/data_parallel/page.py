@@ -21,7 +21,7 @@ _PAGE = """\
 
 That command writes this page from [scaling/counts.json](scaling/counts.json), and counts first
 what the file lacks; `--compile=d0,d1` compiles as well. **No set of accelerators was
-measured**; one H100 alone reached 0.27 of its memory's bandwidth with D0
+measured**; one H100 alone reached 0.26 of its memory's bandwidth with D0
 ([performance.md](performance.md)), where 0.5 is assumed below. The first
 part is counted from the program of the data-parallel training step, batch norms over all devices,
 on eight virtual CPU devices. The second part is arithmetic on these counts, by a model that is
