@@ -48,6 +48,7 @@ def test_a_gradient_costs_a_convolution_per_operand():
     assert count(jax.value_and_grad(loss, (0, 1)), x, kernel).flops == 3 * forward
 
 
+@pytest.mark.devices(8)
 def test_sums_over_devices_are_counted_once_per_device():
     mapped = jax.pmap(lambda x: jax.lax.psum(x * 2, "i"), "i")
     assert count(mapped, shape(8, 5, 3)).exchanged == F32 * 15
