@@ -15,7 +15,9 @@ from bifpn_jax.inference import ImageDetections, make_detector
 from bifpn_jax.models.detector import EfficientDet, Outputs, create_model, make_anchors
 from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.models.scaling import MODELS
+from bifpn_jax.named_parts import trust_code
 from bifpn_jax.postprocess import Detections, postprocess
+from bifpn_jax.trained import Detector, evaluate_detector, load_detector, save_detector
 from bifpn_jax.weights import load_weights, save_weights, weights_catalog
 
 __version__ = "0.1.0"
@@ -23,16 +25,21 @@ __version__ = "0.1.0"
 __all__ = [
     "MODELS",
     "Detections",
+    "Detector",
     "EfficientDet",
     "ImageDetections",
     "Outputs",
     "UserError",
     "create_model",
+    "evaluate_detector",
     "init_variables",
+    "load_detector",
     "load_weights",
     "make_anchors",
     "make_detector",
     "postprocess",
+    "save_detector",
     "save_weights",
+    "trust_code",
     "weights_catalog",
 ]

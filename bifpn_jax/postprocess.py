@@ -22,6 +22,19 @@ class Detections(NamedTuple):
     """[D] int32."""
 
 
+class Postprocessing(NamedTuple):
+    """The published settings of `postprocess`, which every detector has unless told otherwise."""
+
+    pre_nms_top_k: int = 5000
+    max_detections: int = 100
+    nms_method: str = "gaussian"
+    iou_threshold: float = 0.5
+    sigma: float = 0.5
+
+
+PUBLISHED = Postprocessing()
+
+
 def postprocess(
     class_logits: jax.Array,
     box_codes: jax.Array,
@@ -29,13 +42,13 @@ def postprocess(
     original_hw: jax.Array,
     scale: jax.Array,
     *,
-    pre_nms_top_k: int = 5000,
+    pre_nms_top_k: int = PUBLISHED.pre_nms_top_k,
     first_pairs: int = 2000,
-    max_detections: int = 100,
+    max_detections: int = PUBLISHED.max_detections,
     score_threshold: float | None = None,
-    nms_method: str = "hard",
-    iou_threshold: float = 0.5,
-    sigma: float = 0.5,
+    nms_method: str = PUBLISHED.nms_method,
+    iou_threshold: float = PUBLISHED.iou_threshold,
+    sigma: float = PUBLISHED.sigma,
     class_agnostic: bool = False,
 ) -> Detections:
     """Detections of a batch: top-k, decode, to original pixels, clip to the true image, NMS.

@@ -31,6 +31,7 @@ from bifpn_jax.models.scaling import (
     compound_scaling,
     deviations,
 )
+from bifpn_jax.postprocess import PUBLISHED
 
 
 def get_config(name: str, arg: str | None = None) -> ConfigDict:
@@ -47,6 +48,9 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     # Weights to start from: a file, a workdir or the name of published weights; "": fresh ones.
     config.init_from = ""
     config.init_only = ""  # regular expression of the variables to take; "": all that there are
+    # Whether settings of the model (anchors, padding, normalisation, size …) that are as released
+    # become those that the weights were trained with.
+    config.init_settings = False
     config.model = _model(name)
     config.scaling = _scaling(name)
     config.data = _data()
@@ -197,11 +201,8 @@ def _evaluation() -> ConfigDict:
             "every_epochs": 10.0,
             "batch_size": 16,
             "weights": "ema",  # or raw, both
-            "pre_nms_top_k": 5000,
-            "max_detections": 100,
-            "nms_method": "gaussian",  # soft-NMS, as published; or hard
-            "iou_threshold": 0.5,  # of hard NMS
-            "sigma": 0.5,  # of Gaussian soft-NMS
+            # nms_method: gaussian (soft-NMS, as published) with sigma, or hard with iou_threshold.
+            **PUBLISHED._asdict(),
         }
     )
 

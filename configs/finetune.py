@@ -1,16 +1,18 @@
 r"""Fine-tunes published weights on your own images: COCO JSON files and folders of images.
 
     python -m experiments.main --config=configs/finetune.py:lite0 --workdir=runs/mine \
-        --config.init_from=WEIGHTS \
         --config.data.train_images=DIR --config.data.train_annotations=FILE \
         --config.data.eval_images=DIR --config.data.eval_annotations=FILE
 
-WEIGHTS are a detector's: a file, or a name that `python -m experiments.fetch_weights --list` knows.
-What stands after the colon is the model they belong to. The number of classes and their names come
-from the annotations.
+What stands after the colon is the model. It starts from effdet's COCO weights of that model, or
+from others with `--config.init_from=WEIGHTS`: a detector's file, a workdir, or a name that
+`python -m experiments.fetch_weights --list` knows. Anchors, input size, normalisation and padding
+are those that the weights were trained with, unless the config sets others; the number of classes
+and their names come from the annotations.
 
-Where only the backbone is trained, by an ImageNet classifier, say so: `finetune.py:lite0,backbone`.
-Most of the model then starts from nothing, for which SGD is too slow, and it gets AdamW.
+With `finetune.py:lite0,backbone` only the backbone comes from weights, those of an ImageNet
+classifier: timm's, or others. Most of the model then starts from nothing, for which SGD is too
+slow, and it gets AdamW.
 
 The recipe is for some hundred steps. Parts of the model are kept as they are with, for instance,
 `--config.optimizer.freeze=backbone`; their batch norms are then in evaluation mode.
@@ -33,6 +35,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     name = words.pop(0) if words and words[0] in MODELS else "lite0"
     config = base.get_config(name)
     config.name = f"finetune_{name}"
+    config.init_from = f"tf_efficientdet_{name}"
+    config.init_settings = True
     config.data.source = "coco_json"
     config.augment.jitter = (0.8, 1.3)
     config.train.update({"batch_size": 8, "epochs": 15.0})
@@ -44,7 +48,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.log.every_steps = 10
     if "backbone" in words:
         words.remove("backbone")
+        backbone = MODELS[name].backbone
+        config.init_from = f"tf_efficientnet_{backbone}{'' if 'lite' in backbone else '_aa'}"
         config.optimizer.update({"name": "adamw", "weight_decay": 1e-2})
         config.schedule.base_rate = 0.032
+    if "debug" in words:  # needs no download
+        config.init_from = ""
     base.apply_switches(config, ",".join(words))
     return config

@@ -11,6 +11,7 @@ from bifpn_jax.data.records import BAD_IMAGES
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import SUMMARY_NAMES
 from bifpn_jax.models.detector import create_model, make_anchors
+from bifpn_jax.named_parts import code_names, trust_code
 from experiments.config_fields import ADDED_FIELDS, flat_fields
 
 _CHOICES = {
@@ -117,6 +118,9 @@ def check_config(config: ConfigDict) -> None:
     numbers = all(isinstance(scale, int | float) for scale in jitter)
     if len(jitter) != 2 or not numbers or not 0 < jitter[0] <= jitter[1] <= 10:
         _refuse("augment.jitter", jitter, "give the lowest and the highest scale, e.g. (0.5, 1.5)")
+    # Who runs a config means the code that it names; that of other people's weights is not run.
+    for _, place in code_names(config.model):
+        trust_code(place)
     model = create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
     make_anchors(model, (32, 32))  # for what it refuses
 

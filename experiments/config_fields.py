@@ -11,17 +11,8 @@ ADDED_FIELDS: dict[str, Any] = {
     "train.nonfinite": "error",
     "data.bad_images": "error",
     "model.batch_norm_group": 0,
+    "init_settings": False,
 }
-
-
-def with_added_fields(config: Mapping[str, Any]) -> ConfigDict:
-    """The config that a run of this or an earlier version saved, with all of today's fields."""
-    complete = ConfigDict(config)
-    there = dict(flat_fields(complete))
-    for name, value in ADDED_FIELDS.items():
-        if name not in there:
-            complete.update_from_flattened_dict({name: value})
-    return complete
 
 
 def flat_fields(

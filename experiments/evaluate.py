@@ -8,87 +8,23 @@ prints COCO's twelve numbers and the AP of every class, and writes metrics.json 
 id and name. Without --images and --annotations it takes the evaluation data of the run's config.
 """
 
-import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import math
 
-import jax
-import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
 from bifpn_jax.data.records import BAD_IMAGES, Source
-from bifpn_jax.data.sources import Relabelled
 from bifpn_jax.errors import UserError
-from bifpn_jax.evaluation.coco_eval import evaluate_detections
-from bifpn_jax.evaluation.evaluator import detect_all, without_images
-from bifpn_jax.evaluation.metrics import CocoMetrics
 from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
 from bifpn_jax.evaluation.table import metrics_table
-from bifpn_jax.postprocess import Detections
-from bifpn_jax.train import parallel
+from bifpn_jax.trained import evaluate_detector
 from experiments import command, from_config, trained_model
 from experiments.download import ask_before_download, define_download_flag
-from experiments.trained_model import TrainedModel
-
-
-class Evaluation(NamedTuple):
-    """What an evaluation found, and how fast.
-
-    Attributes:
-        metrics: COCO's numbers.
-        detections: in COCO's results format.
-        images_per_second: of loading, network and postprocessing, without the first batch, which
-            compiles; not a number where there is only one.
-        skipped: ids of the bad images that were found while evaluating and are not in the metrics.
-    """
-
-    metrics: CocoMetrics
-    detections: list[dict[str, Any]]
-    images_per_second: float
-    skipped: list[int]
-
-
-def evaluate_trained(
-    trained: TrainedModel, source: Source, *, batch_size: int = 0, progress: bool = False
-) -> Evaluation:
-    """Evaluates a trained model on a dataset.
-
-    Args:
-        trained: the model; its config has the settings of the postprocessing.
-        source: the data; its categories must be among the model's, by id and name.
-        batch_size: images at a time; 0 for that of the model's config.
-        progress: whether to show a progress bar, where stderr is a terminal.
-
-    Raises:
-        UserError: the model does not have the categories of the dataset.
-    """
-    model, config = trained.model, trained.config
-    source = Relabelled(source, trained.label_map)
-    batches = from_config.evaluation_batches(config, model, source, batch_size)
-    step = from_config.predict_fn(config, model)
-    variables = parallel.replicate(trained.variables)
-    start, warm_up = None, 0
-
-    def predict(batch: Mapping[str, np.ndarray]) -> Detections:
-        nonlocal start, warm_up
-        detections = step(variables, batch)
-        if start is None:
-            jax.block_until_ready(detections)
-            start, warm_up = time.monotonic(), int(batch["mask"].sum())
-        return detections
-
-    truth = source.ground_truth()
-    detections, skipped = detect_all(
-        predict, truth, batches, label_map=trained.label_map, progress=progress
-    )
-    timed = len(source) - warm_up
-    speed = timed / (time.monotonic() - start) if timed else float("nan")
-    metrics = evaluate_detections(without_images(truth, skipped), detections)
-    return Evaluation(metrics, detections, speed, skipped)
 
 
 def open_data(
-    trained: TrainedModel,
+    config: ConfigDict,
+    num_classes: int,
     images: str = "",
     annotations: str = "",
     *,
@@ -98,16 +34,17 @@ def open_data(
     """The dataset to evaluate on.
 
     Args:
-        trained: where neither folder nor file is given, the evaluation data of its config.
+        config: of the run; where neither folder nor file is given, its evaluation data is taken.
+        num_classes: of the detector.
         images: a folder of images.
         annotations: its COCO JSON.
         bad_boxes: as `CocoJson` takes it; "" for that of the config.
         agreed: whether COCO 2017 may be downloaded without asking.
     """
-    data = trained.config.data
+    data = config.data
     if not images and not annotations:
         ask_before_download(data, agreed)
-        return from_config.source(trained.config, "eval", len(trained.label_map))
+        return from_config.source(config, "eval", num_classes)
     if not images or not annotations:
         missing = "annotations=FILE" if images else "images=DIR"
         raise UserError(f"--{missing} is missing; give --images and --annotations, or neither.")
@@ -131,21 +68,36 @@ def main(_: list[str]) -> None:
     """Runs the command."""
     given = flags.FLAGS
     output = command.make_folder(given.output)
-    trained = trained_model.load_from_flags()
+    detector = trained_model.load_from_flags()
+    config = trained_model.run_config(detector)
     if given.bad_images:
-        trained.config.data.bad_images = given.bad_images
+        config.data.bad_images = given.bad_images
     source = open_data(
-        trained,
+        config,
+        len(detector.label_map),
         given.images,
         given.annotations,
         bad_boxes=given.bad_boxes or "",
         agreed=given.download,
     )
-    print(source.summary(), flush=True)
+    print(f"weights: {detector.source}\ndata: {source.summary()}", flush=True)
     for image in source.left_out:
         print(f"left out image {image.image_id}: {image}", flush=True)
-    result = evaluate_trained(trained, source, batch_size=given.batch_size, progress=True)
-    facts = {"weights": given.weights, "checkpoint": given.step or "default", "ema": given.ema}
+    result = evaluate_detector(
+        detector,
+        source,
+        batch_size=given.batch_size or config.eval.batch_size,
+        bad_images=config.data.bad_images,
+        num_threads=config.data.num_threads or None,
+        progress=True,
+    )
+    facts = {
+        "weights": given.weights,
+        "checkpoint": given.step or "default",
+        "step": detector.step,
+        "ema": given.ema,
+        "data": source.name,
+    }
     write_metrics(output / EVALUATION_FILE, result.metrics, **facts)
     write_detections(output / "detections.json", result.detections)
     print(metrics_table(result.metrics))
@@ -153,7 +105,7 @@ def main(_: list[str]) -> None:
         ids = ", ".join(map(str, result.skipped))
         print(f"\nbad images that were not evaluated: {len(result.skipped)} (ids {ids})")
     speed = (
-        "" if np.isnan(result.images_per_second) else f"{result.images_per_second:.1f} images/s; "
+        "" if math.isnan(result.images_per_second) else f"{result.images_per_second:.1f} images/s; "
     )
     print(f"\n{speed}metrics.json and detections.json are in {output}")
 

@@ -3,37 +3,26 @@
     python -m experiments.export_weights --weights=runs/mine --output=mine.safetensors
 
 The file stands for the workdir, or for whatever --weights names, wherever weights are asked for:
---weights of the other commands, --config.init_from, `bifpn_jax.load_weights`.
+--weights of the other commands, --config.init_from, `bifpn_jax.load_detector`.
 """
 
-import json
 from pathlib import Path
 
 from absl import flags
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.weights import save_weights
+from bifpn_jax.trained import save_detector
 from experiments import command, trained_model
-
-
-def export(trained: trained_model.TrainedModel, path: Path) -> None:
-    """Writes a trained model to a `.safetensors` file."""
-    if path.suffix != ".safetensors":
-        raise UserError(f"--output={path}: let the name of the file end in .safetensors.")
-    config = trained.config.copy_and_resolve_references()
-    metadata = {
-        "config": config.to_json(),
-        "label_map": json.dumps(trained.label_map.to_json()),
-    }
-    save_weights(path, trained.variables, metadata)
 
 
 def main(_: list[str]) -> None:
     """Runs the command."""
     path = Path(flags.FLAGS.output).expanduser()
+    if path.suffix != ".safetensors":
+        raise UserError(f"--output={path}: let the name of the file end in .safetensors.")
     if not path.parent.is_dir():
         raise UserError(f"--output={path}: there is no folder {path.parent}; make it first.")
-    export(trained_model.load_from_flags(), path)
+    save_detector(path, trained_model.load_from_flags())
     print(path)
 
 

@@ -14,13 +14,14 @@ from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources import Relabelled, check_same_classes, open_source
 from bifpn_jax.errors import UserError
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
-from bifpn_jax.models.detector import EfficientDet, create_model, make_anchors
+from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.train import parallel
 from bifpn_jax.train.gradients import LossSettings
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.schedule import make_schedule, peak_learning_rate
 from bifpn_jax.train.step import TrainStep, make_train_step
+from bifpn_jax.trained.config import configured_model, configured_postprocessing
 
 
 class RunLength(NamedTuple):
@@ -80,16 +81,16 @@ def model(
     config: ConfigDict, label_map: LabelMap | None, axis_name: str | None = None
 ) -> EfficientDet:
     """The config's model, with as many classes as the label map has."""
-    settings = dict(config.model)
+    num_classes = config.model.num_classes
     if label_map is not None:
-        if settings["num_classes"] not in (0, len(label_map)):
+        if num_classes not in (0, len(label_map)):
             raise UserError(
-                f"config.model.num_classes={settings['num_classes']} but the data has "
+                f"config.model.num_classes={num_classes} but the data has "
                 f"{len(label_map)} classes: leave it 0, or set "
                 "--config.data.label_space=category_id for outputs that are category ids."
             )
-        settings["num_classes"] = len(label_map)
-    return create_model(**settings, axis_name=axis_name)
+        num_classes = len(label_map)
+    return configured_model(config, num_classes, axis_name=axis_name)
 
 
 def schedule(config: ConfigDict, length: RunLength) -> optax.Schedule:
@@ -150,8 +151,7 @@ def training_step(
 
 def postprocessing(config: ConfigDict) -> dict[str, Any]:
     """Arguments of `postprocess` for an evaluation."""
-    keys = ("pre_nms_top_k", "max_detections", "nms_method", "iou_threshold", "sigma")
-    return {key: config.eval[key] for key in keys}
+    return configured_postprocessing(config)
 
 
 def predict_fn(config: ConfigDict, model: EfficientDet) -> Callable[[Any, Any], Detections]:

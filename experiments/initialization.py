@@ -1,6 +1,6 @@
 """The variables that a training run starts from: fresh ones, or published or own weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -8,15 +8,81 @@ import jax
 from ml_collections import ConfigDict
 
 from bifpn_jax.data.records import Source
+from bifpn_jax.errors import UserError
 from bifpn_jax.inference import normalize_images
-from bifpn_jax.models.detector import EfficientDet
+from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.initial_values import init_variables
+from bifpn_jax.named_parts import is_code
 from bifpn_jax.train.calibration import calibrate_batch_norms
 from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.files import open_weights
+from bifpn_jax.weights.identify import fitting_models
+from bifpn_jax.weights.own import model_settings
 from experiments import from_config
 
 _CALIBRATION_BATCHES = 8
+
+
+def with_settings_of_weights(
+    config: ConfigDict,
+    saved: Mapping[str, Any] | None = None,
+    say: Callable[[str], object] = print,
+) -> ConfigDict:
+    """The config with the model's settings that the weights it starts from were trained with.
+
+    Those that the config sets otherwise than the released model stay as they are. Nothing changes
+    without `init_settings`.
+
+    Args:
+        config: of the run.
+        saved: config of the run that goes on, as JSON, which has taken them already.
+        say: is given a line for every setting that changes.
+
+    Raises:
+        UserError: the weights cannot be read, or they name code of somebody's own.
+    """
+    if not (config.init_from and config.init_settings):
+        return config
+    if saved is None:
+        settings = _settings_of_weights(config)
+    else:
+        settings = {
+            **{f"model.{name}": value for name, value in model_settings(saved).items()},
+            "data.antialias": saved["data"]["antialias"],
+        }
+    released = create_model(config.model.name)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        for name, theirs in settings.items():
+            group, _, field = name.partition(".")
+            ours = config[group].get(field)
+            as_released = getattr(released, field) if group == "model" else False
+            if ours == theirs or ours != as_released:
+                continue
+            if is_code(theirs):
+                raise UserError(
+                    f"{config.init_from} was trained with {name}={theirs}, code that is not run "
+                    f"unasked: if you trust it, set config.{name} to it, or leave "
+                    "config.init_settings False."
+                )
+            config[group][field] = theirs
+            say(f"config.{name}={theirs}, as the weights were trained with (it was {ours})")
+    return config
+
+
+def _settings_of_weights(config: ConfigDict) -> dict[str, Any]:
+    try:
+        file = open_weights(config.init_from)
+    except UserError as error:
+        raise UserError(f"config.init_from={config.init_from}: {error}") from error
+    settings = dict(file.settings)
+    if not settings and "feature_network" in file.scheme.parts:
+        fitting = [found for found in fitting_models(file) if found.name == config.model.name]
+        settings = dict(fitting[0].settings) if len(fitting) == 1 else {}
+    return {
+        **{f"model.{name}": value for name, value in settings.items()},
+        "data.antialias": file.antialias,
+    }
 
 
 def initial_variables(
@@ -34,12 +100,16 @@ def initial_variables(
         UserError: the weights cannot be read or do not fit.
     """
     if not config.init_from:
+        say(f"weights: none to start from (config.init_from), drawn with seed {config.seed}")
         return init_variables(model, config.seed)
     file = open_weights(config.init_from)
     variables = load_weights(
         file,
         model,
         only=config.init_only or None,
+        new_classes=True,
+        new_anchors=True,
+        class_names=source.label_map.names if source else (),
         seed=config.seed,
         report=lambda report: say(str(report)),
     )

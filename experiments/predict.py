@@ -13,6 +13,7 @@ A file that is no image gets a line on stderr and its number, and the others go 
 is then 2.
 """
 
+import dataclasses
 import glob
 import math
 import sys
@@ -31,12 +32,12 @@ from bifpn_jax.data.image_file import read_image_file
 from bifpn_jax.data.records import decode_image, load_image
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.results import coco_results, write_detections
-from bifpn_jax.inference import ImageDetections, make_detector
+from bifpn_jax.inference import ImageDetections
 from bifpn_jax.postprocess import Detections
+from bifpn_jax.trained import Detector
 from bifpn_jax.visualize import draw_boxes, write_image, zoom_for
 from experiments import command, from_config, trained_model
 from experiments.download import ask_before_download, define_download_flag
-from experiments.trained_model import TrainedModel
 
 # What a folder is searched for; a file that is named itself may be called anything.
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -68,16 +69,17 @@ def find_images(words: Sequence[str]) -> list[Image]:
     return [Image(str(file), partial(_read_file, file)) for file in files]
 
 
-def eval_images(trained: TrainedModel, count: int, *, agreed: bool = False) -> list[Image]:
-    """The first images of the evaluation data of a model's config.
+def eval_images(detector: Detector, count: int, *, agreed: bool = False) -> list[Image]:
+    """The first images of the evaluation data of a detector's run.
 
     Args:
-        trained: the model.
+        detector: the detector.
         count: how many, or fewer if there are fewer.
         agreed: whether COCO 2017 may be downloaded without asking.
     """
-    ask_before_download(trained.config.data, agreed)
-    source = from_config.source(trained.config, "eval", len(trained.label_map))
+    config = trained_model.run_config(detector)
+    ask_before_download(config.data, agreed)
+    source = from_config.source(config, "eval", len(detector.label_map))
     records = (source[i] for i in range(min(count, len(source))))
     return [Image(record.where, partial(load_image, record)) for record in records]
 
@@ -98,7 +100,7 @@ def picture_names(file_names: Sequence[str]) -> list[str]:
 
 
 def predict_images(
-    trained: TrainedModel,
+    detector: Detector,
     images: Sequence[Image],
     output: Path,
     *,
@@ -110,7 +112,7 @@ def predict_images(
     """Detects in every image and writes a picture of it and detections.json into a folder.
 
     Args:
-        trained: the model; its config has the settings of the postprocessing.
+        detector: finds the objects.
         images: the images.
         output: the folder.
         score: least score of a box that is drawn.
@@ -133,14 +135,7 @@ def predict_images(
                 f"{output / name} is one of the images and would be overwritten; name another "
                 "--output."
             )
-    detect = make_detector(
-        trained.model,
-        trained.variables,
-        class_names=trained.label_map.names,
-        antialias=trained.config.data.antialias,
-        score_threshold=min(score, min_score),
-        **from_config.postprocessing(trained.config),
-    )
+    detector = dataclasses.replace(detector, score_threshold=min(score, min_score))
     results = []
     for index in tqdm(range(len(images)), unit="img", disable=None if progress else True):
         file_name, name = images[index].file_name, names[index]
@@ -151,13 +146,13 @@ def predict_images(
                 raise
             on_bad(error)
             continue
-        found = detect(image)
+        found = detector(image)
         drawn = found.scores >= score
         picture = draw_boxes(
             image,
             found.boxes[drawn],
             found.labels[drawn],
-            trained.label_map.names,
+            detector.class_names,
             found.scores[drawn],
             zoom=zoom_for(image),
         )
@@ -168,12 +163,12 @@ def predict_images(
         entries = coco_results(
             index + 1,
             Detections(found.boxes[kept], found.scores[kept], found.labels[kept]),
-            trained.label_map,
+            detector.label_map,
         )
         for entry, label in zip(entries, found.labels[kept].tolist(), strict=True):
             entry["file_name"] = file_name
             entry["picture"] = name
-            entry["category_name"] = trained.label_map.names[label]
+            entry["category_name"] = detector.class_names[label]
         results += entries
     write_detections(output / "detections.json", results)
     return results
@@ -215,9 +210,10 @@ def main(words: list[str]) -> int:
     if not images and not given.eval_images:
         raise UserError("no image is given; name files, folders or globs, or set --eval_images=12.")
     output = command.make_folder(given.output)
-    trained = trained_model.load_from_flags()
+    detector = trained_model.load_from_flags()
+    print(f"weights: {detector.source}", flush=True)
     if given.eval_images:
-        images += eval_images(trained, given.eval_images, agreed=given.download)
+        images += eval_images(detector, given.eval_images, agreed=given.download)
     bad: list[UserError] = []
 
     def on_bad(error: UserError) -> None:
@@ -226,7 +222,7 @@ def main(words: list[str]) -> int:
 
     start = time.monotonic()
     results = predict_images(
-        trained,
+        detector,
         images,
         output,
         score=given.score,

@@ -1,90 +1,19 @@
-"""A trained model, ready to predict: from what ``--weights`` names to model, variables, classes."""
+"""The flags that name a trained detector, and the config of the run that it comes from."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+import re
+from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.train.checkpoint_reader import FOLDER, first_line, read_weights, restore_meta
-from bifpn_jax.weights.tf_checkpoint import is_tf_checkpoint
-from experiments import from_config
-from experiments.config_fields import with_added_fields
-from experiments.weight_file_model import read_weight_file
+from bifpn_jax.models.scaling import MODELS
+from bifpn_jax.trained import Detector, load_detector
+from configs import base
+from experiments.config_fields import ADDED_FIELDS
 
-
-class TrainedModel(NamedTuple):
-    """A model with its weights and all that predicting with it takes.
-
-    Attributes:
-        model: the network.
-        variables: {"params", "batch_stats"}, numpy arrays.
-        label_map: its classes.
-        config: of the run that trained it.
-    """
-
-    model: EfficientDet
-    variables: dict[str, Any]
-    label_map: LabelMap
-    config: ConfigDict
-
-
-def load_trained(
-    weights: str | Path,
-    name: str = "",
-    *,
-    ema: bool = True,
-    step: int | str | None = None,
-    class_names: Sequence[str] = (),
-) -> TrainedModel:
-    """Reads a trained model.
-
-    Args:
-        weights: the workdir of a training run, a file of weights, or the name of published ones.
-        name: the model that is expected to be there, "d0"; "" takes what is there.
-        ema: whether to take the averaged weights of a run, or the raw ones.
-        step: of a run, a step, "latest" or "best"; None for the best if there is one, else the
-            latest.
-        class_names: of a file that does not hold them, in the order of its outputs.
-
-    Raises:
-        UserError: nothing that can be read, no such step, or another model than expected.
-    """
-    path = Path(weights).expanduser()
-    if path.is_dir() and not is_tf_checkpoint(path):
-        trained = _read_workdir(path, ema, step)
-    else:
-        if step is not None:
-            raise UserError(f"{path} is a file with one set of weights; leave --step out.")
-        trained = TrainedModel(*read_weight_file(weights, name, tuple(class_names)))
-    names = (trained.config.model.name, trained.config.name)
-    if name and name not in names:
-        raise UserError(
-            f"{path} holds a {names[0]}, not a {name}: use --model={names[0]}, or leave it out."
-        )
-    return trained
-
-
-def _read_workdir(path: Path, ema: bool, step: int | str | None) -> TrainedModel:
-    if not (path / FOLDER).is_dir():
-        above = next((p for p in path.absolute().parents if (p / FOLDER).is_dir()), None)
-        hint = f"{above} is one" if above else f"name a folder with {FOLDER}/ in it"
-        raise UserError(f"{path} is not the workdir of a training run; {hint}.")
-    meta = restore_meta(path, step)
-    try:
-        config = with_added_fields(meta["config"])
-        label_map = LabelMap.from_json(meta["label_map"])
-        model = from_config.model(config, label_map)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: its checkpoint does not say which model and classes it is of "
-            f"({first_line(error)}); it is damaged or not from this program, use another one."
-        ) from error
-    return TrainedModel(model, read_weights(path, step, ema=ema), label_map, config)
+_FLAGS = ("model", "weights", "class_names", "step", "image_hw", "trust")
 
 
 def define_flags() -> None:
@@ -107,13 +36,16 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "nms", None, ("gaussian", "hard"), "Kind of NMS; by default as in the run's config."
     )
+    flags.DEFINE_bool(
+        "trust", False, "Run the files of code that the weights name as parts of their model."
+    )
     flags.DEFINE_list(
         "image_hw", None, "Height,width of the network's frame; by default the model's own."
     )
 
 
-def load_from_flags() -> TrainedModel:
-    """Reads the trained model that the command line names, with --nms and --image_hw applied."""
+def load_from_flags() -> Detector:
+    """Reads the detector that the command line names, with its settings."""
     given = flags.FLAGS
     step = given.step or None
     if step not in (None, "best", "latest"):
@@ -126,11 +58,40 @@ def load_from_flags() -> TrainedModel:
             f"--image_hw={','.join(given.image_hw)}: give height and width, such as 512,640, "
             "32 pixels or more."
         )
-    trained = load_trained(
-        given.weights, given.model, ema=given.ema, step=step, class_names=given.class_names or ()
-    )
+    settings: dict[str, Any] = {}
     if given.nms:
-        trained.config.eval.nms_method = given.nms
+        settings["nms_method"] = given.nms
     if sides:
-        trained = trained._replace(model=trained.model.clone(image_hw=tuple(sides)))
-    return trained
+        settings["image_hw"] = tuple(sides)
+    try:
+        return load_detector(
+            given.weights,
+            given.model,
+            step=step,
+            ema=given.ema,
+            class_names=given.class_names or (),
+            trust=given.trust,
+            **settings,
+        )
+    except UserError as error:
+        # The library names its arguments, and the flags have the same names.
+        raise UserError(
+            re.sub(rf"(?<![-.\w])({'|'.join(_FLAGS)})=", r"--\1=", str(error))
+        ) from None
+
+
+def run_config(detector: Detector) -> ConfigDict:
+    """All fields of the config of the run that trained a detector.
+
+    What a run of an earlier version did not have yet is as it was then. Of a detector that no run
+    here trained, they are those of its model's config.
+    """
+    saved = detector.config
+    name = saved.get("model", {}).get("name", "d0")
+    config = base.get_config(name if name in MODELS else "d0")
+    config.update_from_flattened_dict(ADDED_FIELDS)
+    complete = config.to_dict()
+    for field, value in saved.items():
+        is_group = isinstance(value, Mapping) and isinstance(complete.get(field), Mapping)
+        complete[field] = {**complete[field], **value} if is_group else value
+    return ConfigDict(complete)

@@ -15,6 +15,9 @@ from absl import flags
 
 from experiments.process_memory import collect_garbage_rarely
 
+# A tiny run that is really trained, for tests of what can be done with one.
+pytest_plugins = ["tiny_run"]
+
 collect_garbage_rarely()
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -21,6 +21,7 @@ LAYERS = (
         "boxes",
         "anchors",
         "drawing",
+        "named_parts",
         "models.graphs",
         "models.scaling",
         "models.convolutions",
@@ -34,6 +35,7 @@ LAYERS = (
     ["evaluation", "inference", "data_report", "data_pictures"],
     ["train"],
     ["weights"],
+    ["trained"],
     ["__init__"],
 )
 

@@ -1,7 +1,7 @@
 """EfficientDet (arXiv 1911.09070): backbone, feature network, class and box heads."""
 
-import difflib
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,8 +12,12 @@ from bifpn_jax.anchors import ASPECT_RATIOS, anchor_grid
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.convolutions import PADDINGS
 from bifpn_jax.models.efficientnet import BACKBONES, EfficientNet
-from bifpn_jax.models.feature_network import DOWNSAMPLINGS, UPSAMPLINGS, FeatureNetwork
-from bifpn_jax.models.fusion import NORMALIZERS
+from bifpn_jax.models.feature_network import (
+    DOWNSAMPLINGS,
+    UPSAMPLINGS,
+    make_feature_network,
+)
+from bifpn_jax.models.fusion import check_fusion
 from bifpn_jax.models.graphs import Graph
 from bifpn_jax.models.heads import CLASS_PRIOR_BIAS, Head
 from bifpn_jax.models.layers import (
@@ -22,8 +26,9 @@ from bifpn_jax.models.layers import (
     BATCH_NORM_MOMENTUM,
     recomputed,
 )
-from bifpn_jax.models.networks import network_graph
+from bifpn_jax.models.networks import is_module, network_graph
 from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODELS
+from bifpn_jax.named_parts import unknown
 
 Array = jax.Array
 
@@ -52,9 +57,11 @@ class EfficientDet(nn.Module):
         width: channels of the feature network and the heads.
         network_repeats: cells of the feature network.
         head_repeats: convolutions in each head before its predictor.
-        feature_network: key of `networks.NETWORKS`, or a graph of one's own, also as text
-            ("6:3,4 5:2,5 …", see `graphs`).
-        fusion: key of `fusion.NORMALIZERS`.
+        feature_network: key of `networks.NETWORKS`; a graph of one's own, also as text
+            ("6:3,4 5:2,5 …", see `graphs`); or a linen module, called with the backbone's
+            ({level: [B, H_l, W_l, C_l]}, train), that returns all levels with `width` channels. Its
+            class is given those of the settings here that it has as attributes.
+        fusion: key of `fusion.NORMALIZERS`, or a function of weights.
         upsampling, downsampling: of features inside the feature network, "nearest" or "bilinear"
             and "max" (a max-pool of 3x3) or "bilinear".
         padding: "same", TensorFlow's, or "symmetric", PyTorch's; weights fit one of them only.
@@ -64,7 +71,8 @@ class EfficientDet(nn.Module):
         expanded_features: features come from inside the backbone's blocks, before the projection.
         separable, separable_heads: False makes the convolutions of the feature network, or of the
             heads, ordinary 3x3 ones, as in RetinaNet.
-        activation: key of `layers.ACTIVATIONS`.
+        activation: key of `layers.ACTIVATIONS`, or a function. Parts of one's own can also be given
+            as "FILE.py:NAME", see `named_parts`.
         min_level, max_level: pyramid levels; level l has stride 2^l.
         anchor_scale: size of the smallest anchor in strides.
         num_scales: anchor octave steps per level.
@@ -88,8 +96,8 @@ class EfficientDet(nn.Module):
     width: int = 64
     network_repeats: int = 3
     head_repeats: int = 3
-    feature_network: str | Graph = "bifpn"
-    fusion: str = "fast"
+    feature_network: str | Graph | nn.Module | type[nn.Module] = "bifpn"
+    fusion: str | Callable[[Array], Array] = "fast"
     upsampling: str = "nearest"
     downsampling: str = "max"
     padding: str = "same"
@@ -98,7 +106,7 @@ class EfficientDet(nn.Module):
     expanded_features: bool = False
     separable: bool = True
     separable_heads: bool = True
-    activation: str = "swish"
+    activation: str | Callable[[Array], Array] = "swish"
     min_level: int = 3
     max_level: int = 7
     anchor_scale: float = 4.0
@@ -142,21 +150,24 @@ class EfficientDet(nn.Module):
         )(images.astype(self.dtype), train)
         features = {level: x for level, x in features.items() if level >= self.min_level}
         self.sow("intermediates", "backbone_features", features)
-        features = FeatureNetwork(
-            network_graph(self.feature_network, self.min_level, self.max_level),
-            self.network_repeats,
-            self.width,
-            self.max_level,
-            self.fusion,
-            padding=self.padding,
-            conv_bias=self.conv_bias,
-            upsampling=self.upsampling,
-            downsampling=self.downsampling,
-            separable=self.separable,
-            remat="feature_network" in remat,
-            name="feature_network",
+        network_settings = {
+            "repeats": self.network_repeats,
+            "width": self.width,
+            "min_level": self.min_level,
+            "max_level": self.max_level,
+            "fusion": self.fusion,
+            "padding": self.padding,
+            "conv_bias": self.conv_bias,
+            "upsampling": self.upsampling,
+            "downsampling": self.downsampling,
+            "separable": self.separable,
+            "remat": "feature_network" in remat,
             **shared,
-        )(features, train)
+        }
+        features = make_feature_network(self.feature_network, **network_settings)(features, train)
+        levels = list(range(self.min_level, self.max_level + 1))
+        if sorted(features) != levels:
+            raise UserError(f"the feature network returns levels {sorted(features)}, not {levels}.")
         self.sow("intermediates", "network_features", features)
         shared |= {
             "repeats": self.head_repeats,
@@ -208,12 +219,12 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
             settings[key] = tuple(tuple(v) if isinstance(v, list) else v for v in settings[key])
     model = EfficientDet(**settings)
     _check_choice("backbone", model.backbone, BACKBONES)
-    _check_choice("fusion", model.fusion, NORMALIZERS)
+    check_fusion(model.fusion)
     _check_choice("upsampling", model.upsampling, UPSAMPLINGS)
     _check_choice("downsampling", model.downsampling, DOWNSAMPLINGS)
     _check_choice("padding", model.padding, PADDINGS)
     _check_choice("backbone_padding", model.backbone_padding or model.padding, PADDINGS)
-    _check_choice("activation", model.activation, ACTIVATIONS)
+    ACTIVATIONS.find(model.activation)
     _check_choice("dtype", model.dtype, ("float32", "bfloat16"))
     for part in model.remat.split(",") if model.remat else ():
         _check_choice("part in remat", part, PARTS)
@@ -246,8 +257,11 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
             f"model levels {model.min_level}-{model.max_level} do not work: a feature network "
             "needs two levels or more."
         )
+    network = model.feature_network
+    if isinstance(network, type) and not issubclass(network, nn.Module):
+        raise UserError(f"feature_network={network.__name__} must be a class of linen modules.")
     graph = network_graph(model.feature_network, model.min_level, model.max_level)
-    if not isinstance(model.feature_network, str):
+    if not (isinstance(model.feature_network, str) or is_module(model.feature_network)):
         model = model.clone(feature_network=graph)
     if not 0.0 <= model.batch_norm_momentum < 1.0:
         raise UserError(
@@ -265,9 +279,7 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
 
 def _check_choice(what: str, value: str, choices: Any) -> None:
     if value not in choices:
-        near = difflib.get_close_matches(str(value), list(choices), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}."
-        raise UserError(f"unknown {what} {value!r}: {hint}")
+        raise unknown(what, value, choices)
 
 
 def make_anchors(model: EfficientDet, image_hw: tuple[int, int]) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Runs any graph of fusion nodes over pyramid features (paper section 3)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 
@@ -14,7 +16,9 @@ from bifpn_jax.models.layers import (
     SeparableConv,
     recomputed,
 )
+from bifpn_jax.models.networks import network_graph
 from bifpn_jax.models.resizing import resize_bilinear, resize_nearest
+from bifpn_jax.named_parts import is_code, load_code
 
 Array = jax.Array
 
@@ -120,7 +124,7 @@ class Cell(nn.Module):
         if node.operation == "merge":
             return x
         if node.operation.startswith("act_"):
-            x = ACTIVATIONS[self.activation](x)
+            x = ACTIVATIONS.find(self.activation)(x)
         x = SeparableConv(
             self.width,
             use_bias=self.conv_bias,
@@ -222,6 +226,26 @@ class FeatureNetwork(nn.Module):
         used = {i for node in self.graph for i in node.inputs}
         used |= set(output_ids(self.graph, min_level, self.max_level))
         return min_level + max(i for i in used if i < count)
+
+
+def make_feature_network(
+    network: str | Graph | nn.Module | type[nn.Module], **settings: Any
+) -> nn.Module:
+    """The module that `EfficientDet.feature_network` means, with the name "feature_network".
+
+    Args:
+        network: as `networks.network_graph` takes it.
+        **settings: attributes of `FeatureNetwork`, and min_level. A class of one's own gets those
+            that it has; a module is used as it is.
+    """
+    network = load_code(network) if is_code(network) else network
+    if isinstance(network, nn.Module):
+        return network
+    if isinstance(network, type):
+        own = {name: settings[name] for name in settings if name in network.__dataclass_fields__}
+        return network(**own, name="feature_network")
+    graph = network_graph(network, settings.pop("min_level"), settings["max_level"])
+    return FeatureNetwork(graph, **settings, name="feature_network")
 
 
 def halved(hw: tuple[int, int]) -> tuple[int, int]:

@@ -7,8 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from bifpn_jax.errors import UserError
 from bifpn_jax.models.graphs import Graph
 from bifpn_jax.models.initializers import ones_init, parameter
+from bifpn_jax.named_parts import Parts
 
 Array = jax.Array
 
@@ -31,25 +33,31 @@ def fast_normalized(weights: Array) -> Array:
     return positive / (jnp.sum(positive, axis=0, keepdims=True) + FAST_EPSILON)
 
 
-NORMALIZERS: dict[str, Callable[[Array], Array] | None] = {
-    "sum": None,
-    "unbounded": unbounded,
-    "softmax": softmax,
-    "fast": fast_normalized,
-    "channel_softmax": softmax,
-    "channel_fast": fast_normalized,
-}
+# From raw weights [N] or [N, C] to factors of the same shape; None for no weights. A function of
+# one's own is `fusion=FILE.py:NAME`.
+NORMALIZERS = Parts(
+    "fusion",
+    {
+        "sum": None,
+        "unbounded": unbounded,
+        "softmax": softmax,
+        "fast": fast_normalized,
+        "channel_softmax": softmax,
+        "channel_fast": fast_normalized,
+    },
+)
 
 
 class Fusion(nn.Module):
     """Adds features of one shape, each with a learned weight that starts at 1.
 
     Attributes:
-        method: "sum" (no weights), "unbounded", "softmax", "fast" (fast normalized); with
-            "channel_" before the latter two every channel has a weight of its own.
+        method: "sum" (no weights), "unbounded", "softmax", "fast" (fast normalized), or a function
+            of one's own, also as "FILE.py:NAME". Where the name begins with "channel_", every
+            channel has a weight of its own.
     """
 
-    method: str = "fast"
+    method: str | Callable[[Array], Array] = "fast"
 
     @nn.compact
     def __call__(self, features: Sequence[Array]) -> Array:
@@ -57,10 +65,10 @@ class Fusion(nn.Module):
 
         The parameter `weights` is [N], in the order of the inputs, or [N, C].
         """
-        normalize = NORMALIZERS[self.method]
+        normalize = NORMALIZERS.find(self.method)
         if normalize is None:
             return sum(features[1:], features[0])
-        per_channel = self.method.startswith("channel_")
+        per_channel = _name(self.method).startswith("channel_")
         shape = (len(features), features[0].shape[-1]) if per_channel else (len(features),)
         raw = parameter(self, "weights", ones_init, shape)
         weights = normalize(raw).astype(features[0].dtype)
@@ -68,6 +76,31 @@ class Fusion(nn.Module):
             weights = weights[:, None, None, None]
         weighted = [weights[i] * feature for i, feature in enumerate(features)]
         return sum(weighted[1:], weighted[0])
+
+
+def check_fusion(method: str | Callable[[Array], Array]) -> None:
+    """Raises a UserError unless this is a fusion: a name, or a function that keeps the shape."""
+    normalize = NORMALIZERS.find(method)
+    if normalize is None:
+        return
+    weights = jax.ShapeDtypeStruct((3, 5) if _name(method).startswith("channel_") else (3,), "f4")
+    try:
+        shape = jax.eval_shape(normalize, weights).shape
+    except Exception as error:
+        raise UserError(
+            f"fusion {_name(method)} fails for weights {weights.shape}: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        ) from error
+    if shape != weights.shape:
+        raise UserError(
+            f"fusion {_name(method)} makes {shape} of weights {weights.shape}; it must keep their "
+            "shape."
+        )
+
+
+def _name(method: str | Callable[[Array], Array]) -> str:
+    name = method if isinstance(method, str) else getattr(method, "__name__", str(method))
+    return name.rpartition(":")[2]
 
 
 def global_attention(fine: Array, coarse: Array) -> Array:
@@ -103,6 +136,6 @@ def edge_weights(params: Mapping[str, Any], graph: Graph, fusion: str) -> dict[s
         for n, node in enumerate(graph):
             raw = cell.get(f"node_{n}_fusion") if name.startswith("cell_") else None
             if raw is not None:
-                weights = NORMALIZERS[node.fusion or fusion](jnp.asarray(raw["weights"]))
+                weights = NORMALIZERS.find(node.fusion or fusion)(jnp.asarray(raw["weights"]))
                 found[f"{name}/node_{n}"] = weights.reshape(weights.shape[0], -1).mean(1)
     return found

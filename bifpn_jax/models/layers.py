@@ -5,7 +5,6 @@ Parameters are float32; a layer computes in the dtype of its input. Batch normal
 have another epsilon.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -24,17 +23,14 @@ from bifpn_jax.models.initializers import (
     statistic,
     zeros_init,
 )
+from bifpn_jax.named_parts import Parts
 
 Array = jax.Array
 
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.99
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "swish": nn.swish,
-    "relu6": nn.relu6,
-    "relu": nn.relu,
-}
+ACTIVATIONS = Parts("activation", {"swish": nn.swish, "relu6": nn.relu6, "relu": nn.relu})
 
 
 def recomputed(module: type[nn.Module], wanted: bool) -> type[nn.Module]:
@@ -168,7 +164,7 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """Normalises [B, H, W, C] with batch statistics if `train`, else with running ones."""
         c = x.shape[-1]
-        activation = ACTIVATIONS[self.activation] if self.activation else None
+        activation = ACTIVATIONS.find(self.activation) if self.activation else None
         scale = parameter(self, "scale", ones_init, (c,))
         bias = parameter(self, "bias", zeros_init, (c,))
         running_mean = statistic(self, "mean", zeros_init, (c,))
@@ -211,7 +207,7 @@ class SqueezeExcite(nn.Module):
         """[B, H, W, C] -> a gate [B, 1, 1, C] in (0, 1) for every channel of every image."""
         gate = jnp.mean(x, (1, 2), keepdims=True)
         gate = Conv(self.squeezed, kernel_init=backbone_init, name="reduce")(gate)
-        gate = ACTIVATIONS[self.activation](gate)
+        gate = ACTIVATIONS.find(self.activation)(gate)
         gate = Conv(x.shape[-1], kernel_init=backbone_init, name="expand")(gate)
         return nn.sigmoid(gate)
 

@@ -12,11 +12,12 @@ Every one is a function of the level range. BiFPN for levels 3-7, ids as they st
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.graphs import Graph, Node, check_graph, output_ids, parse_graph
+from bifpn_jax.named_parts import Parts, is_code, load_code
 
 
 def fpn(min_level: int, max_level: int) -> Graph:
@@ -147,43 +148,68 @@ def effdet_pan(min_level: int, max_level: int) -> Graph:
     return tuple(nodes)
 
 
-NETWORKS: dict[str, Callable[[int, int], Graph]] = {
-    "fpn": fpn,
-    "panet": panet,
-    "simplified_panet": simplified_panet,
-    "bifpn": bifpn,
-    "nas_fpn": nas_fpn,
-    "fully_connected": fully_connected,
-    "qufpn": qufpn,
-    "retinanet_fpn": retinanet_fpn,
-    "effdet_pan": effdet_pan,
-}
+# From the finest and the coarsest level to the graph.
+NETWORKS: Mapping[str, Callable[[int, int], Graph]] = Parts(
+    "feature_network",
+    {
+        "fpn": fpn,
+        "panet": panet,
+        "simplified_panet": simplified_panet,
+        "bifpn": bifpn,
+        "nas_fpn": nas_fpn,
+        "fully_connected": fully_connected,
+        "qufpn": qufpn,
+        "retinanet_fpn": retinanet_fpn,
+        "effdet_pan": effdet_pan,
+    },
+)
 
 
-def network_graph(network: str | Graph, min_level: int, max_level: int) -> Graph:
-    """The graph that a `feature_network=` means, checked.
+def network_graph(network: str | Graph | Callable, min_level: int, max_level: int) -> Graph:
+    """The graph that a `feature_network=` means, checked; () for one that is a module.
 
     Args:
-        network: key of `NETWORKS`, a graph, or one as text (see `graphs`).
+        network: key of `NETWORKS`, a graph, one as text (see `graphs`), a function from the levels
+            to a graph, or a linen module or its class; the latter two also as "FILE.py:NAME".
         min_level: the finest level of the pyramid.
         max_level: the coarsest one.
 
     Raises:
         UserError: no such network, or a graph that does not work, with the node and the cure.
     """
-    if not isinstance(network, str):
-        graph = tuple(Node(node[0], tuple(node[1]), *node[2:]) for node in network)
-    elif network in NETWORKS:
-        return NETWORKS[network](min_level, max_level)
-    elif ":" in network:
+    if is_code(network):
+        network = load_code(network)
+    if is_module(network):
+        return ()
+    if isinstance(network, str) and network not in NETWORKS and ":" in network:
         graph = parse_graph(network)
+    elif isinstance(network, str):
+        if network not in NETWORKS:
+            raise _unknown(network)
+        return NETWORKS[network](min_level, max_level)
     else:
-        near = difflib.get_close_matches(network, NETWORKS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(NETWORKS)}"
-        or_own = " or write the nodes, such as 6:3,4 5:2,5" if not near else ""
-        raise UserError(f"unknown feature_network {network!r}: {hint}{or_own}")
+        nodes = network(min_level, max_level) if callable(network) else network
+        try:
+            graph = tuple(Node(node[0], tuple(node[1]), *node[2:]) for node in nodes)
+        except TypeError as error:
+            raise UserError(
+                f"feature_network={nodes!r:.100} is not a graph: give nodes (level, inputs), a "
+                "name, or a linen module."
+            ) from error
     check_graph(graph, min_level, max_level)
     return graph
+
+
+def is_module(network: object) -> bool:
+    """Whether a feature network is a linen module, or the class of one, and not a graph."""
+    return isinstance(network, type) or hasattr(network, "apply")
+
+
+def _unknown(network: str) -> UserError:
+    near = difflib.get_close_matches(network, NETWORKS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(NETWORKS)}"
+    or_own = " or write the nodes, such as 6:3,4 5:2,5" if not near else ""
+    return UserError(f"unknown feature_network {network!r}: {hint}{or_own}")
 
 
 def _there_and_back(way: Sequence[int], first_id: int = 0, *, keep_inputs: bool = True) -> Graph:

@@ -1,4 +1,4 @@
-"""Opens any kind of weights: what it is is seen from its bytes, not from its name."""
+"""Opens weights of any kind, which is recognised by a file's content and not by its name."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +46,9 @@ class WeightFile(NamedTuple):
             or its entry in the catalog says more than a model's name does.
         folded: whether its batch norms are folded away.
         antialias: whether its known accuracy was measured on images that were resized so.
-        metadata: texts stored in the file.
+        metadata: texts stored in the file; weights of this project have a "config" and a
+            "label_map" there, as JSON.
+        step: of a checkpoint in a workdir, the number of updates made.
     """
 
     source: str
@@ -57,32 +59,51 @@ class WeightFile(NamedTuple):
     folded: bool = False
     antialias: bool = False
     metadata: Mapping[str, str] = {}
+    step: int | None = None
 
 
-def open_weights(source: str | Path | Mapping[str, np.ndarray]) -> WeightFile:
+def open_weights(
+    source: str | Path | Mapping[str, np.ndarray],
+    *,
+    step: int | str | None = None,
+    ema: bool = True,
+) -> WeightFile:
     """Reads weights of any kind.
 
     Args:
         source: a path, the name of published weights (fetched if need be), or a state dict
             {name: array}.
+        step: of a workdir, a step, "latest" or "best"; None for the best if there is one, else
+            the latest.
+        ema: of a workdir, whether to take the averaged weights, or the raw ones.
 
     Raises:
-        UserError: nothing is there, it cannot be read, or its names are of no known code base.
+        UserError: nothing is there, it cannot be read, its names are of no known code base, or a
+            step is given for what is no workdir.
     """
     if isinstance(source, Mapping):
         return _named("the state dict", source)
     path = locate(source)
-    settings = _published_settings(path)
     name = str(path)
     if path.is_dir() and (path / "checkpoints").is_dir():
         # Reads orbax, which is slow to import.
-        from bifpn_jax.train.checkpoint_reader import read_weights
+        from bifpn_jax.weights.workdir import read_workdir
 
-        return _named(name, own.flat_names(read_weights(path)))
+        found = read_workdir(path, step, ema=ema)
+        return _named(
+            name, found.entries, label=found.label, metadata=found.metadata, step=found.step
+        )
+    if step is not None:
+        raise UserError(
+            f"{path} is not a workdir and has one set of weights; leave step={step!r} out."
+        )
+    settings = _published_settings(path)
     if is_tf_checkpoint(path):
         return _named(name, read_tf_checkpoint(path), settings)
     if path.is_dir():
-        raise UserError(f"{path}: no weights in this folder; give {KINDS}.")
+        above = next((p for p in path.absolute().parents if (p / "checkpoints").is_dir()), None)
+        hint = f"{above} is one" if above else "that is a folder with checkpoints/ in it"
+        raise UserError(f"{path} is not the workdir of a training run; {hint}; or give {KINDS}.")
     with path.open("rb") as file:
         start = file.read(9)
     if start[4:8] == b"TFL3":
@@ -121,10 +142,16 @@ def _named(
     *,
     label: str = "",
     antialias: bool = False,
+    metadata: Mapping[str, str] | None = None,
     **facts: Any,
 ) -> WeightFile:
+    metadata = metadata or {}
     for scheme in SCHEMES:
         if scheme.recognises(entries.keys()):
+            if "config" in metadata:
+                config = own.saved_config(source, metadata)
+                settings = own.model_settings(config)
+                antialias = bool(config.get("data", {}).get("antialias", False))
             return WeightFile(
                 source,
                 label or scheme.label,
@@ -132,6 +159,7 @@ def _named(
                 scheme,
                 settings or {},
                 antialias=antialias or scheme is effdet.SCHEME,
+                metadata=metadata,
                 **facts,
             )
     first = ", ".join(sorted(entries)[:3]) or "none"

@@ -1,19 +1,21 @@
 """Loads weights of any kind into a model, and accounts for every entry on both sides."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
+from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.efficientnet import Classifier
 from bifpn_jax.models.initial_values import initial_values
 from bifpn_jax.weights.files import WeightFile, open_weights
 from bifpn_jax.weights.identify import fitting_models
-from bifpn_jax.weights.matching_names import Match, match_names
+from bifpn_jax.weights.matching_names import Match, Resized, match_names
 from bifpn_jax.weights.report import LoadReport
 
 Variables = dict[str, Any]
@@ -24,6 +26,9 @@ def load_weights(
     model: EfficientDet | Classifier,
     *,
     only: str | None = None,
+    new_classes: bool = False,
+    new_anchors: bool = False,
+    class_names: Sequence[str] = (),
     seed: int = 0,
     report: Callable[[LoadReport], object] | None = print,
 ) -> Variables:
@@ -34,8 +39,12 @@ def load_weights(
             EfficientDet-Lite `.tflite`, a workdir, a `.safetensors` of this project), the name of
             published weights, or a state dict {name: array} in one of these layouts. Weights of a
             whole detector, or of an ImageNet classifier, which fill the backbone.
-        model: the model that they are for. Its number of classes and of anchors may differ: the
-            predictors that this changes are new, with kernels of zeros.
+        model: the model that they are for. `load_detector` makes the one they were trained with.
+        new_classes: whether the model may have another number of classes than the weights; its
+            class predictor is then new, with a kernel of zeros, and has to be trained.
+        new_anchors: the same for the number of anchors, with both predictors.
+        class_names: of the model. Weights of a run that has as many classes but others, or the same
+            in another order, count as weights with another number of classes.
         only: regular expression; variables whose path it matches from the start are loaded, the
             others stay new. None loads all there are.
         seed: of the initial values of what is new.
@@ -45,13 +54,16 @@ def load_weights(
         {"params": …, "batch_stats": …}, float32.
 
     Raises:
-        UserError: the source cannot be read; or an entry is missing, left over or of another shape
-            and nothing explains it. The message names the model that fits.
+        UserError: the source cannot be read; the number of classes or of anchors differs and may
+            not; or an entry is missing, left over or of another shape and nothing explains it.
+            The message names the model that fits.
     """
     file = source if isinstance(source, WeightFile) else open_weights(source)
     match = match_names(file, model, only)
     if match.problem:
         raise UserError(f"{file.source} {match.problem}; {_cure(file, model)}")
+    match = _without_other_classes(file, match, tuple(class_names))
+    _check_predictors(file, match, new_classes=new_classes, new_anchors=new_anchors)
     variables = dict(match.values)
     missing = [path for path in match.shapes if path not in variables]
     if missing:
@@ -64,6 +76,43 @@ def load_weights(
         report(_report(file, model, match))
     ordered = {path: variables[path] for path in match.shapes}
     return traverse_util.unflatten_dict(ordered)
+
+
+def _without_other_classes(file: WeightFile, match: Match, names: tuple[str, ...]) -> Match:
+    """The match with a new class predictor where the file's classes are others than these."""
+    if not names or "label_map" not in file.metadata:
+        return match
+    theirs = LabelMap.from_json(json.loads(file.metadata["label_map"])).names
+    place = ("class_head", "predictor")
+    moved = [p for p in match.values if p[1:3] == place and p[3] != "depthwise"]
+    if theirs == names or not moved or len(theirs) != len(names):
+        return match
+    reason = Resized("classes", len(theirs), len(names))
+    what = f"other classes: {', '.join(theirs[:3])} … in the file, {', '.join(names[:3])} … here"
+    return match._replace(
+        values={path: value for path, value in match.values.items() if path not in moved},
+        initial=match.initial | dict.fromkeys(moved, what),
+        resized=match.resized | dict.fromkeys(moved, reason),
+    )
+
+
+def _check_predictors(
+    file: WeightFile, match: Match, *, new_classes: bool, new_anchors: bool
+) -> None:
+    """Raises a UserError for a predictor that would be new although nobody asked for that."""
+    allowed = {"classes": new_classes, "anchors": new_anchors}
+    for what, theirs, ours in match.resized.values():
+        if not allowed[what]:
+            if theirs == ours:
+                raise UserError(
+                    f"{file.source} has other {what} than the model: take load_detector for its "
+                    f"own, or pass new_{what}=True to train new outputs."
+                )
+            setting = f"num_classes={theirs}" if what == "classes" else "their anchors"
+            raise UserError(
+                f"{file.source} has {theirs} {what} and the model {ours}: make the model with "
+                f"{setting}, as load_detector does, or pass new_{what}=True to train new outputs."
+            )
 
 
 def _report(file: WeightFile, model: EfficientDet | Classifier, match: Match) -> LoadReport:
@@ -91,6 +140,8 @@ def _same(theirs: Any, ours: Any) -> bool:
 
 
 def _cure(file: WeightFile, model: EfficientDet | Classifier) -> str:
+    if "config" in file.metadata:
+        return "load_detector makes the model that these weights were trained with."
     fitting = fitting_models(file, type(model))
     if not fitting:
         return "no released model fits: is the file whole, and of an EfficientDet?"

@@ -17,6 +17,17 @@ _IMAGENET_HEAD = ("head_conv", "head_bn", "classifier")
 _LEFT_OUT = "left out, as asked"
 
 
+class Resized(NamedTuple):
+    """Why a predictor has another number of outputs: `what`, "classes" or "anchors", differs."""
+
+    what: str
+    theirs: int
+    ours: int
+
+    def __str__(self) -> str:
+        return f"another number of {self.what}: {self.theirs} in the file, {self.ours} in the model"
+
+
 class Match(NamedTuple):
     """Outcome of `match_names`; paths here begin with the collection.
 
@@ -24,7 +35,7 @@ class Match(NamedTuple):
         shapes: {path: shape} of all variables of the model.
         values: {path: array} of those with values from the file.
         initial: {path: why it has none}.
-        resized: those of `initial` that the file has with another number of outputs.
+        resized: {those of `initial` that the file has with another number of outputs: why}.
         unused: {entry of the file that no variable took: why}.
         problem: what is wrong, after the name of the file; "" if nothing is.
     """
@@ -32,7 +43,7 @@ class Match(NamedTuple):
     shapes: dict[Path, tuple[int, ...]]
     values: dict[Path, np.ndarray]
     initial: dict[Path, str]
-    resized: set[Path]
+    resized: dict[Path, "Resized"]
     unused: dict[str, str]
     problem: str
 
@@ -55,7 +66,7 @@ def match_names(
     """
     shapes = variable_shapes(model)
     wanted = _only(only, shapes)
-    values, initial, resized, missing, misfits, used = {}, {}, set(), [], [], {}
+    values, initial, resized, missing, misfits, used = {}, {}, {}, [], [], {}
     for path, shape in shapes.items():
         part = "classifier" if path[1] in _IMAGENET_HEAD else path[1]
         if part not in file.scheme.parts:
@@ -71,13 +82,13 @@ def match_names(
             continue
         value = file.scheme.convert([file.entries[name] for name in names], path[1:])
         if value.shape != shape:
-            reason = _other_predictor(path, value.shape, shape, file, model)
-            if reason:
-                initial[path] = reason
-                resized.add(path)
+            other = _other_predictor(path, value.shape, shape, file, model)
+            if other:
+                initial[path] = str(other)
+                resized[path] = other
             else:
                 misfits.append(f"{names[0]} gives {value.shape}, the model has {shape}")
-            used |= dict.fromkeys(names, reason)
+            used |= dict.fromkeys(names, str(other) if other else "")
             continue
         values[path] = value
         used |= dict.fromkeys(names, "")
@@ -123,22 +134,21 @@ def _other_predictor(
     ours: tuple[int, ...],
     file: WeightFile,
     model: EfficientDet | Classifier,
-) -> str:
-    """Why a predictor has another number of outputs, if that is all that differs; else ""."""
+) -> Resized | None:
+    """Why a predictor has another number of outputs, if that is all that differs; else None."""
     if theirs[:-1] != ours[:-1] or len(theirs) != len(ours):
-        return ""
+        return None
     if path[1] == "classifier":
-        return f"another number of classes: {theirs[-1]} in the file, {ours[-1]} in the model"
+        return Resized("classes", theirs[-1], ours[-1])
     if path[2] != "predictor" or theirs[-1] != num_outputs(file, model, path[1]):
-        return ""
+        return None
     anchors = model.num_scales * len(model.aspect_ratios)
     filed = num_anchors(file, model)
     if filed != anchors:
-        return f"another number of anchors: {filed} in the file, {anchors} in the model"
+        return Resized("anchors", filed, anchors)
     if path[1] != "class_head" or theirs[-1] % anchors:
-        return ""
-    classes = theirs[-1] // anchors
-    return f"another number of classes: {classes} in the file, {model.num_classes} in the model"
+        return None
+    return Resized("classes", theirs[-1] // anchors, model.num_classes)
 
 
 def num_anchors(file: WeightFile, model: EfficientDet) -> int:

@@ -1,5 +1,6 @@
-"""This project's own names: the variables' paths, `params/backbone/stem_conv/kernel`."""
+"""This project's own names, `params/backbone/stem_conv/kernel`, and what it keeps with them."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -7,9 +8,21 @@ import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
+from bifpn_jax.errors import UserError
 from bifpn_jax.weights.scheme import CLASSIFIER, DETECTOR, Path, Scheme
 
 _STATISTICS = ("mean", "var")
+
+# What a config says of a model that does not change what its weights compute.
+_NOT_OF_THE_WEIGHTS = (
+    "name",
+    "num_classes",
+    "survival_prob",
+    "batch_norm_momentum",
+    "batch_norm_group",
+    "remat",
+    "dtype",
+)
 
 
 def entries(path: Path, model: nn.Module, names: Collection[str]) -> list[str]:
@@ -29,6 +42,38 @@ def flat_names(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         name: np.asarray(value)
         for name, value in traverse_util.flatten_dict(variables, sep="/").items()
     }
+
+
+def saved_config(source: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The config that is kept with weights, as JSON.
+
+    Raises:
+        UserError: it is no config.
+    """
+    try:
+        config = json.loads(metadata["config"])
+        if isinstance(config["model"], Mapping):
+            return config
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise UserError(f"{source}: the config that is kept with the weights is damaged; export again.")
+
+
+def model_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of `EfficientDet` with which the weights of a run were trained.
+
+    Args:
+        config: of the run, as JSON; its lists become tuples.
+    """
+    return {
+        name: _as_tuple(value)
+        for name, value in config["model"].items()
+        if name not in _NOT_OF_THE_WEIGHTS
+    }
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _recognises(names: Collection[str]) -> bool:

@@ -40,7 +40,7 @@ def postprocessing(options: Options) -> list[Contest]:
     batch = (_flatten(logits, model.num_classes), _flatten(codes, 4))
     sizes = np.full((_BATCH, 2), model.image_hw, np.int32)
     scale = np.ones(_BATCH, np.float32)
-    run = jax.jit(lambda *arrays: postprocess(*arrays[:2], anchors, *arrays[2:]))
+    run = jax.jit(lambda *arrays: postprocess(*arrays[:2], anchors, *arrays[2:], nms_method="hard"))
     arrays = jax.device_put((*batch, sizes, scale))
     contestants = {OURS: lambda: jax.block_until_ready(run(*arrays))}
     if options.peers:
@@ -55,7 +55,7 @@ def end_to_end(options: Options) -> list[Contest]:
     with _picture(options.images) as path:
         image = decode_image(path.read_bytes(), path.name)
         variables = _with_spread_logits(model, init_variables(model, 0), image)
-        detect = make_detector(model, variables, score_threshold=None)
+        detect = make_detector(model, variables, score_threshold=None, nms_method="hard")
         contestants = {OURS: lambda: detect(decode_image(path.read_bytes(), path.name))}
         if options.peers:
             contestants |= effdet_peer.end_to_end_forms(

@@ -8,8 +8,9 @@ import pytest
 
 from bifpn_jax.data.sources import Relabelled
 from bifpn_jax.errors import UserError
-from experiments.evaluate import evaluate_trained, open_data
-from experiments.trained_model import load_trained
+from bifpn_jax.trained import evaluate_detector, load_detector
+from experiments.evaluate import open_data
+from experiments.trained_model import run_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,51 +21,56 @@ def environment(home):
 
 
 @pytest.fixture(scope="module")
-def model(trained):
-    return load_trained(trained, step="latest")
+def detector(trained):
+    return load_detector(trained, step="latest")
 
 
-def test_files_give_the_numbers_of_the_run_itself(model, trained, coco_shapes):
+@pytest.fixture(scope="module")
+def config(detector):
+    return run_config(detector)
+
+
+def test_files_give_the_numbers_of_the_run_itself(detector, config, trained, coco_shapes):
     _, files = coco_shapes()
-    source = open_data(model, str(files.images), str(files.annotations))
-    result = evaluate_trained(model, source, batch_size=3)  # rounded up to the 8 devices
+    source = open_data(config, 4, str(files.images), str(files.annotations))
+    result = evaluate_detector(detector, source, batch_size=3)  # rounded up to the 8 devices
     expected = json.loads((trained / "metrics.json").read_text())
     assert result.metrics.to_json() | {"step": 24} == expected
     assert result.detections == json.loads((trained / "detections.json").read_text())
     assert result.images_per_second > 0
 
 
-def test_by_default_the_data_of_the_run(model):
-    source = open_data(model)
+def test_by_default_the_data_of_the_run(detector, config):
+    source = open_data(config, 4)
     assert len(source) == 11
-    assert Relabelled(source, model.label_map).label_map == model.label_map
+    assert Relabelled(source, detector.label_map).label_map == detector.label_map
 
 
-def test_categories_must_fit(model, coco_shapes):
+def test_categories_must_fit(detector, config, coco_shapes):
     _, files = coco_shapes((1, 2, 3, 6))
-    source = open_data(model, str(files.images), str(files.annotations))
+    source = open_data(config, 4, str(files.images), str(files.annotations))
     with pytest.raises(UserError, match="does not fit the model's classes: category id 6"):
-        evaluate_trained(model, source)
+        evaluate_detector(detector, source)
 
 
-def test_messages_name_the_flags_of_this_command(model, coco_shapes, tmp_path):
+def test_messages_name_the_flags_of_this_command(config, coco_shapes, tmp_path):
     _, files = coco_shapes()
     images, annotations = str(files.images), str(files.annotations)
     with pytest.raises(UserError, match="--annotations=FILE is missing"):
-        open_data(model, images)
+        open_data(config, 4, images)
     with pytest.raises(UserError, match="--images=DIR is missing"):
-        open_data(model, "", annotations)
+        open_data(config, 4, "", annotations)
     with pytest.raises(UserError, match=r"no such annotation file; .* \(--annotations=FILE\)"):
-        open_data(model, images, str(tmp_path / "absent.json"))
+        open_data(config, 4, images, str(tmp_path / "absent.json"))
     with pytest.raises(UserError, match=r"no such folder of images; .* \(--images=DIR\)"):
-        open_data(model, str(tmp_path / "absent"), annotations)
+        open_data(config, 4, str(tmp_path / "absent"), annotations)
 
     content = json.loads(files.annotations.read_text())
     content["annotations"][0]["bbox"] = [1, 1, 0, 5]
     files.annotations.write_text(json.dumps(content))
     with pytest.raises(UserError, match="or set --bad_boxes=skip"):
-        open_data(model, images, annotations)
-    assert len(open_data(model, images, annotations, bad_boxes="skip")) == 11
+        open_data(config, 4, images, annotations)
+    assert len(open_data(config, 4, images, annotations, bad_boxes="skip")) == 11
 
 
 def test_the_command(trained, coco_shapes, tmp_path):
@@ -90,7 +96,8 @@ def test_the_command(trained, coco_shapes, tmp_path):
     )
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert "11 images (" in lines[0]
+    assert lines[0] == f"weights: {trained} (step 24, latest checkpoint, raw weights)"
+    assert lines[1].startswith(f"data: {files.annotations}: 11 images (")
     assert any(line.startswith("AP50 ") and line.endswith("at IoU 0.50") for line in lines)
     assert any("circle" in line and "cross" in line for line in lines)
     assert "images/s; metrics.json and detections.json are in" in lines[-1]
@@ -101,5 +108,6 @@ def test_the_command(trained, coco_shapes, tmp_path):
         "24",
         False,
     )
+    assert (metrics["step"], metrics["data"]) == (24, str(files.annotations))
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) > 0
     assert list((tmp_path / ".cache" / "bifpn_jax").iterdir())  # faster the next time

@@ -10,9 +10,9 @@ import pytest
 
 from bifpn_jax.data.shapes import LABEL_MAP, draw_record
 from bifpn_jax.errors import UserError
+from bifpn_jax.trained import load_detector
 from bifpn_jax.visualize import zoom_for
 from experiments.predict import eval_images, find_images, picture_names, predict_images
-from experiments.trained_model import load_trained
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,7 +70,7 @@ def test_pictures_have_different_names():
 
 
 def test_pictures_and_detections(trained, tmp_path, capsys):
-    model = load_trained(trained)
+    model = load_detector(trained)
     gray = tmp_path / "in" / "gray.png"
     jpeg(tmp_path / "in" / "x.jpg", 0)
     cv2.imwrite(str(gray), np.full((600, 300), 77, np.uint8))
@@ -121,7 +121,7 @@ def test_bad_files_among_good_ones(trained, tmp_path):
     (folder / "c.jpg").write_text("no image")
     os.mkfifo(folder / "d.jpg")
     images, bad = find_images([str(folder)]), []
-    model = load_trained(trained)
+    model = load_detector(trained)
     found = predict_images(model, images, tmp_path / "out", min_score=0.01, on_bad=bad.append)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.jpg", "detections.json"}
     assert {detection["image_id"] for detection in found} == {2}
@@ -137,7 +137,7 @@ def test_bad_files_among_good_ones(trained, tmp_path):
 
 
 def test_the_score_of_what_is_drawn(trained, tmp_path):
-    model, file = load_trained(trained), jpeg(tmp_path / "x.jpg")
+    model, file = load_detector(trained), jpeg(tmp_path / "x.jpg")
     found = predict_images(
         model, find_images([str(file)]), tmp_path / "out", score=1.0, min_score=0.01
     )
@@ -152,7 +152,7 @@ def test_an_image_is_never_overwritten(trained, tmp_path):
     file = jpeg(tmp_path / "x.jpg")
     before = file.read_bytes()
     with pytest.raises(UserError, match=r"x\.jpg is one of the images and would be overwritten"):
-        predict_images(load_trained(trained), find_images([str(file)]), tmp_path)
+        predict_images(load_detector(trained), find_images([str(file)]), tmp_path)
     assert file.read_bytes() == before
 
 
@@ -179,9 +179,10 @@ def test_the_command(trained, tmp_path):
     )
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert len(lines) == 3
-    assert lines[0].startswith(f"{tmp_path / 'in' / 'a.jpg'}: ")
-    assert lines[2].startswith("2 images in ")
+    assert len(lines) == 4
+    assert lines[0].startswith(f"weights: {trained} (step ")
+    assert lines[1].startswith(f"{tmp_path / 'in' / 'a.jpg'}: ")
+    assert lines[3].startswith("2 images in ")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "a.jpg",
         "b.jpg",

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.trained import evaluate_detector, load_detector
 from experiments import train
 from experiments.config_checks import check_same_run
-from experiments.evaluate import evaluate_trained, open_data
+from experiments.evaluate import open_data
 from experiments.skipped_images import SKIPPED_FILE
-from experiments.trained_model import load_trained
+from experiments.trained_model import run_config
 
 
 @pytest.fixture
@@ -94,16 +95,17 @@ def test_a_run_says_what_it_skipped(
 def test_evaluation_of_a_trained_model(trained, files):
     evaluation = images_of(files[1])
     left_out, bad_later = list(evaluation)[1:3]
-    model = load_trained(trained)
+    detector = load_detector(trained)
+    config = run_config(detector)
     paths = str(files[1].images), str(files[1].annotations)
     spoil(evaluation[left_out])
     with pytest.raises(UserError, match=r"or set --bad_images=skip to go on"):
-        open_data(model, *paths)
-    model.config.data.bad_images = "skip"
-    source = open_data(model, *paths)
+        open_data(config, 4, *paths)
+    config.data.bad_images = "skip"
+    source = open_data(config, 4, *paths)
     assert [image.image_id for image in source.left_out] == [left_out]
     spoil(evaluation[bad_later])
-    result = evaluate_trained(model, source)
+    result = evaluate_detector(detector, source, bad_images="skip")
     assert result.skipped == [bad_later]
     assert result.metrics.num_images == 9
     assert not {left_out, bad_later} & {entry["image_id"] for entry in result.detections}

@@ -25,8 +25,8 @@ CHANNEL_FACTORS = {
 }
 
 
-def test_the_methods_are_the_papers_the_plain_sum_and_the_channel_wise_ones():
-    assert set(NORMALIZERS) == {"sum", *FACTORS, *CHANNEL_FACTORS}
+def test_the_methods_of_the_paper_the_plain_sum_and_the_channel_wise_ones_are_there():
+    assert set(NORMALIZERS) >= {"sum", *FACTORS, *CHANNEL_FACTORS}
 
 
 @pytest.mark.parametrize("method", FACTORS)

@@ -149,7 +149,7 @@ def test_any_float_type_is_loaded_as_float32(model, variables, state_dict):
 
 def test_with_other_classes_only_the_class_predictor_is_new(state_dict):
     other = create_model("d0", **{**TINY, "num_classes": 5})
-    loaded, report = load(state_dict, other)
+    loaded, report = load(state_dict, other, new_classes=True)
     reason = "another number of classes: 3 in the file, 5 in the model"
     new = {f"class_head/predictor/pointwise/{leaf}": reason for leaf in ("kernel", "bias")}
     assert report.initial == new
@@ -172,11 +172,60 @@ def test_with_other_classes_only_the_class_predictor_is_new(state_dict):
 
 def test_with_other_anchors_both_predictors_are_new(state_dict):
     other = create_model("d0", **TINY, num_scales=2)
-    _, report = load(state_dict, other)
+    _, report = load(state_dict, other, new_anchors=True)
     assert set(report.initial.values()) == {
         "another number of anchors: 9 in the file, 6 in the model"
     }
     assert {name.split("/")[0] for name in report.initial} == {"class_head", "box_head"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed", "message"),
+    [
+        ({"num_classes": 5}, "new_classes", "has 3 classes and the model 5: make the model with"),
+        ({"num_scales": 2}, "new_anchors", "has 9 anchors and the model 6: make the model with"),
+    ],
+)
+def test_new_predictors_must_be_asked_for(state_dict, changes, allowed, message):
+    other = create_model("d0", **{**TINY, **changes})
+    assert message in refused(state_dict, other)
+    assert f"pass {allowed}=True" in refused(state_dict, other)
+    # Asking for the one does not allow the other, and a part that is not taken asks nothing.
+    wrong = {"new_classes", "new_anchors"} - {allowed}
+    with pytest.raises(UserError, match=message):
+        load_weights(state_dict, other, report=None, **dict.fromkeys(wrong, True))
+    load_weights(state_dict, other, report=None, only="backbone")
+
+
+def test_a_classifier_with_other_classes(model):
+    classifier = Classifier("nano", num_classes=7)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    entries = entries_of(random_variables(classifier, image), classifier, timm.SCHEME)
+    other = Classifier("nano", num_classes=5)
+    assert "has 7 classes and the model 5" in refused(entries, other)
+    _, report = load(entries, other, new_classes=True)
+    assert set(report.initial) == {"classifier/kernel", "classifier/bias"}
+
+
+NAMES = ("ant", "bee", "cow")
+
+
+@pytest.mark.parametrize("names", [("bee", "ant", "cow"), ("ant", "bee", "dog")])
+def test_as_many_classes_but_others(model, variables, tmp_path, names):
+    label_map = json.dumps({"category_ids": [1, 2, 3], "names": NAMES})
+    metadata = {"config": json.dumps({"model": {}}), "label_map": label_map}
+    save_weights(tmp_path / "mine.safetensors", variables, metadata)
+    path = tmp_path / "mine.safetensors"
+    same, _ = load(path, model, class_names=NAMES)
+    jax.tree.map(np.testing.assert_array_equal, same, variables)
+    with pytest.raises(UserError, match="has other classes than the model: take load_detector"):
+        load_weights(path, model, class_names=names)
+    loaded, report = load(path, model, class_names=names, new_classes=True)
+    assert set(report.initial) == {
+        f"class_head/predictor/pointwise/{leaf}" for leaf in ("kernel", "bias")
+    }
+    assert "other classes: ant, bee, cow … in the file" in str(report)
+    assert not loaded["params"]["class_head"]["predictor"]["pointwise"]["kernel"].any()
 
 
 def test_a_part_alone_can_be_loaded(model, variables, state_dict):

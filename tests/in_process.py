@@ -17,7 +17,7 @@ from experiments import command, evaluate, predict, train
 # Imported before any run, because grain and TFDS define flags of their own, which must stay.
 _COMMANDS = (evaluate, predict, train)
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Ended(NamedTuple):

@@ -1,0 +1,116 @@
+"""Parts of a model chosen by name, or by the place of one's own code, `FILE.py:NAME`.
+
+Code is run only after `trust_code` was called with its very name: a config that somebody else wrote
+can name a file, and reading it must not run that file.
+"""
+
+import difflib
+import functools
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bifpn_jax.errors import UserError
+
+_trusted: set[str] = set()
+
+
+class Parts(dict):
+    """The parts of one kind by name. What is added here, other processes would not know."""
+
+    def __init__(self, what: str, parts: Mapping[str, Any]) -> None:
+        """Takes what messages call a part, and the parts."""
+        super().__init__(parts)
+        self.what = what
+
+    def __setitem__(self, name: str, part: Any) -> NoReturn:
+        """Refuses, because a trained model would name a part that nothing can find again."""
+        raise UserError(
+            f"{self.what} {name!r}: one's own is not added to the named ones, where no other "
+            f"command would find it; set {self.what}=FILE.py:NAME, in Python the function itself."
+        )
+
+    def find(self, name: Any) -> Any:
+        """The part of a name, of a place of code, or `name` itself where it is no text.
+
+        Raises:
+            UserError: there is none, with the nearest name; or code that cannot be used.
+        """
+        if not isinstance(name, str):
+            return name
+        if name in self:
+            return self[name]
+        if is_code(name):
+            return load_code(name)
+        raise unknown(self.what, name, self)
+
+
+def unknown(what: str, name: Any, choices: Any) -> UserError:
+    """The error for a name that is not among the choices."""
+    near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}."
+    return UserError(f"unknown {what} {name!r}: {hint}")
+
+
+def is_code(name: Any) -> bool:
+    """Whether a value is the place of code: `FILE.py:NAME` or `package.module:NAME`."""
+    pattern = r"(?s:.+)\.py:[A-Za-z_]\w*|[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+    return isinstance(name, str) and re.fullmatch(pattern, name) is not None
+
+
+def code_names(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name of the setting, place of code) of all settings that name code."""
+    return ((key, value) for key, value in settings.items() if is_code(value))
+
+
+def trust_code(name: str) -> None:
+    """Allows the code of a place, such as "my_fusion.py:squared", to be run by this process."""
+    _trusted.add(name)
+
+
+def load_code(name: str) -> Any:
+    """The function or class at a place, such as "my_fusion.py:squared"; the file is run once.
+
+    Raises:
+        UserError: nobody trusted it, there is no such file or name, or the file does not run.
+    """
+    if name not in _trusted:
+        raise UserError(
+            f"{name} is code in a file, which is not run unasked: read it, and if you trust it, "
+            "call bifpn_jax.trust_code with this name first."
+        )
+    place, _, attribute = name.rpartition(":")
+    module = _run_file(Path(place).expanduser().absolute()) if place.endswith(".py") else None
+    try:
+        module = module or importlib.import_module(place)
+    except ImportError as error:
+        raise UserError(f"{name}: cannot import {place} ({error}).") from error
+    if not hasattr(module, attribute):
+        names = [n for n in vars(module) if not n.startswith("_")]
+        near = difflib.get_close_matches(attribute, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else "correct the name."
+        raise UserError(f"{name}: there is no {attribute} in {place}; {hint}")
+    return getattr(module, attribute)
+
+
+@functools.cache
+def _run_file(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of code; correct the path, or go to its folder.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    # Where dataclasses, and so flax modules, look for the module that defines them.
+    before = sys.modules.get(path.stem)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    finally:
+        if before is not None:
+            sys.modules[path.stem] = before
+    return module

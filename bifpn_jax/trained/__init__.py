@@ -1,0 +1,8 @@
+"""A trained detector: the model with its weights, and all that using it as it was trained takes."""
+
+from bifpn_jax.trained.detector import Detector
+from bifpn_jax.trained.evaluation import Evaluation, evaluate_detector
+from bifpn_jax.trained.loading import load_detector
+from bifpn_jax.trained.saving import save_detector
+
+__all__ = ["Detector", "Evaluation", "evaluate_detector", "load_detector", "save_detector"]

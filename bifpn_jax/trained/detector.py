@@ -1,0 +1,83 @@
+"""What a trained detector is."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.inference import ImageDetections, make_detector
+from bifpn_jax.models.detector import EfficientDet
+from bifpn_jax.postprocess import PUBLISHED
+
+# Least score of what a detector returns for an image; an evaluation takes all there is.
+SCORE_THRESHOLD = 0.05
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Detector:
+    """A model with its weights, its classes, and how images come in and boxes come out.
+
+    `load_detector` makes one. Called with an image [H, W, 3] uint8 RGB of any size it returns
+    `ImageDetections`; the first call compiles. `dataclasses.replace` makes another one with other
+    settings.
+
+    Attributes:
+        model: the network; its `image_hw` is the size at which it sees images.
+        variables: {"params", "batch_stats"}, arrays.
+        label_map: its classes; names and category ids by label.
+        antialias: how images are resized, see `data.transforms.resize`.
+        postprocessing: arguments of `postprocess`.
+        score_threshold: least score of what a call returns; an evaluation does without it.
+        source: what it was read from, for messages.
+        step: of a checkpoint, the number of updates made; None for a file.
+        config: of the run that trained it, as JSON; {} where nothing is known of that.
+    """
+
+    model: EfficientDet
+    variables: dict[str, Any]
+    label_map: LabelMap
+    antialias: bool = False
+    postprocessing: Mapping[str, Any] = dataclasses.field(default_factory=PUBLISHED._asdict)
+    score_threshold: float = SCORE_THRESHOLD
+    source: str = ""
+    step: int | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label."""
+        return self.label_map.names
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width at which the network sees images, pixels."""
+        return self.model.image_hw
+
+    def __call__(self, image: np.ndarray) -> ImageDetections:
+        """Detections in an image [H, W, 3] uint8 RGB, in its own pixels, best first.
+
+        Raises:
+            UserError: the array is not an image.
+        """
+        return self._detect(image)
+
+    @cached_property
+    def _detect(self) -> Callable[[np.ndarray], ImageDetections]:
+        return make_detector(
+            self.model,
+            self.variables,
+            class_names=self.class_names,
+            antialias=self.antialias,
+            score_threshold=self.score_threshold,
+            **self.postprocessing,
+        )
+
+    def __repr__(self) -> str:
+        height, width = self.image_hw
+        return (
+            f"Detector({self.source or 'a model'}: {len(self.label_map)} classes, "
+            f"{height}x{width} pixels)"
+        )

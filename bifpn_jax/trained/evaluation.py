@@ -1,0 +1,108 @@
+"""Scores a trained detector on a dataset."""
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bifpn_jax.data.records import Source
+from bifpn_jax.data.sources import Relabelled
+from bifpn_jax.evaluation.coco_eval import evaluate_detections
+from bifpn_jax.evaluation.evaluator import detect_all, without_images
+from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.inference import PREDICT_FIELDS, predict_step
+from bifpn_jax.models.detector import make_anchors
+from bifpn_jax.postprocess import Detections
+from bifpn_jax.train import parallel
+from bifpn_jax.trained.detector import Detector
+
+_BOXES_IN_BATCH = 1  # nothing here reads the boxes of a batch
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found, and how fast.
+
+    Attributes:
+        metrics: COCO's numbers.
+        detections: in COCO's results format.
+        images_per_second: of loading, network and postprocessing, without the first batch, which
+            compiles; not a number where there is only one.
+        skipped: ids of the bad images that were found while evaluating and are not in the metrics.
+    """
+
+    metrics: CocoMetrics
+    detections: list[dict[str, Any]]
+    images_per_second: float
+    skipped: list[int]
+
+
+def evaluate_detector(
+    detector: Detector,
+    source: Source,
+    *,
+    batch_size: int = 16,
+    bad_images: str = "error",
+    num_threads: int | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Evaluates a detector on a dataset, on all devices of this process.
+
+    Args:
+        detector: the model, with the settings of its postprocessing.
+        source: the data, such as `data.coco_json.CocoJson(images, annotations)`; its categories
+            must be among the detector's.
+        batch_size: images at a time, rounded up to what the devices can share.
+        bad_images: "error" stops at an image that cannot be read, "skip" goes on without it.
+        num_threads: that read images; None for one per CPU.
+        progress: whether to show a progress bar, where stderr is a terminal.
+
+    Raises:
+        UserError: the detector does not have the categories of the dataset, or an image is bad.
+    """
+    # Reads grain, which takes long to import.
+    from bifpn_jax.data.pipeline import eval_batches
+
+    source = Relabelled(source, detector.label_map)
+    batches = eval_batches(
+        source,
+        batch_size=parallel.round_up_batch_size(batch_size),
+        image_hw=detector.image_hw,
+        max_boxes=_BOXES_IN_BATCH,
+        antialias=detector.antialias,
+        bad_images=bad_images,
+        num_threads=num_threads,
+    )
+    step = parallel.map_predict_step(
+        partial(
+            predict_step,
+            model=detector.model,
+            anchors=make_anchors(detector.model, detector.image_hw),
+            **detector.postprocessing,
+        )
+    )
+    variables = parallel.replicate(detector.variables)
+    start, warm_up = None, 0
+
+    def predict(batch: Mapping[str, np.ndarray]) -> Detections:
+        nonlocal start, warm_up
+        detections = step(variables, parallel.split(batch, PREDICT_FIELDS))
+        if start is None:
+            jax.block_until_ready(detections)
+            start, warm_up = time.monotonic(), int(batch["mask"].sum())
+        return detections
+
+    truth = source.ground_truth()
+    detections, skipped = detect_all(
+        predict, truth, batches, label_map=detector.label_map, progress=progress
+    )
+    timed = len(source) - warm_up
+    speed = timed / (time.monotonic() - start) if timed else float("nan")
+    metrics = evaluate_detections(
+        without_images(truth, skipped),
+        detections,
+        max_detections=detector.postprocessing["max_detections"],
+    )
+    return Evaluation(metrics, detections, speed, skipped)

@@ -1,0 +1,46 @@
+"""Writes a trained detector as one file."""
+
+import json
+from pathlib import Path
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.trained.config import config_of
+from bifpn_jax.trained.detector import Detector
+from bifpn_jax.weights import save_weights
+
+
+def save_detector(path: str | Path, detector: Detector) -> None:
+    """Writes a detector to a file that `load_detector` reads back as the same detector.
+
+    Args:
+        path: of the file, `.safetensors`; one that is there is replaced.
+        detector: what to write, with its settings as they are now.
+
+    Raises:
+        UserError: the name does not end in .safetensors, the model has a part that is not a name,
+            or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path}: let the name of the file end in .safetensors.")
+    name = detector.config.get("model", {}).get("name", "d0")
+    own = config_of(
+        detector.model,
+        name=name,
+        antialias=detector.antialias,
+        postprocessing=detector.postprocessing,
+    )
+    config = {**own, **detector.config}
+    for group in ("model", "data", "eval"):
+        config[group] = {**detector.config.get(group, {}), **own[group]}
+    # The label map says how many there are; in a config it may be 0, for as many as the data has.
+    config["model"]["num_classes"] = detector.config.get("model", {}).get("num_classes", 0)
+    try:
+        text = json.dumps(config)
+    except TypeError as error:
+        raise UserError(
+            f"{path}: the model has a part that is not a name and cannot be written ({error}); "
+            "write the weights alone with save_weights."
+        ) from error
+    label_map = json.dumps(detector.label_map.to_json())
+    save_weights(path, detector.variables, {"config": text, "label_map": label_map})
