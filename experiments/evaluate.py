@@ -86,7 +86,7 @@ def main(_: list[str]) -> None:
     result = evaluate_detector(
         detector,
         source,
-        batch_size=given.batch_size or config.eval.batch_size,
+        batch_size=given.batch_size,
         bad_images=config.data.bad_images,
         num_threads=config.data.num_threads or None,
         progress=True,

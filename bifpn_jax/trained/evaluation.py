@@ -19,6 +19,7 @@ from bifpn_jax.postprocess import Detections
 from bifpn_jax.train import parallel
 from bifpn_jax.trained.detector import Detector
 
+_BATCH_SIZE = 16
 _BOXES_IN_BATCH = 1  # nothing here reads the boxes of a batch
 
 
@@ -43,7 +44,7 @@ def evaluate_detector(
     detector: Detector,
     source: Source,
     *,
-    batch_size: int = 16,
+    batch_size: int = 0,
     bad_images: str = "error",
     num_threads: int | None = None,
     progress: bool = False,
@@ -54,7 +55,8 @@ def evaluate_detector(
         detector: the model, with the settings of its postprocessing.
         source: the data, such as `data.coco_json.CocoJson(images, annotations)`; its categories
             must be among the detector's.
-        batch_size: images at a time, rounded up to what the devices can share.
+        batch_size: images at a time, rounded up to what the devices can share; 0 for as many as in
+            the evaluations of the detector's run.
         bad_images: "error" stops at an image that cannot be read, "skip" goes on without it.
         num_threads: that read images; None for one per CPU.
         progress: whether to show a progress bar, where stderr is a terminal.
@@ -65,6 +67,7 @@ def evaluate_detector(
     # Reads grain, which takes long to import.
     from bifpn_jax.data.pipeline import eval_batches
 
+    batch_size = batch_size or detector.config.get("eval", {}).get("batch_size", _BATCH_SIZE)
     source = Relabelled(source, detector.label_map)
     batches = eval_batches(
         source,

@@ -1,8 +1,7 @@
-"""Python, `predict`, `evaluate` and an exported file are one detector: the same boxes and scores."""
+"""Python, `predict`, `evaluate` and an exported file are one detector, box by box."""
 
 import dataclasses
 import json
-import sys
 
 import pytest
 from in_process import run_command
