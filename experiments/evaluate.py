@@ -5,7 +5,8 @@ r"""Evaluates a trained model on any COCO-format dataset.
 
 prints COCO's twelve numbers and the AP of every class, and writes metrics.json and detections.json
 (COCO's results format). The categories of the annotations are matched with those of the model by
-id and name. Without --images and --annotations it takes the evaluation data of the run's config.
+name; results are in the ids of the annotations. Without --images and --annotations it takes the
+evaluation data of the run's config.
 """
 
 import time
@@ -17,9 +18,10 @@ import numpy as np
 from absl import flags
 
 from bifpn_jax.data.records import BAD_IMAGES, Source
-from bifpn_jax.data.sources import Relabelled
+from bifpn_jax.data.sources import Relabelled, result_ids
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
+from bifpn_jax.evaluation.detection_limit import limit_warning
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.metrics import CocoMetrics
 from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
@@ -55,7 +57,8 @@ def evaluate_trained(
 
     Args:
         trained: the model; its config has the settings of the postprocessing.
-        source: the data; its categories must be among the model's, by id and name.
+        source: the data; the categories that it has annotations of must be among the model's, by
+            name.
         batch_size: images at a time; 0 for that of the model's config.
         progress: whether to show a progress bar, where stderr is a terminal.
 
@@ -79,11 +82,12 @@ def evaluate_trained(
 
     truth = source.ground_truth()
     detections, skipped = detect_all(
-        predict, truth, batches, label_map=trained.label_map, progress=progress
+        predict, truth, batches, label_map=result_ids(source), progress=progress
     )
     timed = len(source) - warm_up
     speed = timed / (time.monotonic() - start) if timed else float("nan")
-    metrics = evaluate_detections(without_images(truth, skipped), detections)
+    limit = config.eval.max_detections
+    metrics = evaluate_detections(without_images(truth, skipped), detections, max_detections=limit)
     return Evaluation(metrics, detections, speed, skipped)
 
 
@@ -134,6 +138,8 @@ def main(_: list[str]) -> None:
     trained = trained_model.load_from_flags()
     if given.bad_images:
         trained.config.data.bad_images = given.bad_images
+    if given.max_detections:
+        trained.config.eval.max_detections = given.max_detections
     source = open_data(
         trained,
         given.images,
@@ -141,7 +147,11 @@ def main(_: list[str]) -> None:
         bad_boxes=given.bad_boxes or "",
         agreed=given.download,
     )
+    source = Relabelled(source, trained.label_map)
     print(source.summary(), flush=True)
+    limit = trained.config.eval.max_detections
+    if too_few := limit_warning(source, limit, "--max_detections"):
+        print(too_few, flush=True)
     for image in source.left_out:
         print(f"left out image {image.image_id}: {image}", flush=True)
     result = evaluate_trained(trained, source, batch_size=given.batch_size, progress=True)
@@ -174,6 +184,13 @@ if __name__ == "__main__":
         None,
         BAD_IMAGES,
         "What to do about images that cannot be read; by default as in the run's config.",
+    )
+    flags.DEFINE_integer(
+        "max_detections",
+        None,
+        "How many detections per image are kept and scored; by default as in the run's config.",
+        lower_bound=1,
+        upper_bound=10_000,
     )
     flags.DEFINE_string("output", "runs/evaluate", "Folder for the results.")
     flags.DEFINE_integer("batch_size", 0, "Images at a time; 0: as in the config.", lower_bound=0)
