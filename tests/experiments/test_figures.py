@@ -47,7 +47,7 @@ def test_figure_1_without_runs():
     (axes,) = drawing.figure.axes
     assert legend(axes) == ["EfficientDet, paper", "other detectors, paper"]
     costs, aps = axes.lines[0].get_data(orig=False)
-    assert (list(costs)[-1], list(aps)[-1]) == (410, 54.4)
+    assert (list(costs)[-1], list(aps)[-1]) == (410, 0.544)
     names = {text.get_text() for text in axes.texts}
     assert {"D0", "D7x", "YOLOv3", "Mask R-CNN X101-FPN, val"} <= names
     assert len(axes.texts) == len(published.EFFICIENTDET) + len(published.OTHERS)
@@ -62,7 +62,7 @@ def test_figure_1_keeps_other_data_apart(results):
     assert other.get_title() == "shapes, not comparable with COCO"
     assert other.get_xlabel() == "multiply-adds, millions"
     _, aps = other.containers[0].lines[0].get_data(orig=False)
-    np.testing.assert_allclose(aps, [25.0, 32.0, 41.0])
+    np.testing.assert_allclose(aps, [0.25, 0.32, 0.41])
     assert "cannot be compared with the paper's" in drawing.caption
 
 
