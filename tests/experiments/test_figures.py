@@ -137,9 +137,9 @@ def test_figure_6(results):
     (axes,) = drawing.figure.axes
     assert legend(axes) == ["compound scaling", "image size", "channels"]
     curves = [container.lines[0].get_data(orig=False) for container in axes.containers]
-    np.testing.assert_allclose(curves[0][1], [21.0, 35.0])  # from the base
-    np.testing.assert_allclose(curves[1][1], [21.0, 30.5])  # the second step was not run
-    np.testing.assert_allclose(curves[2][1], [21.0, 23.0, 23.0])
+    np.testing.assert_allclose(curves[0][1], [0.21, 0.35])  # from the base
+    np.testing.assert_allclose(curves[1][1], [0.21, 0.305])  # the second step was not run
+    np.testing.assert_allclose(curves[2][1], [0.21, 0.23, 0.23])
     base = 1600 * 64**2 / 1e9
     np.testing.assert_allclose(curves[0][0], [base, 2400 * 96**2 / 1e9])
     np.testing.assert_allclose(curves[2][0], [base, 1.5 * base, 2 * base])
