@@ -1,4 +1,4 @@
-"""EfficientDet-D5. Published: 51.5 AP on COCO test-dev, 51.3 on val;
+"""EfficientDet-D5. Published: AP 0.515 on COCO test-dev, 0.513 on val;
 34 M parameters, 135 B multiply-adds.
 
 python -m experiments.main --config=configs/d5.py --workdir=runs/d5

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.data.records import BAD_IMAGES
 from bifpn_jax.errors import UserError
-from bifpn_jax.evaluation.metrics import SUMMARY_NAMES
+from bifpn_jax.evaluation.metrics import summary_names
 from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.named_parts import code_names, trust_code
 from experiments.config_fields import ADDED_FIELDS, flat_fields
@@ -106,9 +106,10 @@ def check_config(config: ConfigDict) -> None:
             _refuse(name, fields[name], f"it is no regular expression, {error}")
     if fields["init_only"] and not fields["init_from"]:
         _refuse("init_only", fields["init_only"], "it needs weights, --config.init_from=NAME")
-    raw = [f"raw_{name}" for name in SUMMARY_NAMES if fields["eval.weights"] == "both"]
-    if fields["checkpoint.best_metric"] not in (*SUMMARY_NAMES, *raw):
-        names = " or ".join([*SUMMARY_NAMES, *raw])
+    measured = summary_names(fields["eval.max_detections"])
+    raw = [f"raw_{name}" for name in measured if fields["eval.weights"] == "both"]
+    if fields["checkpoint.best_metric"] not in (*measured, *raw):
+        names = " or ".join([*measured, *raw])
         _refuse("checkpoint.best_metric", fields["checkpoint.best_metric"], f"use {names}")
     image_hw = fields["model.image_hw"]
     sides = [side for side in image_hw if isinstance(side, int) and 32 <= side <= 8192]

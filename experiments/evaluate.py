@@ -5,16 +5,20 @@ r"""Evaluates a trained model on any COCO-format dataset.
 
 prints COCO's twelve numbers and the AP of every class, and writes metrics.json and detections.json
 (COCO's results format). The categories of the annotations are matched with those of the model by
-id and name. Without --images and --annotations it takes the evaluation data of the run's config.
+name; results are in the ids of the annotations. Without --images and --annotations it takes the
+evaluation data of the run's config.
 """
 
+import dataclasses
 import math
 
 from absl import flags
 from ml_collections import ConfigDict
 
 from bifpn_jax.data.records import BAD_IMAGES, Source
+from bifpn_jax.data.sources import Relabelled
 from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.detection_limit import limit_warning
 from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
 from bifpn_jax.evaluation.table import metrics_table
 from bifpn_jax.trained import evaluate_detector
@@ -72,6 +76,9 @@ def main(_: list[str]) -> None:
     config = trained_model.run_config(detector)
     if given.bad_images:
         config.data.bad_images = given.bad_images
+    if given.max_detections:
+        changed = {**detector.postprocessing, "max_detections": given.max_detections}
+        detector = dataclasses.replace(detector, postprocessing=changed)
     source = open_data(
         config,
         len(detector.label_map),
@@ -80,7 +87,11 @@ def main(_: list[str]) -> None:
         bad_boxes=given.bad_boxes or "",
         agreed=given.download,
     )
+    source = Relabelled(source, detector.label_map)
     print(f"weights: {detector.source}\ndata: {source.summary()}", flush=True)
+    limit = detector.postprocessing["max_detections"]
+    if too_few := limit_warning(source, limit, "--max_detections"):
+        print(too_few, flush=True)
     for image in source.left_out:
         print(f"left out image {image.image_id}: {image}", flush=True)
     result = evaluate_detector(
@@ -126,6 +137,13 @@ if __name__ == "__main__":
         None,
         BAD_IMAGES,
         "What to do about images that cannot be read; by default as in the run's config.",
+    )
+    flags.DEFINE_integer(
+        "max_detections",
+        None,
+        "How many detections per image are kept and scored; by default as in the run's config.",
+        lower_bound=1,
+        upper_bound=10_000,
     )
     flags.DEFINE_string("output", "runs/evaluate", "Folder for the results.")
     flags.DEFINE_integer("batch_size", 0, "Images at a time; 0: as in the config.", lower_bound=0)

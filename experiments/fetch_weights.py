@@ -29,7 +29,7 @@ def table(entries: Iterable[PublishedWeights]) -> str:
     """The catalog for a terminal, a line per file."""
     rows = [_HEADINGS]
     for entry in entries:
-        score = "-" if math.isnan(entry.score) else f"{entry.score:.1f}"
+        score = "-" if math.isnan(entry.score) else f"{entry.score:.3f}"
         known = entry.sha256[:8] or "unknown"
         file = entry.file.removeprefix(entry.name)
         rows.append((entry.name, entry.model, file, score, entry.metric, known, entry.licence))

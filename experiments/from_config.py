@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.pipeline import eval_batches, train_batches
 from bifpn_jax.data.records import Source
-from bifpn_jax.data.sources import Relabelled, check_same_classes, open_source
+from bifpn_jax.data.sources import Relabelled, match_classes, open_source
 from bifpn_jax.errors import UserError
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.models.detector import EfficientDet, make_anchors
@@ -48,7 +48,11 @@ def run_length(config: ConfigDict, num_images: int) -> RunLength:
 
 
 def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
-    """The "train" or "eval" part of the config's dataset, labelled as the config says."""
+    """The "train" or "eval" part of the config's dataset.
+
+    Training data is labelled as the config says, with `num_classes` outputs where those are
+    category ids; evaluation data as its file is, to be matched with the classes of the model.
+    """
     data = config.data
     opened = open_source(
         data.source,
@@ -64,17 +68,16 @@ def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
         bad_images=data.bad_images,
         **(data.shapes if data.source == "shapes" else {}),
     )
-    if data.label_space == "category_id":
+    if data.label_space == "category_id" and split == "train":
         outputs = num_classes or config.model.num_classes or max(opened.label_map.category_ids)
         opened = Relabelled(opened, opened.label_map.with_gaps(outputs))
     return opened
 
 
 def sources(config: ConfigDict) -> tuple[Source, Source]:
-    """Training and evaluation data, with the same classes."""
+    """Training and evaluation data, both with the labels of the training data."""
     train, evaluation = source(config, "train"), source(config, "eval")
-    check_same_classes(train, evaluation)
-    return train, evaluation
+    return train, match_classes(train, evaluation)
 
 
 def model(

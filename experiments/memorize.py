@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.data.coco_json import CocoJson
 from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.metrics import format_score
 from configs import base
 from experiments import command
 
@@ -95,7 +96,8 @@ def main(_: list[str]) -> None:
         steps=FLAGS.steps,
     )
     metrics = train_and_evaluate(config, workdir)
-    print(f"AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f} on the {FLAGS.num_images} images")
+    ap, ap50 = (format_score(metrics[name]) for name in ("AP", "AP50"))
+    print(f"AP {ap}  AP50 {ap50} on the {FLAGS.num_images} images")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import Source
+from bifpn_jax.data.sources import result_ids
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.metrics import CocoMetrics
@@ -23,14 +23,14 @@ def make_evaluation(
     config: ConfigDict,
     model: EfficientDet,
     source: Source,
-    label_map: LabelMap,
     on_skipped: Callable[[Sequence[int]], object] = lambda _: None,
 ) -> Callable[[TrainState, Path], dict[str, Any]]:
     """A function that evaluates a state, writes the files and returns the metrics.
 
     Each process detects in its share of the images; the first scores all of them and writes, and
     all get its numbers. With both kinds of weights the raw ones' numbers are prefixed "raw_" and
-    get no files. `on_skipped` gets the ids of bad images, which are not scored.
+    get no files. The files are in the category ids of the source's own annotations, whatever the
+    labels of the model. `on_skipped` gets the ids of bad images, which are not scored.
     """
     predict = from_config.predict_fn(config, model)
     batches = from_config.evaluation_batches(
@@ -48,19 +48,25 @@ def make_evaluation(
             partial(predict, state.variables(ema=ema)),
             truth,
             batches,
-            label_map=label_map,
+            label_map=result_ids(source),
             progress=is_primary and config.log.progress,
             gather_rows=exchange.gather_rows if parallel.process_count() > 1 else None,
         )
         on_skipped(skipped)
         truth = without_images(truth, skipped)
-        metrics = exchange.from_primary(lambda: evaluate_detections(truth, detections).to_json())
+        limit = config.eval.max_detections
+        metrics = exchange.from_primary(
+            lambda: evaluate_detections(truth, detections, max_detections=limit).to_json()
+        )
         return CocoMetrics.from_json(metrics), detections
 
     def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
         result, detections = run(state, config.eval.weights != "raw")
         if is_primary:
-            write_metrics(workdir / EVALUATION_FILE, result, step=int(state.step))
+            facts = {"step": int(state.step)}
+            if model.num_classes != len(result.per_class):
+                facts["num_classes"] = model.num_classes
+            write_metrics(workdir / EVALUATION_FILE, result, **facts)
             write_detections(workdir / "detections.json", detections)
         metrics = result.to_json()
         if config.eval.weights == "both":

@@ -17,6 +17,8 @@ import jax
 from ml_collections import ConfigDict
 
 from bifpn_jax.data.pipeline import count_crowded_images
+from bifpn_jax.evaluation.detection_limit import limit_warning
+from bifpn_jax.evaluation.metrics import format_score
 from bifpn_jax.evaluation.results import EVALUATION_FILE, evaluated_step, read_metrics
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import make_anchors
@@ -83,9 +85,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     shapes = variable_shapes(model)
     optimizer = from_config.optimizer(config, schedule, shapes["params"])
     step_fn = parallel.map_train_step(from_config.training_step(config, model, optimizer, schedule))
-    evaluate_state = make_evaluation(
-        config, model, eval_source, label_map, bad_images.note_evaluation
-    )
+    evaluate_state = make_evaluation(config, model, eval_source, bad_images.note_evaluation)
 
     # --- The state: from this workdir's newest checkpoint, or new.
     with exchange.together():
@@ -147,6 +147,10 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
             f"{crowded[0]} images have more than config.data.max_boxes={config.data.max_boxes} "
             f"boxes (up to {crowded[1]}); of those the largest are kept"
         )
+    if too_few := limit_warning(
+        eval_source, config.eval.max_detections, "config.eval.max_detections"
+    ):
+        line.write(too_few)
     line.write(
         f"steps {first_step} to {length.total_steps}, {rows} images each, on "
         f"{parallel.device_count()} device(s); the first step compiles"
@@ -220,10 +224,8 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
             if eval_now:
                 with timer.pause():
                     metrics = evaluate_state(state, workdir)
-                line.write(
-                    f"step {step}: AP {metrics['AP']:.4f}  AP50 {metrics['AP50']:.4f}  "
-                    f"({config.eval.weights} weights)"
-                )
+                ap, ap50 = (format_score(metrics[name]) for name in ("AP", "AP50"))
+                line.write(f"step {step}: AP {ap}  AP50 {ap50}  ({config.eval.weights} weights)")
                 writer.write(step, {f"eval/{k}": v for k, v in metrics.items() if _is_number(v)})
             if save_now:
                 with timer.pause():

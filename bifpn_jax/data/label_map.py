@@ -7,11 +7,19 @@ Inside the project a class is a label 0..K-1. Category ids of any kind (1-based,
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from bifpn_jax.errors import UserError
+
+
+class LabelIds(Protocol):
+    """What knows the category id of a label: a ``LabelMap`` or ``ResultIds``."""
+
+    def to_category_ids(self, labels: Iterable[int]) -> np.ndarray:
+        """Labels [N] -> category ids [N]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,14 +62,7 @@ class LabelMap:
 
     def to_category_ids(self, labels: Iterable[int]) -> np.ndarray:
         """Labels [N] in 0..K-1 -> category ids [N] int64; any other label is a UserError."""
-        labels = np.asarray(labels, np.int64).reshape(-1)
-        outside = labels[(labels < 0) | (labels >= len(self))]
-        if outside.size:
-            raise UserError(
-                f"label {outside[0]} is not one of the {len(self)} labels 0..{len(self) - 1}; "
-                "use the label map that the model was trained with"
-            )
-        return np.asarray(self.category_ids, np.int64)[labels]
+        return np.asarray(self.category_ids, np.int64)[_checked(labels, len(self))]
 
     def with_gaps(self, num_classes: int) -> "LabelMap":
         """Return the layout label = category id - 1, for ids 1..num_classes.
@@ -77,7 +78,7 @@ class LabelMap:
             )
         name_of = dict(zip(self.category_ids, self.names, strict=True))
         ids = tuple(range(1, num_classes + 1))
-        return LabelMap(ids, tuple(name_of.get(i, f"unused-{i}") for i in ids))
+        return LabelMap(ids, tuple(name_of.get(i, placeholder(i)) for i in ids))
 
     def to_json(self) -> dict[str, list]:
         """Return a dict for ``json.dump``; ``from_json`` is the inverse."""
@@ -102,6 +103,38 @@ class LabelMap:
             f"(ids {min(self.category_ids)}..{max(self.category_ids)}, the nearest is {nearest} "
             f"{name!r}); correct the id or add the category"
         )
+
+
+@dataclass(frozen=True)
+class ResultIds:
+    """Category ids in an annotation file that need not have all classes of a model.
+
+    Attributes:
+      category_ids: for each label its id in the file, or None where the file has no such category.
+    """
+
+    category_ids: tuple[int | None, ...]
+
+    def to_category_ids(self, labels: Iterable[int]) -> np.ndarray:
+        """Labels [N] -> ids or None [N], as objects; a label that there is not is a UserError."""
+        ids = np.array(self.category_ids, object)
+        return ids[_checked(labels, len(ids))]
+
+
+def placeholder(category_id: int) -> str:
+    """Return the name of an output whose id is no category; see ``LabelMap.with_gaps``."""
+    return f"unused-{category_id}"
+
+
+def _checked(labels: Iterable[int], count: int) -> np.ndarray:
+    labels = np.asarray(labels, np.int64).reshape(-1)
+    outside = labels[(labels < 0) | (labels >= count)]
+    if outside.size:
+        raise UserError(
+            f"label {outside[0]} is not one of the {count} labels 0..{count - 1}; "
+            "use the label map that the model was trained with"
+        )
+    return labels
 
 
 def _refuse_repeats(values: Sequence, what: str) -> None:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bifpn_jax.evaluation.metrics import detection_limits
+
 Entries = Sequence[Mapping[str, Any]]
 
 
@@ -59,8 +61,8 @@ def match_and_accumulate(
         objects: annotations with id (from 1), image_id, category_id, bbox, area, iscrowd.
         found: detections with the same and a score.
         image_ids: images to evaluate.
-        max_detections: the last of the three limits of detections per image and class; the others
-            are 1 and 10, or less.
+        max_detections: the last of the limits of detections per image and class, which are
+            ``detection_limits(max_detections)``; matching ends there.
         engine: None for the fastest that is installed.
     """
     engine = engine or default_engine()
@@ -74,7 +76,7 @@ def match_and_accumulate(
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = engine.evaluation(index(objects), index(found), iouType="bbox")
         evaluation.params.imgIds = list(image_ids)
-        evaluation.params.maxDets = [1, min(10, max_detections), max_detections]
+        evaluation.params.maxDets = detection_limits(max_detections)
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]

@@ -16,7 +16,12 @@ import numpy as np
 from bifpn_jax.data.coco_file import read_annotation_file, unique_ids
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_engine import match_and_accumulate
-from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
+from bifpn_jax.evaluation.metrics import (
+    COCO_LIMIT,
+    CocoMetrics,
+    detection_limits,
+    summary_names,
+)
 from bifpn_jax.evaluation.results import check_results
 
 
@@ -25,7 +30,7 @@ def evaluate_detections(
     detections: Sequence[Mapping[str, Any]],
     *,
     image_ids: Iterable[int] | None = None,
-    max_detections: int = 100,
+    max_detections: int = COCO_LIMIT,
 ) -> CocoMetrics:
     """Scores detections against a COCO annotation file or its content.
 
@@ -39,7 +44,8 @@ def evaluate_detections(
         image_ids: the images to evaluate, all of the ground truth by default. Ground truth and
             detections of other images are left out.
         max_detections: how many detections, those with the highest scores, count per image and
-            class. AR100 is the recall at this number, AR10 and AR1 are at no more than it.
+            class. AP is at this number; AR100, AR10 and AR1 are at no more than it, and with 150,
+            say, AR150 is the recall at it.
 
     Returns:
         The metrics, with NaN where the ground truth does not define a number.
@@ -67,33 +73,38 @@ def evaluate_detections(
         max_detections=max_detections,
     )
     chosen = set(evaluated)
-    ap_of_class = [_mean(precision[:, :, k, 0, 2]) for k in range(precision.shape[2])]
+    ap_of_class = [_mean(precision[:, :, k, 0, -1]) for k in range(precision.shape[2])]
     return CocoMetrics(
-        summary=_summary(precision, recall),
+        summary=_summary(precision, recall, max_detections),
         per_class=dict(zip(_unique_names(names), ap_of_class, strict=True)),
         num_images=len(evaluated),
         num_detections=sum(detection["image_id"] in chosen for detection in found),
+        max_detections=max_detections,
     )
 
 
-def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """The twelve means over [IoU, recall, class, area, max detections] and the same but recall."""
+def _summary(precision: np.ndarray, recall: np.ndarray, max_detections: int) -> dict[str, float]:
+    """The means over [IoU, recall, class, area, limit] and the same but recall."""
     every, small, medium, large = range(4)
+    limits = detection_limits(max_detections)
+    first, ten, hundred = (limits.index(min(limit, max_detections)) for limit in (1, 10, 100))
     values = (
-        _mean(precision[:, :, :, every, 2]),
-        _mean(precision[0, :, :, every, 2]),  # IoU 0.50
-        _mean(precision[5, :, :, every, 2]),  # IoU 0.75
-        _mean(precision[:, :, :, small, 2]),
-        _mean(precision[:, :, :, medium, 2]),
-        _mean(precision[:, :, :, large, 2]),
-        _mean(recall[:, :, every, 0]),
-        _mean(recall[:, :, every, 1]),
-        _mean(recall[:, :, every, 2]),
-        _mean(recall[:, :, small, 2]),
-        _mean(recall[:, :, medium, 2]),
-        _mean(recall[:, :, large, 2]),
+        _mean(precision[:, :, :, every, -1]),
+        _mean(precision[0, :, :, every, -1]),  # IoU 0.50
+        _mean(precision[5, :, :, every, -1]),  # IoU 0.75
+        _mean(precision[:, :, :, small, -1]),
+        _mean(precision[:, :, :, medium, -1]),
+        _mean(precision[:, :, :, large, -1]),
+        _mean(recall[:, :, every, first]),
+        _mean(recall[:, :, every, ten]),
+        _mean(recall[:, :, every, hundred]),
+        _mean(recall[:, :, small, -1]),
+        _mean(recall[:, :, medium, -1]),
+        _mean(recall[:, :, large, -1]),
+        _mean(recall[:, :, every, -1]),
     )
-    return dict(zip(SUMMARY_NAMES, values, strict=True))
+    # The last has a name of its own only where the limit is not one of COCO's.
+    return dict(zip(summary_names(max_detections), values, strict=False))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.label_map import LabelIds
 from bifpn_jax.data.rows import NONE_SKIPPED
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
-from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.evaluation.metrics import COCO_LIMIT, CocoMetrics
 from bifpn_jax.evaluation.results import coco_results
 from bifpn_jax.postprocess import Detections
 
@@ -30,12 +30,14 @@ def evaluate(
     source: AnnotatedSource,
     batches: Iterable[Batch],
     *,
-    label_map: LabelMap,
+    label_map: LabelIds,
+    max_detections: int = COCO_LIMIT,
     progress: bool = False,
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """Detects in all batches and scores the result against the annotations of the source.
 
-    Takes what `detect_all` takes, with the source in place of its ground truth.
+    Takes what `detect_all` takes, with the source in place of its ground truth; and
+    `max_detections`, which should be that of the postprocessing, as `evaluate_detections` does.
 
     Returns:
         The metrics and the detections in COCO's results format.
@@ -45,7 +47,8 @@ def evaluate(
         predict, ground_truth, batches, label_map=label_map, progress=progress
     )
     ground_truth = without_images(ground_truth, skipped)
-    return evaluate_detections(ground_truth, detections), detections
+    metrics = evaluate_detections(ground_truth, detections, max_detections=max_detections)
+    return metrics, detections
 
 
 def detect_all(
@@ -53,7 +56,7 @@ def detect_all(
     ground_truth: Mapping[str, Any],
     batches: Iterable[Batch],
     *,
-    label_map: LabelMap,
+    label_map: LabelIds,
     progress: bool = False,
     gather_rows: Callable[[list[Any]], list[Any]] | None = None,
 ) -> tuple[list[dict[str, Any]], list[int]]:
@@ -65,7 +68,9 @@ def detect_all(
         ground_truth: its ``images`` are expected.
         batches: dicts with at least ``image_id`` [B] and ``mask`` [B]; rows where the mask is False
             are dropped. A ``skipped_id`` [B], if there is one, says which stand for a bad image.
-        label_map: from labels to the category ids of the ground truth.
+        label_map: from labels to the category ids of the ground truth; of a source that was
+            matched with the classes of a model, `bifpn_jax.data.sources.result_ids`. Detections of
+            a label without an id are left out.
         progress: whether to show a progress bar, where stderr is a terminal.
         gather_rows: where several processes have a share of the batches each, puts the lists that
             they made of their images, as JSON, together into one; by default there is one process.

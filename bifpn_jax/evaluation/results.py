@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bifpn_jax.boxes import to_xywh
-from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.label_map import LabelIds
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import CocoMetrics
 from bifpn_jax.json_files import read_json, replace_text
@@ -23,7 +23,7 @@ EVALUATION_FILE = "metrics.json"
 
 
 def coco_results(
-    image_id: int, detections: Detections, label_map: LabelMap
+    image_id: int, detections: Detections, label_map: LabelIds
 ) -> list[dict[str, Any]]:
     """Detections of one image as COCO results, in the given order; empty slots are left out.
 
@@ -31,7 +31,7 @@ def coco_results(
         image_id: the id in the annotation file.
         detections: numpy arrays: boxes [D, 4] yxyx in pixels of the original image, scores [D],
             labels [D] with -1 for an empty slot.
-        label_map: gives each label its category id.
+        label_map: gives each label its category id, or None for one that is left out.
 
     Returns:
         One dict per detection. Boxes are rounded to 0.001 pixel, scores to 1e-8.
@@ -61,6 +61,7 @@ def coco_results(
             scores.round(8).tolist(),
             strict=True,
         )
+        if category_id is not None
     ]
 
 

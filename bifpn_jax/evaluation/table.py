@@ -2,9 +2,9 @@
 
 import math
 
-from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.evaluation.metrics import COCO_LIMIT, CocoMetrics, format_score
 
-# What each of the twelve numbers is: IoU, size of the objects in pixels, detections per image.
+# What the numbers are: IoU, size of the objects in pixels.
 _MEANING = {
     "AP": "average precision, mean over IoU 0.50:0.95",
     "AP50": "at IoU 0.50",
@@ -12,9 +12,7 @@ _MEANING = {
     "APs": "small objects, area under 32² pixels",
     "APm": "medium objects",
     "APl": "large objects, area over 96² pixels",
-    "AR1": "average recall with 1 detection per image",
-    "AR10": "with 10",
-    "AR100": "with 100",
+    "AR1": "average recall with 1 detection per image and class",
     "ARs": "small objects",
     "ARm": "medium objects",
     "ARl": "large objects",
@@ -23,10 +21,14 @@ _WIDTH = 100
 
 
 def metrics_table(metrics: CocoMetrics) -> str:
-    """The twelve numbers with what they mean, then AP per class, in per cent; "-" is undefined."""
-    lines = [f"{metrics.num_images} images, {metrics.num_detections} detections", ""]
-    for name, meaning in _MEANING.items():
-        lines.append(f"{name:<6}{_percent(metrics.summary[name])}  {meaning}")
+    """The numbers with what they mean, then AP per class, in COCO's 0..1; "-" is undefined."""
+    counts = f"{metrics.num_images} images, {metrics.num_detections} detections"
+    if metrics.max_detections != COCO_LIMIT:
+        counts += f"; up to {metrics.max_detections} count per image and class, not {COCO_LIMIT}"
+    lines = [counts, ""]
+    for name in metrics.printed_names:
+        meaning = _MEANING.get(name) or f"with {name.removeprefix('AR')}"
+        lines.append(f"{name:<6} {format_score(metrics.summary[name])}  {meaning}")
     lines += ["", "AP per class", *_columns(metrics.per_class)]
     return "\n".join(lines)
 
@@ -34,11 +36,7 @@ def metrics_table(metrics: CocoMetrics) -> str:
 def _columns(values: dict[str, float]) -> list[str]:
     """Cells "name value" in as many columns as fit, read downwards."""
     longest = max(map(len, values))
-    cells = [f"{name:<{longest}}  {_percent(value)}" for name, value in values.items()]
-    columns = max(1, (_WIDTH + 4) // (longest + 2 + 5 + 4))
+    cells = [f"{name:<{longest}}  {format_score(value)}" for name, value in values.items()]
+    columns = max(1, (_WIDTH + 4) // (max(map(len, cells)) + 4))
     rows = math.ceil(len(cells) / columns)
-    return ["    ".join(cells[row::rows]) for row in range(rows)]
-
-
-def _percent(value: float) -> str:
-    return "    -" if math.isnan(value) else f"{100 * value:5.1f}"
+    return ["    ".join(cells[row::rows]).rstrip() for row in range(rows)]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bifpn_jax.data.records import Source
-from bifpn_jax.data.sources import Relabelled
+from bifpn_jax.data.sources import Relabelled, result_ids
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.metrics import CocoMetrics
@@ -53,8 +53,8 @@ def evaluate_detector(
 
     Args:
         detector: the model, with the settings of its postprocessing.
-        source: the data, such as `data.coco_json.CocoJson(images, annotations)`; its categories
-            must be among the detector's.
+        source: the data, such as `data.coco_json.CocoJson(images, annotations)`. The categories
+            that it has annotations of must be among the detector's, by name; results are in its ids.
         batch_size: images at a time, rounded up to what the devices can share; 0 for as many as in
             the evaluations of the detector's run.
         bad_images: "error" stops at an image that cannot be read, "skip" goes on without it.
@@ -62,7 +62,7 @@ def evaluate_detector(
         progress: whether to show a progress bar, where stderr is a terminal.
 
     Raises:
-        UserError: the detector does not have the categories of the dataset, or an image is bad.
+        UserError: the detector does not have a category that the dataset uses, or an image is bad.
     """
     # Reads grain, which takes long to import.
     from bifpn_jax.data.pipeline import eval_batches
@@ -99,7 +99,7 @@ def evaluate_detector(
 
     truth = source.ground_truth()
     detections, skipped = detect_all(
-        predict, truth, batches, label_map=detector.label_map, progress=progress
+        predict, truth, batches, label_map=result_ids(source), progress=progress
     )
     timed = len(source) - warm_up
     speed = timed / (time.monotonic() - start) if timed else float("nan")

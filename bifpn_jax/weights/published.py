@@ -25,7 +25,7 @@ class PublishedWeights(NamedTuple):
             classifier are for a detector that starts from it.
         url: of the file itself.
         sha256: of the file in hex, its first digits alone, or "" where nothing is known.
-        score: in percent, as published with the file; not a number where that is not stated.
+        score: in 0..1, as published with the file; not a number where that is not stated.
         metric: what the score is.
         licence: SPDX identifier.
         source: page with the authors' description.

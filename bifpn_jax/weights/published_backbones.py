@@ -137,7 +137,7 @@ def _classifier(
         settings=dict(INCEPTION) if advprop else {},
         url=url,
         sha256=sha256,
-        score=top1,
+        score=round(top1 / 100, 5),
         metric=IMAGENET,
         source=source,
     )

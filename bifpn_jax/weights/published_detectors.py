@@ -20,6 +20,8 @@ _OWN = {"padding": "symmetric", "conv_bias": False, "backbone_batch_norm_epsilon
 _QUAD = {**_OWN, "feature_network": "qufpn"}
 _BILINEAR = {"upsampling": "bilinear", "downsampling": "bilinear"}
 
+# AP is in per cent here, as their pages print it.
+
 # Model, file without ".pth", AP. The file's last part is the start of its SHA-256.
 _EFFDET_PORTED = (
     ("d0", "tf_efficientdet_d0_34-f153e0cf", 34.2),
@@ -142,7 +144,7 @@ def _effdet(
         settings=dict(settings),
         url=f"{_EFFDET}/releases/download/v0.1/{file}.pth",
         sha256=file.rpartition("-")[2],
-        score=ap,
+        score=round(ap / 100, 4),
         source=_EFFDET,
     )
 
@@ -156,6 +158,6 @@ def _automl(
         model=model,
         settings=dict(settings),
         url=f"{_BUCKET}/{path}",
-        score=ap,
+        score=round(ap / 100, 4),
         source=_AUTOML,
     )

@@ -1,5 +1,6 @@
 """Table 4: what the backbone gives, and what BiFPN gives."""
 
+from bifpn_jax.evaluation.metrics import SCORE_DIGITS
 from experiments.results import counts, published
 from experiments.results.runs import Study
 from experiments.results.table import NOT_RUN, Column, Table, or_not_run
@@ -8,8 +9,8 @@ from experiments.results.wording import MEANING, left_out, where_from
 STUDY = "backbone_vs_bifpn"
 _COLUMNS = (
     Column("Detector"),
-    Column("AP: paper", 1),
-    Column("AP: ours", 1),
+    Column("AP: paper", 3),
+    Column("AP: ours", SCORE_DIGITS),
     Column("Parameters, M: paper"),
     Column("Parameters, M: ours"),
     Column("Multiply-adds, B: paper"),

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.metrics import SCORE_DIGITS
 from bifpn_jax.json_files import read_json
 from experiments.results import published
 from experiments.results.runs import Study
 from experiments.results.statistics import Measured, difference
-from experiments.results.study_table import format_margin
+from experiments.results.study_table import format_difference, format_margin
 from experiments.results.table import Cell, Column, Table, or_not_given, or_not_run
 from experiments.results.wording import MEANING, left_out, where_from
 
@@ -16,9 +17,9 @@ STUDY = "fusion"
 SPEED_FILE = "fusion_speed.json"
 _COLUMNS = (
     Column("Model"),
-    Column("AP: softmax", 2),
-    Column("AP: fast", 2),
-    Column("AP: fast less softmax", 2),
+    Column("AP: softmax", SCORE_DIGITS),
+    Column("AP: fast", SCORE_DIGITS),
+    Column("AP: fast less softmax", SCORE_DIGITS),
     Column("Speed-up, forward", 2),
     Column("Speed-up, training step", 2),
 )
@@ -54,7 +55,7 @@ def table6(study: Study | None, speed: FusionSpeed | None) -> Table:
     """The paper's three models, and ours."""
     rows: list[list[Cell]] = []
     for model, paper in published.FUSION.items():
-        aps = [paper.softmax_ap, paper.fast_ap, f"{paper.difference:+.2f}"]
+        aps = [paper.softmax_ap, paper.fast_ap, format_difference(paper.difference)]
         rows.append([f"Paper, {model}", *aps, paper.speed_up, or_not_given(None)])
     softmax, fast = (study.ap(row) if study else None for row in ("softmax", "fast"))
     rows.append(
@@ -84,7 +85,7 @@ def table6(study: Study | None, speed: FusionSpeed | None) -> Table:
 
 def _difference(fast: Measured, softmax: Measured) -> str:
     found = difference(fast, softmax)
-    return f"{found.value:+.2f} ({format_margin(found)})"
+    return f"{format_difference(found.value)} ({format_margin(found)})"
 
 
 def _ratios(part: Any) -> Measured:

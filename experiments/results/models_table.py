@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.metrics import SCORE_DIGITS
 from experiments.results import counts, published
 from experiments.results.latency import Latency
 from experiments.results.runs import Run, describe_data, is_coco, mean_ap
@@ -11,9 +12,9 @@ from experiments.results.wording import MEANING
 
 _COLUMNS = (
     Column("Model"),
-    Column("AP test-dev: paper", 1),
-    Column("AP val: paper", 1),
-    Column("AP: ours", 1),
+    Column("AP test-dev: paper", 3),
+    Column("AP val: paper", 3),
+    Column("AP: ours", SCORE_DIGITS),
     Column("Parameters, M: paper"),
     Column("Parameters, M: ours"),
     Column("Multiply-adds, B: paper"),

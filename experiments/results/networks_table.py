@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from bifpn_jax.evaluation.metrics import SCORE_DIGITS
 from experiments.results import counts, published
 from experiments.results.runs import Study
 from experiments.results.table import Cell, Column, Table, or_not_given, or_not_run
@@ -12,8 +13,8 @@ REFERENCE = "panet"
 TOLERANCE = 0.03
 _COLUMNS = (
     Column("Feature network"),
-    Column("AP: paper", 2),
-    Column("AP: ours", 2),
+    Column("AP: paper", 4),
+    Column("AP: ours", SCORE_DIGITS),
     Column("Parameter ratio: paper", 2),
     Column("Parameter ratio: ours, network", 3),
     Column("Parameter ratio: ours, model", 3),

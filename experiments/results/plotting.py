@@ -76,4 +76,4 @@ def name_cost_axes(axes: Any, costs: Sequence[float]) -> None:
     unit, factor = ("billions", 1) if max(costs) >= 1 else ("millions", 1000)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{factor * cost:g}"))
     axes.set_xlabel(f"multiply-adds, {unit}")
-    axes.set_ylabel("AP, %")
+    axes.set_ylabel("AP")

@@ -1,6 +1,7 @@
 """The paper's numbers (arXiv 1911.09070, version 7), by table and figure.
 
-AP is in per cent; parameters in millions, multiply-adds in billions, latency in milliseconds.
+AP is in COCO's 0..1, where the paper prints per cent; parameters in millions, multiply-adds in
+billions, latency in milliseconds.
 """
 
 from typing import NamedTuple
@@ -19,29 +20,29 @@ class Detector(NamedTuple):
 
 # Table 2, upper part of each group.
 EFFICIENTDET = {
-    "d0": Detector(34.6, 34.3, 3.9, 2.5, 12, 10.2),
-    "d1": Detector(40.5, 40.2, 6.6, 6.1, 16, 13.5),
-    "d2": Detector(43.9, 43.5, 8.1, 11, 23, 17.7),
-    "d3": Detector(47.2, 46.8, 12, 25, 37, 29.0),
-    "d4": Detector(49.7, 49.3, 21, 55, 65, 42.8),
-    "d5": Detector(51.5, 51.3, 34, 135, 128, 72.5),
-    "d6": Detector(52.6, 52.2, 52, 226, 169, 92.8),
-    "d7": Detector(53.7, 53.4, 52, 325, 232, 122),
-    "d7x": Detector(55.1, 54.4, 77, 410, 285, 153),
+    "d0": Detector(0.346, 0.343, 3.9, 2.5, 12, 10.2),
+    "d1": Detector(0.405, 0.402, 6.6, 6.1, 16, 13.5),
+    "d2": Detector(0.439, 0.435, 8.1, 11, 23, 17.7),
+    "d3": Detector(0.472, 0.468, 12, 25, 37, 29.0),
+    "d4": Detector(0.497, 0.493, 21, 55, 65, 42.8),
+    "d5": Detector(0.515, 0.513, 34, 135, 128, 72.5),
+    "d6": Detector(0.526, 0.522, 52, 226, 169, 92.8),
+    "d7": Detector(0.537, 0.534, 52, 325, 232, 122),
+    "d7x": Detector(0.551, 0.544, 77, 410, 285, 153),
 }
 
 # Table 2, the detectors that it compares with.
 OTHERS = {
-    "YOLOv3": Detector(33.0, None, None, 71),
-    "RetinaNet-R50 (640)": Detector(39.2, 39.2, 34, 97, 25),
-    "RetinaNet-R101 (640)": Detector(39.9, 39.8, 53, 127, 32),
-    "Mask R-CNN R101-FPN": Detector(None, 42.9, 63, 164, 56),
-    "Mask R-CNN X101-FPN": Detector(None, 44.3, 107, 277, 103),
-    "ResNet-50 + NAS-FPN (1024)": Detector(44.2, None, 60, 360, 64),
-    "ResNet-50 + NAS-FPN (1280)": Detector(44.8, None, 60, 563, 99),
-    "ResNet-50 + NAS-FPN (1280@384)": Detector(45.4, None, 104, 1043, 150),
-    "AmoebaNet + NAS-FPN + AA (1280)": Detector(None, 48.6, 185, 1317, 246),
-    "AmoebaNet + NAS-FPN + AA (1536)": Detector(50.7, None, 209, 3045, 489),
+    "YOLOv3": Detector(0.330, None, None, 71),
+    "RetinaNet-R50 (640)": Detector(0.392, 0.392, 34, 97, 25),
+    "RetinaNet-R101 (640)": Detector(0.399, 0.398, 53, 127, 32),
+    "Mask R-CNN R101-FPN": Detector(None, 0.429, 63, 164, 56),
+    "Mask R-CNN X101-FPN": Detector(None, 0.443, 107, 277, 103),
+    "ResNet-50 + NAS-FPN (1024)": Detector(0.442, None, 60, 360, 64),
+    "ResNet-50 + NAS-FPN (1280)": Detector(0.448, None, 60, 563, 99),
+    "ResNet-50 + NAS-FPN (1280@384)": Detector(0.454, None, 104, 1043, 150),
+    "AmoebaNet + NAS-FPN + AA (1280)": Detector(None, 0.486, 185, 1317, 246),
+    "AmoebaNet + NAS-FPN + AA (1536)": Detector(0.507, None, 209, 3045, 489),
 }
 
 
@@ -80,9 +81,9 @@ class Backbone(NamedTuple):
 RESNET_BASELINE = "resnet50_fpn"
 # Table 4, by the rows of configs/ablations/backbone_vs_bifpn.py.
 BACKBONES = {
-    RESNET_BASELINE: Backbone("ResNet50 + FPN", 37.0, 34, 97),
-    "retinanet_fpn": Backbone("EfficientNet-B3 + FPN", 40.3, 21, 75),
-    "bifpn": Backbone("EfficientNet-B3 + BiFPN", 44.4, 12, 24),
+    RESNET_BASELINE: Backbone("ResNet50 + FPN", 0.370, 34, 97),
+    "retinanet_fpn": Backbone("EfficientNet-B3 + FPN", 0.403, 21, 75),
+    "bifpn": Backbone("EfficientNet-B3 + BiFPN", 0.444, 12, 24),
 }
 
 
@@ -97,12 +98,12 @@ class Network(NamedTuple):
 
 # Table 5, by the rows of configs/ablations/feature_networks.py.
 NETWORKS = {
-    "fpn": Network("Repeated top-down FPN", 42.29, 1.00, 1.00),
-    "panet": Network("Repeated FPN+PANet", 44.08, 1.00, 1.00),
-    "nas_fpn": Network("NAS-FPN", 43.16, 0.71, 0.72),
-    "fully_connected": Network("Fully-connected FPN", 43.06, 1.24, 1.21),
-    "bifpn_sum": Network("BiFPN without weights", 43.94, 0.88, 0.67),
-    "bifpn": Network("BiFPN with weights", 44.39, 0.88, 0.68),
+    "fpn": Network("Repeated top-down FPN", 0.4229, 1.00, 1.00),
+    "panet": Network("Repeated FPN+PANet", 0.4408, 1.00, 1.00),
+    "nas_fpn": Network("NAS-FPN", 0.4316, 0.71, 0.72),
+    "fully_connected": Network("Fully-connected FPN", 0.4306, 1.24, 1.21),
+    "bifpn_sum": Network("BiFPN without weights", 0.4394, 0.88, 0.67),
+    "bifpn": Network("BiFPN with weights", 0.4439, 0.88, 0.68),
 }
 
 
@@ -116,9 +117,9 @@ class SoftmaxAgainstFast(NamedTuple):
 
 
 FUSION = {
-    "model 1": SoftmaxAgainstFast(33.96, 33.85, -0.11, 1.28),
-    "model 2": SoftmaxAgainstFast(43.78, 43.77, -0.01, 1.26),
-    "model 3": SoftmaxAgainstFast(48.79, 48.74, -0.05, 1.31),
+    "model 1": SoftmaxAgainstFast(0.3396, 0.3385, -0.0011, 1.28),
+    "model 2": SoftmaxAgainstFast(0.4378, 0.4377, -0.0001, 1.26),
+    "model 3": SoftmaxAgainstFast(0.4879, 0.4874, -0.0005, 1.31),
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.metrics import COCO_LIMIT
 from bifpn_jax.evaluation.results import EVALUATION_FILE
 from bifpn_jax.json_files import read_json
 from bifpn_jax.train.logs import CONFIG_FILE, FINISHED_FILE, METRICS_FILE
@@ -23,9 +24,9 @@ class Run(NamedTuple):
 
     Attributes:
         folder: its workdir.
-        config: the whole, as JSON.
-        ap: of its last evaluation, in per cent.
-        num_classes: in the data that it was evaluated on.
+        config: the whole, as JSON; its `eval.max_detections` is what the AP is of.
+        ap: of its last evaluation, 0..1.
+        num_classes: outputs of its model.
         seconds: how long it trained.
     """
 
@@ -56,7 +57,7 @@ class Study(NamedTuple):
     left_out: tuple[str, ...]
 
     def ap(self, row: str) -> Measured | None:
-        """AP of a row over its seeds, in per cent; None where no run is finished."""
+        """AP of a row over its seeds, 0..1; None where no run is finished."""
         return mean_ap(self.runs.get(row, {}).values())
 
     @property
@@ -83,7 +84,7 @@ class Results(NamedTuple):
 
 
 def mean_ap(runs: Iterable[Run]) -> Measured | None:
-    """AP over some runs, in per cent; None for no runs."""
+    """AP over some runs, 0..1; None for no runs."""
     values = tuple(run.ap for run in runs)
     return Measured(values) if values else None
 
@@ -186,8 +187,13 @@ def _read_run(folder: Path) -> Run | str:
             return f"ends at step {step} but {EVALUATION_FILE} is of step {evaluated}"
         if metrics["AP"] is None:
             return "has no AP, its evaluation data has no objects"
-        seconds = float(finished["seconds"])
-        return Run(folder, config, 100 * metrics["AP"], len(metrics["per_class"]), seconds)
+        # A file that does not say its limit is of COCO's, whatever the config says; runs with
+        # different ones are not comparable.
+        limit = metrics.get("max_detections", COCO_LIMIT)
+        config["eval"] = {**config.get("eval", {}), "max_detections": limit}
+        # Evaluation data may list more classes than the model has, or fewer.
+        num_classes = metrics.get("num_classes", len(metrics["per_class"]))
+        return Run(folder, config, metrics["AP"], num_classes, float(finished["seconds"]))
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{folder} is not the workdir of a training run ({error!r} in {CONFIG_FILE}, "

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from bifpn_jax.evaluation.metrics import SCORE_DIGITS
 from experiments.results import counts
 from experiments.results.runs import Study
 from experiments.results.statistics import Difference, difference
@@ -23,7 +24,7 @@ def study_table(study: Study) -> Table:
         Column("Row"),
         Column("Parameters, M"),
         Column("Multiply-adds, B"),
-        Column("AP", 2),
+        Column("AP", SCORE_DIGITS),
         Column(f"AP less that of {reference}"),
         Column("95 % interval"),
         Column("More than noise"),
@@ -45,7 +46,7 @@ def study_table(study: Study) -> Table:
         )
     seeds = ", ".join(map(str, study.seeds)) or "none"
     caption = (
-        f"{MEANING} Seeds: {seeds}. AP in per cent; sizes are of this study's models, "
+        f"{MEANING} Seeds: {seeds}. Sizes are of this study's models, "
         f"multiply-adds of one image. A difference to `{reference}` is more than noise where its "
         "95 % interval (Welch's t, each row by itself) leaves out 0. "
         f"{where_from(study, study.name)}"
@@ -74,9 +75,14 @@ def row_counts(study: Study, row: str) -> counts.Counts | None:
     return None
 
 
+def format_difference(value: float) -> str:
+    """A difference of AP with its sign."""
+    return f"{value:+.{SCORE_DIGITS}f}"
+
+
 def format_margin(found: Difference) -> str:
     """Half the width of an interval, or why there is none."""
-    return "needs two seeds" if found.separated is None else f"± {found.margin:.2f}"
+    return "needs two seeds" if found.separated is None else f"± {found.margin:.{SCORE_DIGITS}f}"
 
 
 def _minutes(study: Study, row: str) -> float | None:
@@ -92,7 +98,8 @@ def _comparison(study: Study, row: str, reference: str) -> list[Cell]:
         return [or_not_run(None)] * 3
     found = difference(ap, reference_ap)
     if found.separated is None:
-        return [f"{found.value:+.2f}", "needs two seeds", "needs two seeds"]
+        return [format_difference(found.value), "needs two seeds", "needs two seeds"]
     low, high = found.value - found.margin, found.value + found.margin
     verdict = ("higher" if found.value > 0 else "lower") if found.separated else "no"
-    return [f"{found.value:+.2f}", f"{low:+.2f} to {high:+.2f}", verdict]
+    interval = f"{format_difference(low)} to {format_difference(high)}"
+    return [format_difference(found.value), interval, verdict]

@@ -4,6 +4,7 @@ from experiments.results.runs import Study, describe_data, is_coco
 from experiments.results.table import NOT_RUN
 
 MEANING = (
+    "AP is in COCO's 0 to 1, where the paper prints per cent. "
     f"Ours is the mean ± sample standard deviation over n seeds; what has not been run says "
     f'"{NOT_RUN}".'
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TextIO
 
+from bifpn_jax.evaluation.metrics import format_score
 from bifpn_jax.train.logs import METRICS_FILE
 from bifpn_jax.train.progress import StatusLine, format_seconds
 
@@ -65,9 +66,10 @@ def read_status(workdir: Path, train: Mapping[str, Any], *, start: int = 0) -> S
     else:
         fraction = (logged.get("train/epoch") or 0.0) / train["epochs"]
         text = f"step {step} ({fraction:.0%})"
-    for name, label in (("train/loss", "loss"), ("eval/AP", "AP")):
-        if logged.get(name) is not None:
-            text += f"  {label} {logged[name]:.4f}"
+    if logged.get("train/loss") is not None:
+        text += f"  loss {logged['train/loss']:.4f}"
+    if logged.get("eval/AP") is not None:
+        text += f"  AP {format_score(logged['eval/AP'])}"
     return Status(step, min(fraction, 1.0), text)
 
 

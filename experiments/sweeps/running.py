@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from bifpn_jax.evaluation.metrics import format_score
 from bifpn_jax.evaluation.results import EVALUATION_FILE
 from bifpn_jax.train.interruption import Interrupted, StopRequest
 from bifpn_jax.train.progress import format_seconds
@@ -184,7 +185,7 @@ def _trained_seconds(run: Run) -> float:
 
 def _result(run: Run) -> str:
     ap = (read_object(run.workdir / EVALUATION_FILE) or {}).get("AP")
-    return "finished" if ap is None else f"AP {ap:.4f}"
+    return "finished" if ap is None else f"AP {format_score(ap)}"
 
 
 def last_line(text: str) -> str:

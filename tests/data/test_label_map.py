@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bifpn_jax.data.coco_categories import COCO
-from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.label_map import LabelMap, ResultIds
 from bifpn_jax.errors import UserError
 
 PETS = LabelMap((5, 2, 17), ("dog", "cat", "cow"))
@@ -58,3 +58,11 @@ def test_json_round_trip():
 def test_errors_say_what_is_wrong(action, message):
     with pytest.raises(UserError, match=message):
         action()
+
+
+def test_ids_of_results_may_be_absent():
+    ids = ResultIds((7, None, 3))
+    assert ids.to_category_ids(np.array([2, 0, 1, 0], np.int32)).tolist() == [3, 7, None, 7]
+    assert ids.to_category_ids(np.zeros(0, np.int32)).shape == (0,)
+    with pytest.raises(UserError, match=r"label 3 is not one of the 3 labels 0\.\.2"):
+        ids.to_category_ids([3])

@@ -3,7 +3,10 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
@@ -170,6 +173,59 @@ def test_max_detections():
     assert metrics.summary["AP"] == pytest.approx(1.0)
 
 
+def crowded_scene(per_class=150):
+    """One image with many objects of two classes, and as many detections, the last of them off."""
+    boxes = [[25 * (i % 40), 25 * (i // 40), 20, 20] for i in range(2 * per_class)]
+    truth = scene(*[(1, (1, 7)[i % 2], box) for i, box in enumerate(boxes)], images=(1,))
+    rng = np.random.default_rng(0)
+    scores = rng.permutation(len(boxes)) / len(boxes)
+    detections = []
+    for annotation, score in zip(truth["annotations"], scores, strict=True):
+        x, y, *size = annotation["bbox"]
+        moved = [x + rng.choice([0, 2, 30]), y, *size]
+        detections.append(detection(1, annotation["category_id"], moved, float(score)))
+    return truth, detections
+
+
+@pytest.mark.parametrize("limit", [1, 5, 10, 50, 100, 150, 1000])
+def test_any_limit_is_that_of_pycocotools(limit, capsys):
+    truth, detections = crowded_scene()
+    metrics = evaluate_detections(truth, detections, max_detections=limit)
+
+    coco = COCO()
+    coco.dataset = copy.deepcopy(truth)
+    for number, annotation in enumerate(coco.dataset["annotations"], start=1):
+        annotation |= {"id": number, "iscrowd": 0, "area": 400.0}
+    coco.createIndex()
+    reference = COCOeval(coco, coco.loadRes(copy.deepcopy(detections)), "bbox")
+    reference.params.maxDets = [min(1, limit), min(10, limit), limit]
+    reference.evaluate()
+    reference.accumulate()
+    # Its summary has AP at the last limit, and prints -1 for AP at a fixed 100.
+    ap = reference.eval["precision"][:, :, :, 0, 2].mean()
+    recalls = reference.eval["recall"][:, :, 0].mean(axis=(0, 1))
+    capsys.readouterr()
+
+    assert metrics.max_detections == limit
+    assert metrics.summary["AP"] == pytest.approx(ap, abs=1e-12)
+    names = ("AR1", "AR10", f"AR{limit}")
+    assert [metrics.summary[name] for name in names] == pytest.approx(recalls.tolist(), abs=1e-12)
+    at_hundred = evaluate_detections(truth, detections, max_detections=min(limit, 100))
+    assert metrics.summary["AR100"] == at_hundred.summary["AR100"]
+    assert list(metrics.summary)[:12] == list(SUMMARY_NAMES)
+    assert set(metrics.summary) == {*SUMMARY_NAMES, f"AR{limit}"}
+
+
+def test_perfect_detections_beyond_the_limit_of_coco():
+    truth = scene(*[(1, 1, [25 * i, 0, 20, 20]) for i in range(150)], images=(1,))
+    metrics = evaluate_detections(truth, found(truth))
+    # Recall ends at 100 / 150: 67 of the 101 recall points hold precision 1.
+    assert metrics.summary["AP"] == pytest.approx(67 / 101)
+    metrics = evaluate_detections(truth, found(truth), max_detections=150)
+    assert metrics.summary["AP"] == metrics.summary["AR150"] == pytest.approx(1.0)
+    assert metrics.summary["AR100"] == pytest.approx(100 / 150)
+
+
 def test_classes_of_one_name_stay_apart():
     truth = scene((1, 1, LARGE), categories=((1, "bat"), (7, "bat"), (9, "cat")))
     metrics = evaluate_detections(truth, found(truth))
@@ -213,4 +269,4 @@ def test_metrics_as_text_and_json():
     assert values["per_class"] == {"cat": 0.0, "dog": None}
     again = CocoMetrics.from_json(json.loads(json.dumps(values, allow_nan=False)))
     assert again.to_json() == values
-    assert str(metrics).startswith("AP 0.000  AP50 0.000  AP75 0.000  APs   -    APm")
+    assert str(metrics).startswith("AP 0.0000  AP50 0.0000  AP75 0.0000  APs   -     APm")

@@ -135,3 +135,9 @@ def test_a_bad_image_is_neither_found_nor_missed():
     everything = range(100, 110)
     with pytest.raises(UserError, match="none of the 10 images can be evaluated"):
         evaluate(perfect, Source(), batches(everything), label_map=LABEL_MAP)
+
+
+def test_the_limit_of_the_metric_is_given():
+    metrics, _ = evaluate(perfect, Source(), batches_of(4), label_map=LABEL_MAP, max_detections=150)
+    assert metrics.max_detections == 150
+    assert metrics.summary["AR150"] == pytest.approx(1.0)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.label_map import LabelMap, ResultIds
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation import results
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
+from bifpn_jax.evaluation.metrics import SUMMARY_NAMES
 from bifpn_jax.postprocess import Detections
 
 LABEL_MAP = LabelMap((1, 3, 90), ("person", "car", "toothbrush"))
@@ -99,6 +100,43 @@ def test_metrics_file_round_trip(tmp_path):
     results.write_metrics(path, metrics)
     assert results.read_metrics(path).to_json() == metrics.to_json()
     assert json.loads(path.read_text())["per_class"] == {"cat": 0.0, "dog": None}
+
+
+@pytest.mark.parametrize("limit", [1, 5, 100, 150])
+def test_metrics_file_says_its_limit(tmp_path, limit):
+    truth = {
+        "images": [{"id": 1}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50]}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    metrics = evaluate_detections(truth, [], max_detections=limit)
+    path = tmp_path / "metrics.json"
+    results.write_metrics(path, metrics, step=3)
+    values = json.loads(path.read_text())
+    assert values["max_detections"] == limit
+    assert {"AR1", "AR10", "AR100", f"AR{limit}"} == {k for k in values if k[2:].isdecimal()} - {
+        "AP50",
+        "AP75",
+    }
+    assert results.read_metrics(path).to_json() == metrics.to_json()
+
+
+def test_metrics_without_a_limit_are_at_that_of_coco(tmp_path):
+    path = tmp_path / "metrics.json"
+    values = dict.fromkeys(SUMMARY_NAMES, 0.25)
+    values |= {"per_class": {"cat": 0.25}, "num_images": 1, "num_detections": 2}
+    path.write_text(json.dumps(values))
+    assert results.read_metrics(path).max_detections == 100
+    for wrong in ("100", None, 150):  # and 150 lacks its AR150
+        path.write_text(json.dumps({**values, "max_detections": wrong}))
+        with pytest.raises(UserError, match="does not hold the metrics"):
+            results.read_metrics(path)
+
+
+def test_labels_that_the_file_does_not_have_are_left_out():
+    found = detections([[0, 0, 1, 1]] * 3, [0.75, 0.5, 0.25], [1, 0, 2])
+    listed = results.coco_results(5, found, ResultIds((7, None, 3)))
+    assert [(entry["category_id"], entry["score"]) for entry in listed] == [(7, 0.5), (3, 0.25)]
 
 
 def test_failed_write_keeps_the_old_file(tmp_path):

@@ -1,6 +1,8 @@
 import math
 
-from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
+import pytest
+
+from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics, summary_names
 from bifpn_jax.evaluation.table import metrics_table
 
 
@@ -11,10 +13,10 @@ def test_every_number_is_there():
     assert table[0] == "12 images, 345 detections"
     rows = {line.split()[0]: line.split()[1] for line in table[2:14]}
     assert list(rows) == list(SUMMARY_NAMES)
-    assert (rows["AP"], rows["APl"], rows["ARl"]) == ("1.1", "-", "12.1")
+    assert (rows["AP"], rows["APl"], rows["ARl"]) == ("0.0110", "-", "0.1210")
     assert table[-2:] == [
         "AP per class",
-        "a             50.0    a long name      -    c            100.0",
+        "a            0.5000    a long name    -       c            1.0000",
     ]
 
 
@@ -23,6 +25,29 @@ def test_many_classes_are_in_columns_read_downwards():
     classes = {f"class-{i:02}": i / 100 for i in range(80)}
     rows = metrics_table(CocoMetrics(summary, classes, 1, 1)).splitlines()[16:]
     assert max(map(len, rows)) <= 100
-    assert rows[0].startswith("class-00    0.0    class-1")
-    assert rows[1].startswith("class-01    1.0    ")
+    assert rows[0].startswith("class-00  0.0000    class-1")
+    assert rows[1].startswith("class-01  0.0100    ")
     assert sum(row.count("class-") for row in rows) == 80
+
+
+@pytest.mark.parametrize(
+    ("limit", "recalls"),
+    [
+        (1, {"AR1": "1 detection per image and class"}),
+        (5, {"AR1": "1 detection per image and class", "AR5": "with 5"}),
+        (10, {"AR1": "1 detection per image and class", "AR10": "with 10"}),
+        (100, {"AR1": "1 detection", "AR10": "with 10", "AR100": "with 100"}),
+        (150, {"AR1": "1 detection", "AR10": "with 10", "AR100": "with 100", "AR150": "with 150"}),
+    ],
+)
+def test_recalls_say_their_limit(limit, recalls):
+    summary = dict.fromkeys(summary_names(limit), 0.5)
+    metrics = CocoMetrics(summary, {"a": 0.5}, 1, 1, limit)
+    rows = metrics_table(metrics).splitlines()
+    found = {row.split()[0]: row for row in rows[8:-6]}
+    assert list(found) == list(recalls)
+    for name, meaning in recalls.items():
+        assert meaning in found[name]
+    assert (f"up to {limit} count per image and class" in rows[0]) == (limit != 100)
+    assert (f"AR{limit} 0.5000" in str(metrics)) is True
+    assert [name for name in str(metrics).split() if name.startswith("AR")][:-3] == list(recalls)

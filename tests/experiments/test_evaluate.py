@@ -46,10 +46,29 @@ def test_by_default_the_data_of_the_run(detector, config):
     assert Relabelled(source, detector.label_map).label_map == detector.label_map
 
 
-def test_categories_must_fit(detector, config, coco_shapes):
-    _, files = coco_shapes((1, 2, 3, 6))
+def test_categories_are_matched_by_name_and_results_are_in_the_ids_of_the_file(
+    detector, config, trained, coco_shapes
+):
+    ids = (7, 2, 1, 30)  # for 1, 2, 3, 4
+    _, files = coco_shapes(ids)
     source = open_data(config, 4, str(files.images), str(files.annotations))
-    with pytest.raises(UserError, match="does not fit the model's classes: category id 6"):
+    result = evaluate_detector(detector, source)
+    expected = json.loads((trained / "metrics.json").read_text())
+    assert result.metrics.to_json() | {"step": 24} == expected
+    found = json.loads((trained / "detections.json").read_text())
+    assert result.detections == [
+        {**entry, "category_id": ids[entry["category_id"] - 1]} for entry in found
+    ]
+
+
+def test_categories_must_fit(detector, config, coco_shapes):
+    _, files = coco_shapes()
+    content = json.loads(files.annotations.read_text())
+    content["categories"][3]["name"] = "disc"
+    files.annotations.write_text(json.dumps(content))
+    source = open_data(config, 4, str(files.images), str(files.annotations))
+    name = detector.class_names[3]
+    with pytest.raises(UserError, match=f"'disc' .id 4, which the model calls '{name}'."):
         evaluate_detector(detector, source)
 
 
@@ -86,6 +105,7 @@ def test_the_command(trained, coco_shapes, tmp_path):
         "--noema",
         "--image_hw=64,96",
         "--batch_size=4",
+        "--max_detections=1",
     ]
     result = subprocess.run(
         [sys.executable, "-m", "experiments.evaluate", *words],
@@ -98,11 +118,13 @@ def test_the_command(trained, coco_shapes, tmp_path):
     lines = result.stdout.splitlines()
     assert lines[0] == f"weights: {trained} (step 24, latest checkpoint, raw weights)"
     assert lines[1].startswith(f"data: {files.annotations}: 11 images (")
+    assert lines[2].split(" (")[0].endswith("have more than --max_detections=1 objects")
     assert any(line.startswith("AP50 ") and line.endswith("at IoU 0.50") for line in lines)
     assert any("circle" in line and "cross" in line for line in lines)
     assert "images/s; metrics.json and detections.json are in" in lines[-1]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["num_images"] == 11
+    assert metrics["max_detections"] == 1
     assert (metrics["weights"], metrics["checkpoint"], metrics["ema"]) == (
         str(trained),
         "24",

@@ -35,7 +35,7 @@ def test_a_table_of_all():
     assert len(lines) == len(catalog)
     assert [line.split()[0] for line in lines] == list(catalog)
     line = next(line for line in lines if line.startswith("tf_efficientdet_d0 "))
-    words = "tf_efficientdet_d0 d0 .pth 34.2 COCO val AP f153e0cf Apache-2.0"
+    words = "tf_efficientdet_d0 d0 .pth 0.342 COCO val AP f153e0cf Apache-2.0"
     assert line.split() == words.split()
     assert max(map(len, lines)) <= 110
 

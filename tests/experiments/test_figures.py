@@ -47,7 +47,7 @@ def test_figure_1_without_runs():
     (axes,) = drawing.figure.axes
     assert legend(axes) == ["EfficientDet, paper", "other detectors, paper"]
     costs, aps = axes.lines[0].get_data(orig=False)
-    assert (list(costs)[-1], list(aps)[-1]) == (410, 54.4)
+    assert (list(costs)[-1], list(aps)[-1]) == (410, 0.544)
     names = {text.get_text() for text in axes.texts}
     assert {"D0", "D7x", "YOLOv3", "Mask R-CNN X101-FPN, val"} <= names
     assert len(axes.texts) == len(published.EFFICIENTDET) + len(published.OTHERS)
@@ -62,7 +62,7 @@ def test_figure_1_keeps_other_data_apart(results):
     assert other.get_title() == "shapes, not comparable with COCO"
     assert other.get_xlabel() == "multiply-adds, millions"
     _, aps = other.containers[0].lines[0].get_data(orig=False)
-    np.testing.assert_allclose(aps, [25.0, 32.0, 41.0])
+    np.testing.assert_allclose(aps, [0.25, 0.32, 0.41])
     assert "cannot be compared with the paper's" in drawing.caption
 
 
@@ -137,9 +137,9 @@ def test_figure_6(results):
     (axes,) = drawing.figure.axes
     assert legend(axes) == ["compound scaling", "image size", "channels"]
     curves = [container.lines[0].get_data(orig=False) for container in axes.containers]
-    np.testing.assert_allclose(curves[0][1], [21.0, 35.0])  # from the base
-    np.testing.assert_allclose(curves[1][1], [21.0, 30.5])  # the second step was not run
-    np.testing.assert_allclose(curves[2][1], [21.0, 23.0, 23.0])
+    np.testing.assert_allclose(curves[0][1], [0.21, 0.35])  # from the base
+    np.testing.assert_allclose(curves[1][1], [0.21, 0.305])  # the second step was not run
+    np.testing.assert_allclose(curves[2][1], [0.21, 0.23, 0.23])
     base = 1600 * 64**2 / 1e9
     np.testing.assert_allclose(curves[0][0], [base, 2400 * 96**2 / 1e9])
     np.testing.assert_allclose(curves[2][0], [base, 1.5 * base, 2 * base])

@@ -37,7 +37,7 @@ def test_a_study():
         "softmax": [0, 1, 2],
         "fast": [0, 1, 2],
     }
-    assert study.ap("softmax").values == pytest.approx((30.0, 32.0, 34.0))
+    assert study.ap("softmax").values == pytest.approx((0.30, 0.32, 0.34))
     assert study.ap("sum").n == 1
     assert study.ap("unheard_of") is None
     assert study.left_out == ("sum/seed_1 stopped at step 20", "sum/seed_2 not started")
@@ -65,7 +65,7 @@ def test_runs_that_are_not_over_are_left_out(copy):
 def test_seeds_that_were_added_later_count(copy):
     folder = copy(FUSION)
     shutil.copytree(folder / "fast" / "seed_0", folder / "fast" / "seed_7")
-    assert read_study(folder).ap("fast").values == pytest.approx((40.0, 41.0, 42.0, 40.0))
+    assert read_study(folder).ap("fast").values == pytest.approx((0.40, 0.41, 0.42, 0.40))
 
 
 def test_runs_of_different_configs_in_one_row_are_refused(copy):

@@ -160,7 +160,7 @@ def test_table_2(real_counts, monkeypatch, copy):
     monkeypatch.setattr(published, "EFFICIENTDET", {"d0": published.EFFICIENTDET["d0"]})
     row = by_row(models_table.table2({}, None))["D0"]
     assert (row["AP: ours"], row["Latency, ms: ours"]) == (NOT_RUN, NOT_RUN)
-    assert (row["AP test-dev: paper"], row["AP val: paper"]) == (34.6, 34.3)
+    assert (row["AP test-dev: paper"], row["AP val: paper"]) == (0.346, 0.343)
     assert row["Parameters, M: ours"] == pytest.approx(3.880067)
     assert row["Multiply-adds, B: ours"] == pytest.approx(2.55, abs=0.01)
 
@@ -172,7 +172,7 @@ def test_table_2(real_counts, monkeypatch, copy):
     models = read_results([folder / "seed_0", folder / "seed_1"]).models
     table = models_table.table2(models, latency.Latency("a device", {"d0": 5.25}))
     row = by_row(table)["D0"]
-    assert format_cell(row["AP: ours"], 1) == "40.5 ± 0.7 (n=2)"
+    assert format_cell(row["AP: ours"], 4) == "0.4050 ± 0.0071 (n=2)"
     assert row["Latency, ms: ours"] == 5.25
     assert "is on a device" in table.caption
     assert "AP of our D0 is on `shapes` and cannot be compared" in table.notes[0]
@@ -210,9 +210,9 @@ def test_table_5(small_configs):
     assert rows["qufpn"]["Multiply-add ratio: ours, network"] == pytest.approx(1.5)
     assert rows["qufpn"]["Multiply-add ratio: ours, model"] == 1.0
     assert rows["qufpn"]["AP: paper"] == NOT_GIVEN
-    assert rows["Repeated top-down FPN"]["AP: paper"] == 42.29
+    assert rows["Repeated top-down FPN"]["AP: paper"] == 0.4229
     assert rows["Repeated top-down FPN"]["AP: ours"] == NOT_RUN
-    assert format_cell(rows["BiFPN with weights"]["AP: ours"], 2) == "31.00 (n=1)"
+    assert format_cell(rows["BiFPN with weights"]["AP: ours"], 4) == "0.3100 (n=1)"
     assert rows["own_network"]["AP: ours"] == NOT_RUN
     assert "They are AP on `shapes`" in table.caption
     assert table.notes[0] == (
@@ -226,12 +226,14 @@ def test_table_5(small_configs):
 def test_table_6():
     study = read_study(FUSION)
     table = fusion_table.table6(study, fusion_table.read_fusion_speed([SCALING, FUSION]))
+    digits = [column.digits for column in table.columns]
     rows = {
-        name: [format_cell(cell, 2) for cell in row.values()] for name, row in by_row(table).items()
+        name: [format_cell(*cell) for cell in zip(row.values(), digits, strict=True)]
+        for name, row in by_row(table).items()
     }
-    assert rows["Paper, model 2"][1:] == ["43.78", "43.77", "-0.01", "1.26", NOT_GIVEN]
-    assert rows["Ours"][1:3] == ["32.00 ± 2.00 (n=3)", "41.00 ± 1.00 (n=3)"]
-    assert rows["Ours"][3].startswith("+9.00 (± 4.")
+    assert rows["Paper, model 2"][1:] == ["0.4378", "0.4377", "-0.0001", "1.26", NOT_GIVEN]
+    assert rows["Ours"][1:3] == ["0.3200 ± 0.0200 (n=3)", "0.4100 ± 0.0100 (n=3)"]
+    assert rows["Ours"][3].startswith("+0.0900 (± 0.04")
     assert rows["Ours"][4:] == ["1.20 ± 0.10 (n=3)", "1.05 ± 0.07 (n=2)"]
     assert "was measured on a test device" in table.caption
     assert fusion_table.read_fusion_speed([SCALING]) is None
@@ -251,7 +253,7 @@ def test_the_table_of_a_study():
     rows = by_row(table)
     assert list(rows["base"].values())[-4:] == ["reference"] * 3 + [20 / 60]
     assert rows["compound_1"]["More than noise"] == "higher"
-    assert rows["compound_1"]["AP less that of base"] == "+14.00"
+    assert rows["compound_1"]["AP less that of base"] == "+0.1400"
     assert rows["width_1"]["More than noise"] == "no"
     assert rows["image_size_2"]["AP"] == NOT_RUN
     # Not trained, but counted: it sets what image_size_1 sets.
@@ -370,3 +372,56 @@ def test_the_command_of_tables(tmp_path, words, status, text):
 def test_the_ratios_of_table_5(real_counts):
     table = networks_table.table5(None)
     assert table.notes == ["All ratios of the network alone are within 0.03 of the paper's."]
+
+
+# --- One unit.
+
+
+def test_ap_has_one_unit_in_every_table_and_figure(small_configs):
+    studies = [read_study(folder) for folder in (FUSION, NETWORKS, SCALING)]
+    tables = [
+        models_table.table2({}, None),
+        backbone_table.table4(None),
+        networks_table.table5(studies[1]),
+        fusion_table.table6(studies[0], None),
+        *map(study_table, studies),
+    ]
+    for table in tables:
+        assert "AP is in COCO's 0 to 1, where the paper prints per cent." in table.caption
+        for i, column in enumerate(table.columns):
+            if column.title.startswith("AP"):
+                cells = [row[i] for row in table.rows]
+                values = [getattr(cell, "mean", cell) for cell in cells]
+                assert all(value < 1 for value in values if not isinstance(value, str))
+                digits = 3 if "paper" in column.title and table.name in ("table2", "table4") else 4
+                assert column.digits in (digits, None if "less" in column.title else digits)
+
+
+def test_the_paper_in_its_own_unit():
+    numbers = [n for row in published.EFFICIENTDET.values() for n in (row.ap_test, row.ap_val)]
+    numbers += [n for row in published.OTHERS.values() for n in (row.ap_test, row.ap_val) if n]
+    numbers += [row.ap for row in (*published.BACKBONES.values(), *published.NETWORKS.values())]
+    assert all(0.3 < number < 0.6 for number in numbers)
+    for row in published.FUSION.values():
+        assert row.difference == pytest.approx(row.fast_ap - row.softmax_ap, abs=1e-9)
+
+
+def test_runs_of_another_limit_are_not_averaged_with_others(copy):
+    folder = copy(FUSION) / "fast"
+    runs = [folder / "seed_0", folder / "seed_1"]
+    for run in runs:
+        change(run / "config.json", eval={"max_detections": 150})
+    # Neither file says its limit: both are of COCO's.
+    models = read_results(runs).models
+    assert [run.config["eval"]["max_detections"] for run in models["d0"]] == [100, 100]
+    change(runs[1] / "metrics.json", max_detections=150)
+    with pytest.raises(UserError, match=r"eval\.max_detections 100 and 150"):
+        read_results(runs)
+
+
+def test_the_size_of_a_model_does_not_depend_on_the_classes_evaluated(copy):
+    run = copy(FUSION) / "fast" / "seed_0"
+    listed = len(json.loads((run / "metrics.json").read_text())["per_class"])
+    assert read_results([run]).models["d0"][0].num_classes == listed
+    change(run / "metrics.json", num_classes=listed + 3)
+    assert read_results([run]).models["d0"][0].num_classes == listed + 3

@@ -43,12 +43,12 @@ def test_entry(name):
         assert MODELS[entry.model].backbone == model.backbone
         # A published name tells the model, but for effdet's "q" models.
         assert re.search(rf"efficientdet[_-]({entry.model}(?![0-9x])|q\d)", name)
-        assert entry.kind == "tflite" or 20 < entry.score < 60
+        assert entry.kind == "tflite" or 0.2 < entry.score < 0.6
     else:
         assert entry.model in BACKBONES
         create_model("d0", backbone=entry.model, **entry.settings)
         assert entry.model in entry.url
-        assert 70 < entry.score < 90
+        assert 0.7 < entry.score < 0.9
 
 
 def test_what_is_published_is_there():

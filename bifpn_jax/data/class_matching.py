@@ -1,0 +1,141 @@
+"""Which class of a model each category of a dataset is: matched by name, whatever the ids are."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from bifpn_jax.data.label_map import LabelMap, placeholder
+
+_NAMED = 5  # classes in a message
+
+
+class ClassMatch(NamedTuple):
+    """The categories of a dataset as classes of a model.
+
+    Attributes:
+      data: the dataset's own label map.
+      model: the model's.
+      labels: [K] int32, for each label of the dataset the model's, -1 where it has none.
+      by_id: whether ids were matched, because the names of one side are only numbers.
+    """
+
+    data: LabelMap
+    model: LabelMap
+    labels: np.ndarray
+    by_id: bool
+
+    @property
+    def unknown(self) -> list[int]:
+        """The dataset's labels that the model does not have."""
+        return np.flatnonzero(self.labels < 0).tolist()
+
+    @property
+    def missing(self) -> list[int]:
+        """The model's labels that the dataset does not have, outputs without a category aside."""
+        there = set(self.labels.tolist())
+        pairs = enumerate(zip(self.model.category_ids, self.model.names, strict=True))
+        return [k for k, (i, name) in pairs if k not in there and name != placeholder(i)]
+
+    def result_ids(self) -> tuple[int | None, ...]:
+        """The dataset's category id of each label of the model, None where it has none."""
+        ids: list[int | None] = [None] * len(self.model)
+        for label, category_id in zip(self.labels.tolist(), self.data.category_ids, strict=True):
+            if label >= 0:
+                ids[label] = category_id
+        return tuple(ids)
+
+    def note(self, owner: str) -> str:
+        """What is not the same on both sides, in one line; "" where nothing is worth a word.
+
+        Args:
+          owner: what to call the side of the model.
+        """
+        loose, other_ids = [], []
+        for label, (category_id, name) in enumerate(
+            zip(self.data.category_ids, self.data.names, strict=True)
+        ):
+            if (ours := int(self.labels[label])) >= 0:
+                if self.model.names[ours] != name:
+                    loose.append(f"{name!r} for {self.model.names[ours]!r}")
+                if self.model.category_ids[ours] != category_id:
+                    here, there = category_id, self.model.category_ids[ours]
+                    other_ids.append(f"{name!r}, {here} for {there}")
+        parts = []
+        if self.by_id:
+            parts.append(f"categories are matched with {owner} by id, for names are only numbers")
+        elif loose:
+            parts.append(f"names are taken in spite of their spelling: {some(loose)}")
+        if other_ids:
+            parts.append(
+                f"{len(other_ids)} of {len(self.data)} categories have other ids than in {owner} "
+                f"and are matched by name ({some(other_ids, 1)})"
+            )
+        if self.unknown:
+            names = [repr(self.data.names[label]) for label in self.unknown]
+            parts.append(f"unknown to {owner}, but without annotations: {some(names)}")
+        if self.missing:
+            names = [repr(self.model.names[label]) for label in self.missing]
+            parts.append(f"not evaluated, for they are no categories here: {some(names)}")
+        return "; ".join(parts)
+
+
+def match_names(data: LabelMap, model: LabelMap) -> ClassMatch:
+    """Match the categories of a dataset with the classes of a model.
+
+    Names are compared as they are; those left over without regard to case, spaces and underscores,
+    where that leaves no doubt. Only where no name is on both sides and those of one side are just
+    its ids ("1", "2", ...), ids are compared.
+    """
+    of_name = {name: label for label, name in enumerate(model.names)}
+    labels = [of_name.get(name, -1) for name in data.names]
+    ours, theirs = (Counter(map(_loose, side.names)) for side in (model, data))
+    free = {_loose(model.names[k]): k for k in range(len(model)) if k not in set(labels)}
+    for label, name in enumerate(data.names):
+        key = _loose(name)
+        if labels[label] < 0 and key in free and ours[key] == theirs[key] == 1:
+            labels[label] = free[key]
+    by_id = max(labels) < 0 and _is_numbered(data) != _is_numbered(model)
+    if by_id:
+        of_id = {category_id: label for label, category_id in enumerate(model.category_ids)}
+        labels = [of_id.get(category_id, -1) for category_id in data.category_ids]
+    return ClassMatch(data, model, np.array(labels, np.int32), by_id)
+
+
+def describe(
+    labels: Iterable[int], label_map: LabelMap, other: LabelMap, owner: str, used: Collection[str]
+) -> str:
+    """Name those classes out of ``labels`` that have annotations; "" if none of them has any.
+
+    Args:
+      labels: of the label map.
+      label_map: the side that the classes are on.
+      other: the other side, which calls the same id something else or does not have it.
+      owner: what to call that other side.
+      used: names of the classes with annotations.
+    """
+    calls = dict(zip(other.category_ids, other.names, strict=True))
+    named = []
+    for label in labels:
+        category_id, name = label_map.category_ids[label], label_map.names[label]
+        if name in used:
+            called = calls.get(category_id)
+            instead = "" if called is None else f", which {owner} calls {called!r}"
+            named.append(f"{name!r} (id {category_id}{instead})")
+    return some(named)
+
+
+def some(words: list[str], most: int = _NAMED) -> str:
+    """The first of some words, and how many there are."""
+    more = [f"… {len(words)} in all"] if len(words) > most else []
+    return ", ".join([*words[:most], *more])
+
+
+def _loose(name: str) -> str:
+    return "".join(name.casefold().replace("_", " ").split())
+
+
+def _is_numbered(label_map: LabelMap) -> bool:
+    pairs = zip(label_map.category_ids, label_map.names, strict=True)
+    return all(name in (str(i), placeholder(i)) for i, name in pairs)
