@@ -134,7 +134,7 @@ def _cost_alone(
         + 2.0 * left
         + 200 * outside
         + 40 * _overlap(boxes, fixed).sum(axis=1)
-        + 4 * inked.sum(axis=1)
+        + 10 * inked.sum(axis=1)
         + 5 * _crossings(boxes, place, fixed)
     )
 

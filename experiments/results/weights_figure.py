@@ -82,13 +82,15 @@ def figure5(results: Results, nodes: Sequence[str] = ()) -> Drawing:
         panel.set_title(network.title(node))
         panel.set_xlabel("training step")
         _set_step_ticks(panel)
-        panel.sharey(axes[0])
         if panel is not axes[0]:
             panel.tick_params(labelleft=False)
         first = panel.lines[: len(edges)]
         panel.legend(
             first, edges, loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9, handlelength=1
         )
+    limits = [panel.get_ylim() for panel in axes]
+    for panel in axes:
+        panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     axes[0].set_ylabel("normalised weight")
     styles = {
         fusion: axes[0].lines[i * len(network.edges(chosen[0]))]

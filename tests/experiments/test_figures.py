@@ -111,6 +111,25 @@ def test_figure_5(results):
     assert "not run" not in drawing.caption
 
 
+def test_figure_5_shows_all_of_every_curve(tmp_path):
+    folder = with_model(tmp_path / "a", "fast/seed_0", {})
+    lines = []
+    for step, share in ((10, 0.5), (20, 0.6), (30, 0.9)):
+        flat, steep = [0.5, 0.5], [share, 1 - share]
+        weights = [flat, flat, [0.3, 0.3, 0.4], steep]
+        named = {f"cell_0/node_{n}": values for n, values in enumerate(weights)}
+        lines.append(json.dumps({"step": step, "weights": named}))
+    (folder / "fusion_weights.jsonl").write_text("\n".join(lines) + "\n")
+    panels = figure5(read_results([folder])).figure.axes
+    assert len({axes.get_ylim() for axes in panels}) == 1
+    for axes in panels:
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        for line in axes.lines:
+            steps, weights = line.get_data()
+            assert left < min(steps) < max(steps) < right
+            assert bottom < min(weights) <= max(weights) < top
+
+
 def test_figure_5_of_chosen_nodes(results):
     drawing = figure5(results, ["cell_0/node_1"])
     assert [axes.get_title() for axes in drawing.figure.axes] == ["cell 0, P3 out"]
