@@ -8,9 +8,6 @@ import numpy as np
 
 from bifpn_jax.boxes import area, from_xywh, pairwise_iou
 
-# The IoU from which the assignment gives a box all the anchors that reach it.
-MATCH_IOU = 0.5
-
 
 @dataclass(frozen=True)
 class DataReport:
@@ -20,6 +17,7 @@ class DataReport:
         boxes_per_image: [I] int.
         num_crowds: crowd annotations, which are not trained on.
         max_boxes: boxes per image that training takes.
+        iou_threshold: IoU from which the assignment gives a box all the anchors that reach it.
         class_names: K names.
         labels: [N] int, index into ``class_names``.
         sizes: [N] square root of the box area, in pixels of the letterboxed image.
@@ -32,6 +30,7 @@ class DataReport:
     boxes_per_image: np.ndarray
     num_crowds: int
     max_boxes: int
+    iou_threshold: float
     class_names: tuple[str, ...]
     labels: np.ndarray
     sizes: np.ndarray
@@ -42,8 +41,12 @@ class DataReport:
 
     @property
     def coverage(self) -> float:
-        """Share of boxes whose best anchor reaches ``MATCH_IOU``; 1 where there are no boxes."""
-        return float(np.mean(self.best_iou >= MATCH_IOU)) if self.best_iou.size else 1.0
+        """Share of boxes whose best anchor reaches the threshold; 1 where there are no boxes."""
+        return float(np.mean(self._is_covered)) if self.best_iou.size else 1.0
+
+    @property
+    def _is_covered(self) -> np.ndarray:
+        return self.best_iou >= self.iou_threshold
 
     @property
     def boxes_per_class(self) -> dict[str, int]:
@@ -72,13 +75,13 @@ class DataReport:
                 f"anchors         sizes from {self.anchor_sizes[0]:.0f} to "
                 f"{self.anchor_sizes[1]:.0f} pixels",
                 f"coverage        {self.coverage:.1%} of the boxes have an anchor with IoU >= "
-                f"{MATCH_IOU}; the others get one anchor each" + self._uncovered(),
+                f"{self.iou_threshold:g}; the others get one anchor each" + self._uncovered(),
             ]
         )
 
     def _uncovered(self) -> str:
         """Why boxes have no good anchor, where that is plain to see."""
-        missed = self.best_iou < MATCH_IOU
+        missed = ~self._is_covered
         small = missed & (self.sizes < self.anchor_sizes[0])
         long = missed & ~small & (self.elongation > 2 * self.anchor_elongation)
         reasons = []
@@ -114,7 +117,7 @@ class DataReport:
         return "\n".join(lines)
 
     def _covered(self, chosen: np.ndarray) -> str:
-        return f"{np.mean(self.best_iou[chosen] >= MATCH_IOU):.1%}" if chosen.any() else "-"
+        return f"{np.mean(self._is_covered[chosen]):.1%}" if chosen.any() else "-"
 
 
 def data_report(
@@ -122,6 +125,7 @@ def data_report(
     anchors: np.ndarray,
     image_hw: tuple[int, int],
     max_boxes: int,
+    iou_threshold: float = 0.5,
 ) -> DataReport:
     """Examines annotations as they look in the network's frame, letterboxed and not augmented.
 
@@ -130,6 +134,7 @@ def data_report(
         anchors: [A, 4] yxyx for images of ``image_hw``.
         image_hw: height and width of the network's input.
         max_boxes: boxes per image that training takes.
+        iou_threshold: of the assignment, as in `matching.match`.
     """
     images = ground_truth["images"]
     row_of = {image["id"]: row for row, image in enumerate(images)}
@@ -148,6 +153,7 @@ def data_report(
         boxes_per_image=np.bincount(rows, minlength=len(images)),
         num_crowds=len(ground_truth["annotations"]) - len(objects),
         max_boxes=max_boxes,
+        iou_threshold=iou_threshold,
         class_names=tuple(category["name"] for category in categories),
         labels=np.array([label_of[a["category_id"]] for a in objects], int),
         sizes=np.sqrt(area(boxes)),

@@ -7,11 +7,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from bifpn_jax import lettering
+
 Color = tuple[int, int, int]
 Corners = tuple[int, int, int, int]  # first and last-plus-one pixel: top, left, bottom, right
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+_DASH = 5  # length of a dash and of the gap after it, in widths of the line
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 _TONES = ((0.80, 1.00), (1.00, 0.70), (0.45, 0.95))  # (saturation, value), class after class
 
@@ -74,8 +77,18 @@ def pixels_of(box: np.ndarray, picture: np.ndarray) -> Corners | None:
     return top, left, max(bottom, top + 1), max(right, left + 1)
 
 
-def draw_frame(picture: np.ndarray, corners: Corners, color: Color, line: int) -> None:
+def draw_frame(
+    picture: np.ndarray, corners: Corners, color: Color, line: int, *, dashed: bool = False
+) -> None:
     """A rectangle on the border pixels of a box; a thick line is half inside, half outside."""
+    if dashed:
+        whole = picture.copy()
+        draw_frame(whole, corners, color, line)
+        height, width = picture.shape[:2]
+        dash = _DASH * line
+        on = np.add.outer(np.arange(height), np.arange(width)) // dash % 2 == 0
+        picture[on] = whole[on]
+        return
     last_y, last_x = picture.shape[0] - 1, picture.shape[1] - 1
     top, left, bottom, right = corners
     for inset in range(-(line // 2), (line + 1) // 2):
@@ -127,20 +140,32 @@ def draw_caption(picture: np.ndarray, caption: Caption, style: Style) -> None:
     patch[:] = caption.color
     red, green, blue = caption.color
     luminance = 0.299 * red + 0.587 * green + 0.114 * blue
-    cv2.putText(
-        patch,
-        caption.text,
-        (style.margin, style.margin + style.ascent),
-        _FONT,
-        style.text_scale,
-        _BLACK if luminance > 140 else _WHITE,
-        style.text_weight,
-        cv2.LINE_AA,
-    )
+    ink = _BLACK if luminance > 140 else _WHITE
+    left, base_line = style.margin, style.margin + style.ascent
+    if caption.text.isascii():
+        cv2.putText(
+            patch,
+            caption.text,
+            (left, base_line),
+            _FONT,
+            style.text_scale,
+            ink,
+            style.text_weight,
+            cv2.LINE_AA,
+        )
+    else:
+        lettering.write_line(patch, caption.text, base_line, left, _letter_size(style), ink)
     picture[rows, columns] = patch
 
 
+def _letter_size(style: Style) -> int:
+    """Size of letters whose accents stay inside a caption."""
+    return round((style.ascent + style.margin) / lettering.ASCENT)
+
+
 def _text_width(text: str, style: Style) -> int:
+    if not text.isascii():
+        return lettering.text_width(text, _letter_size(style))
     return cv2.getTextSize(text, _FONT, style.text_scale, style.text_weight)[0][0]
 
 

@@ -12,12 +12,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bifpn_jax import drawing
+from bifpn_jax import drawing, lettering
+from bifpn_jax.boxes import pairwise_iou
 from bifpn_jax.drawing import class_color
 from bifpn_jax.errors import UserError
 
 # A caption is left out when earlier ones would hide more of it than this.
 _HIDDEN_SHARE = 0.1
+# Of a contact sheet, in pixels: between cells, and the least width, for the sake of the texts.
+_GAP, _LEAST_WIDTH = 4, 360
+_TITLE_SIZE, _CAPTION_SIZE = 20, 17
+_DARK, _TITLE_INK, _CAPTION_INK = 24, (255, 255, 255), (215, 215, 215)
 
 
 def zoom_for(image: np.ndarray, side: int = 512) -> int:
@@ -33,6 +38,7 @@ def draw_boxes(
     scores: np.ndarray | None = None,
     *,
     captions: Sequence[str] | None = None,
+    dashed: Sequence[bool] | None = None,
     zoom: int = 1,
 ) -> np.ndarray:
     """Draws boxes with class names, and scores if given.
@@ -44,6 +50,7 @@ def draw_boxes(
         names: the name of each class.
         scores: [N] in [0, 1], shown with two digits.
         captions: N texts in place of name and score.
+        dashed: [N], True for a dashed frame.
         zoom: whole factor to enlarge the image by; see ``zoom_for``.
 
     Returns:
@@ -57,8 +64,9 @@ def draw_boxes(
         corners = drawing.pixels_of(zoom * np.asarray(boxes[index]), picture)
         if label >= 0 and corners is not None:
             visible.append((index, corners, class_color(label)))
-    for _, corners, color in reversed(visible):
-        drawing.draw_frame(picture, corners, color, style.line)
+    for index, corners, color in reversed(visible):
+        is_dashed = dashed is not None and bool(dashed[index])
+        drawing.draw_frame(picture, corners, color, style.line, dashed=is_dashed)
     placed: list[drawing.Caption] = []
     for index, corners, color in visible:
         if captions is not None:
@@ -80,6 +88,7 @@ def draw_matches(
     matched_box: np.ndarray,
     boxes: np.ndarray,
     *,
+    iou_threshold: float | None = None,
     zoom: int = 1,
 ) -> np.ndarray:
     """Draws ground-truth boxes with the anchors matched to them, one colour for each box.
@@ -89,17 +98,20 @@ def draw_matches(
         anchors: [A, 4] yxyx in pixels.
         matched_box: [A] int, the row of ``boxes`` that an anchor is matched to, -1 for background.
         boxes: [N, 4] yxyx in pixels; rows without area (padding) are left out.
+        iou_threshold: if given, a box whose anchors all overlap it less has the largest overlap
+            written beside their number.
         zoom: whole factor to enlarge the image by.
 
     Returns:
         [zoom * H, zoom * W, 3] uint8: boxes with thick lines and the number of their anchors,
         anchors with thin ones.
     """
-    boxes, matched_box = np.asarray(boxes), np.asarray(matched_box)
+    anchors, boxes = np.asarray(anchors), np.asarray(boxes)
+    matched_box = np.asarray(matched_box)
     dark = _enlarge(image // 2, zoom)
     overlay = dark.copy()
     positive = np.flatnonzero(matched_box >= 0)
-    corners = np.rint(zoom * np.asarray(anchors)[positive]).astype(int).tolist()
+    corners = np.rint(zoom * anchors[positive]).astype(int).tolist()
     for (top, left, bottom, right), box in zip(
         corners, matched_box[positive].tolist(), strict=True
     ):
@@ -107,13 +119,31 @@ def draw_matches(
     picture = cv2.addWeighted(dark, 0.4, overlay, 0.6, 0)
 
     has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    counts = [str(np.count_nonzero(matched_box == box)) for box in range(len(boxes))]
+    texts = [
+        _count_text(box, anchors[matched_box == index], iou_threshold)
+        for index, box in enumerate(boxes)
+    ]
     numbers = np.where(has_area, np.arange(len(boxes)), -1)
-    return draw_boxes(picture, zoom * boxes, numbers, (), captions=counts)
+    return draw_boxes(picture, zoom * boxes, numbers, (), captions=texts)
+
+
+def _count_text(box: np.ndarray, matched: np.ndarray, iou_threshold: float | None) -> str:
+    """How many anchors a box has, and the best IoU where none of them reaches the threshold."""
+    if iou_threshold is not None and len(matched):
+        best = float(pairwise_iou(box[None], matched).max())
+        if best < iou_threshold:
+            # Cut, not rounded, so that what is below the threshold reads as below it.
+            return f"{len(matched)} (IoU {math.floor(100 * best) / 100:.2f})"
+    return str(len(matched))
 
 
 def contact_sheet(
-    images: Sequence[np.ndarray], columns: int, *, cell: int | None = None
+    images: Sequence[np.ndarray],
+    columns: int,
+    *,
+    cell: int | None = None,
+    captions: Sequence[str] | None = None,
+    title: str = "",
 ) -> np.ndarray:
     """Puts images side by side on a dark sheet, row after row.
 
@@ -121,22 +151,50 @@ def contact_sheet(
         images: each [H, W, 3] uint8, of any size; at least one.
         columns: images per row.
         cell: if given, images with a longer side than this are shrunk to it.
+        captions: a text above each image, of one line or more; long lines are shortened.
+        title: above all, over as many lines as it needs.
 
     Returns:
         One [H, W, 3] uint8 image.
     """
-    gap = 4
-    fitted = [_shrink(image, cell) for image in images]
-    height = max(image.shape[0] for image in fitted) + gap
-    width = max(image.shape[1] for image in fitted) + gap
+    fitted = [shrink(image, cell) for image in images]
+    texts = [text.split("\n") for text in captions or [""] * len(fitted)]
+    has_text = captions is not None or bool(title)
+    line = lettering.line_height(_CAPTION_SIZE)
+    text_height = max(map(len, texts)) * line if captions is not None else 0
     columns = min(columns, len(fitted))
+    width = max(image.shape[1] for image in fitted)
+    if has_text:
+        width = max(width, math.ceil(_LEAST_WIDTH / columns), _LEAST_WIDTH // 2)
+    sheet_width = columns * (width + _GAP) + _GAP
+    height = max(image.shape[0] for image in fitted) + text_height + _GAP
+    heading = lettering.wrap(title, _TITLE_SIZE, sheet_width - 4 * _GAP)
+    title_line = lettering.line_height(_TITLE_SIZE)
+    first_row = _GAP + (len(heading) * title_line + 2 * _GAP if heading else 0)
     rows = math.ceil(len(fitted) / columns)
-    sheet = np.full((rows * height + gap, columns * width + gap, 3), 24, np.uint8)
-    for index, image in enumerate(fitted):
-        top = gap + index // columns * height
-        left = gap + index % columns * width
+    sheet = np.full((first_row + rows * height, sheet_width, 3), _DARK, np.uint8)
+    for number, text in enumerate(heading):
+        top = 2 * _GAP + number * title_line
+        _write(sheet[top : top + title_line], text, _TITLE_SIZE, _TITLE_INK)
+    for index, (image, lines) in enumerate(zip(fitted, texts, strict=True)):
+        top = first_row + index // columns * height
+        left = _GAP + index % columns * (width + _GAP)
+        for number, text in enumerate(lines if text_height else ()):
+            rest = lettering.shorten(text, _CAPTION_SIZE, width - 2 * _GAP)
+            place = sheet[top + number * line : top + (number + 1) * line, left : left + width]
+            _write(place, rest, _CAPTION_SIZE, _CAPTION_INK)
+        top += text_height
         sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
+
+
+def shrink(image: np.ndarray, side: int | None) -> np.ndarray:
+    """An image [H, W, 3] whose longer side is at most ``side``, if that is given."""
+    if side is None or max(image.shape[:2]) <= side:
+        return image
+    factor = side / max(image.shape[:2])
+    height, width = (max(1, round(length * factor)) for length in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -156,9 +214,6 @@ def _enlarge(image: np.ndarray, zoom: int) -> np.ndarray:
     return np.ascontiguousarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
 
 
-def _shrink(image: np.ndarray, cell: int | None) -> np.ndarray:
-    if cell is None or max(image.shape[:2]) <= cell:
-        return image
-    factor = cell / max(image.shape[:2])
-    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+def _write(place: np.ndarray, text: str, size: int, ink: drawing.Color) -> None:
+    """Writes a line of text onto a part of a sheet that is as high as a line."""
+    lettering.write_line(place, text, round(lettering.ASCENT * size), _GAP, size, ink)

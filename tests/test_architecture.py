@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom to the top. An entry is a module of bifpn_jax or a package with all in it; the
 # longest that fits a module is its own. A module imports from lower layers and its own entry.
 LAYERS = (
-    ["errors", "models.cpu_convolutions"],
+    ["errors", "lettering", "models.cpu_convolutions"],
     [
         "json_files",
         "boxes",

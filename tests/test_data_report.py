@@ -101,3 +101,18 @@ def test_coverage_of_every_anchor_is_complete():
     report = data_report(truth, ANCHORS, (128, 128), max_boxes=100)
     np.testing.assert_allclose(report.best_iou, 1, atol=1e-5)
     assert report.coverage == 1.0
+
+
+@pytest.mark.parametrize("iou_threshold", [0.3, 0.5, 0.7, 0.9])
+def test_the_threshold_is_that_of_the_assignment(iou_threshold):
+    rng = np.random.default_rng(1)
+    corners, sides = rng.uniform(0, 60, (40, 2)), rng.uniform(5, 60, (40, 2))
+    xywh = np.concatenate([corners, sides], axis=1)
+    report = data_report(
+        dataset(xywh.tolist(), hw=(128, 128)), ANCHORS, (128, 128), 100, iou_threshold
+    )
+    yxyx = np.concatenate([corners[:, ::-1], (corners + sides)[:, ::-1]], axis=1)
+    reached = pairwise_iou(yxyx, ANCHORS.astype(np.float64)).max(axis=1) >= iou_threshold
+    assert report.coverage == pytest.approx(reached.mean())
+    assert f"have an anchor with IoU >= {iou_threshold}; the others" in str(report)
+    assert f"cat          40   {reached.mean():>6.1%}" in str(report)

@@ -254,3 +254,78 @@ def test_write_image(tmp_path):
     for bad in (tmp_path / "picture.nonsense", path / "below_a_file.png"):
         with pytest.raises(UserError, match="cannot write the picture"):
             write_image(bad, image)
+
+
+def test_a_dashed_frame_has_gaps():
+    box = np.array([[20, 20, 180, 180]])
+    draw = {"captions": [""], "names": ()}
+    whole = where_color(draw_boxes(grey(200, 200), box, np.array([0]), **draw), 0)
+    dashed = where_color(draw_boxes(grey(200, 200), box, np.array([0]), dashed=[True], **draw), 0)
+    side = dashed[179, 20:180]
+    assert whole[179, 20:180].all()
+    assert 0.4 < side.mean() < 0.6
+    assert 10 < np.count_nonzero(np.diff(side.astype(int))) < 60
+    assert not (dashed & ~whole).any()
+    solid = draw_boxes(grey(200, 200), box, np.array([0]), dashed=[False], **draw)
+    assert (where_color(solid, 0) == whole).all()
+
+
+@pytest.mark.parametrize("text", ["Käfer", "Жук (crowd)", "猫", "É" * 200])
+def test_captions_in_other_alphabets_stay_inside(text):
+    picture = grey(200, 300)
+    style = drawing.style_for(picture)
+    caption = drawing.make_caption(text, (1, 2, 3), style, picture)
+    placed, _ = drawing.place_caption(caption, (90, 90, 120, 120), [], picture)
+    drawing.draw_caption(picture, placed, style)
+    touched = np.argwhere((picture != GREY).any(axis=2))
+    assert touched.min(axis=0).tolist() == [placed.top, placed.left]
+    assert (touched.max(axis=0) < [placed.top + placed.height, placed.left + placed.width]).all()
+    ink = np.argwhere((picture > 150).all(axis=2))
+    assert len(ink) > 5
+    assert ink[:, 1].min() > placed.left
+
+
+def test_captions_in_other_alphabets_differ():
+    draw = [
+        draw_boxes(grey(200, 300), np.array([[50, 50, 150, 250]]), np.array([0]), [name])
+        for name in ("Жук", "Лук", "ä", "ö")
+    ]
+    assert len({picture.tobytes() for picture in draw}) == 4
+
+
+def test_the_number_of_anchors_and_a_low_overlap():
+    boxes = np.array([[20, 20, 60, 60], [120, 120, 140, 140]], np.float32)
+    anchors = np.array([[20, 20, 60, 60], [100, 100, 160, 160]], np.float32)
+    matched = np.array([0, 1])
+
+    def draw(threshold):
+        return draw_matches(grey(200, 200), anchors, matched, boxes, iou_threshold=threshold)
+
+    plain, low = draw(None), draw(0.5)
+    assert (plain == draw(0.1)).all()  # 20² / 60² = 0.11
+    differs = np.argwhere((plain != low).any(axis=2))
+    assert (differs.min(axis=0) >= 90).all()  # only at the second box
+    assert len(differs) > 50
+
+
+def test_contact_sheet_with_texts():
+    images = [grey(100, 200), grey(50, 60), grey(10, 10)]
+    captions = ["first.png\n3 boxes", "x" * 500, "写真"]
+    plain = contact_sheet(images, columns=2)
+    sheet = contact_sheet(images, columns=2, captions=captions, title="annotated: " + "what " * 60)
+    assert sheet.shape[0] > plain.shape[0] + 80
+    is_image = (sheet == GREY).all(axis=2)
+    assert is_image.sum() >= 100 * 200 + 50 * 60 + 10 * 10
+    rows = np.flatnonzero(is_image.any(axis=1))
+    above = sheet[: rows[0]]
+    assert (above == 255).all(axis=2).sum() > 100  # the title
+    assert (above == 215).all(axis=2).sum() > 50  # the names
+    left, right = sheet[: rows[0], : 200 // 2], sheet[:, -4:]
+    assert (left > 150).any()
+    assert not (right > 150).any()  # long names are cut
+
+
+def test_a_contact_sheet_of_one_small_image_has_room_for_its_name():
+    sheet = contact_sheet([grey(10, 10)], 3, captions=["photos_of_2024/frame_000123.png"])
+    assert sheet.shape[1] >= 300
+    assert (sheet == GREY).all(axis=2).sum() >= 100

@@ -54,7 +54,7 @@ def evaluate_detector(
     Args:
         detector: the model, with the settings of its postprocessing.
         source: the data, such as `data.coco_json.CocoJson(images, annotations)`. The categories
-            that it has annotations of must be among the detector's, by name; results are in its ids.
+            that it has annotations of must be among the detector's, by name; results have its ids.
         batch_size: images at a time, rounded up to what the devices can share; 0 for as many as in
             the evaluations of the detector's run.
         bad_images: "error" stops at an image that cannot be read, "skip" goes on without it.

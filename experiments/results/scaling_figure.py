@@ -1,14 +1,19 @@
 """Figure 6: AP over multiply-adds, a curve per way of scaling."""
 
+from typing import NamedTuple
+
 from experiments.results.figure import Drawing
 from experiments.results.plotting import (
     COLORS,
     MARKERS,
     Points,
+    legend_below,
     name_cost_axes,
     new_figure,
     plot_points,
+    shortened,
 )
+from experiments.results.point_names import NamedPoint, name_points
 from experiments.results.runs import Results, Study
 from experiments.results.study_table import row_counts
 from experiments.results.table import NOT_RUN
@@ -24,6 +29,7 @@ _LABELS = {
     "network_repeats": "BiFPN cells",
     "head_repeats": "head layers",
 }
+_MOST_LETTERS = 30
 
 
 def figure6(results: Results) -> Drawing:
@@ -32,18 +38,27 @@ def figure6(results: Results) -> Drawing:
     drawn = {} if study is None else _curves(study)
     if not drawn:
         return Drawing(TITLE, None, f"{NOT_RUN.capitalize()}. {where_from(study, STUDY)}")
-    figure, (axes,) = new_figure(1, width=6.6, height=4.6)
-    for i, (factor, points) in enumerate(drawn.items()):
+    rows = sum(len(curve.rows) for curve in drawn.values())
+    figure, (axes,) = new_figure(1, width=6.6, height=4.8 + 0.06 * max(0, rows - 15))
+    named: dict[str, NamedPoint] = {}
+    for i, (factor, curve) in enumerate(drawn.items()):
+        color = COLORS[i % len(COLORS)]
         plot_points(
             axes,
-            points,
-            color=COLORS[i % len(COLORS)],
-            marker=MARKERS[i % len(MARKERS)],
+            curve.points,
+            color=color,
+            marker=MARKERS[(i + i // len(COLORS)) % len(MARKERS)],
             linewidth=2.4 if factor == "compound" else 1.4,
-            label=_LABELS.get(factor, factor),
+            label=_LABELS.get(factor, shortened(factor, _MOST_LETTERS)),
         )
-    name_cost_axes(axes, [cost for points in drawn.values() for cost, _ in points])
-    axes.legend(loc="lower right")
+        for row, (cost, ap) in zip(curve.rows, curve.points, strict=True):
+            deviation = 0.0 if ap.n < 2 else ap.deviation
+            ink = "black" if row == BASE else color
+            named.setdefault(row, NamedPoint(row, cost, ap.mean, deviation, ink))
+    points = [point for curve in drawn.values() for point in curve.points]
+    name_cost_axes(axes, [cost for cost, _ in points], [ap for _, ap in points])
+    legend_below(axes, columns=3)
+    name_points(axes, list(named.values()))
     caption = " ".join(
         [
             "AP over multiply-adds of one image. Every curve starts at the same base and scales "
@@ -55,8 +70,15 @@ def figure6(results: Results) -> Drawing:
     return Drawing(TITLE, figure, caption)
 
 
-def _curves(study: Study) -> dict[str, Points]:
-    """Factor -> points by ascending step, of rows that were run; "width_2" is step 2 of width."""
+class Curve(NamedTuple):
+    """Rows of a study, and their multiply-adds in billions with their AP."""
+
+    rows: list[str]
+    points: Points
+
+
+def _curves(study: Study) -> dict[str, Curve]:
+    """Factor -> rows that were run by ascending step; "width_2" is step 2 of width."""
     steps: dict[str, list[tuple[float, str]]] = {}
     for row in study.rows:
         factor, _, step = row.rpartition("_")
@@ -67,5 +89,6 @@ def _curves(study: Study) -> dict[str, Points]:
     curves = {}
     for factor in [*known, *(factor for factor in steps if factor not in known)]:
         rows = [*base, *(row for _, row in sorted(steps[factor]))]
-        curves[factor] = [(row_counts(study, row)[1] / 1e9, study.ap(row)) for row in rows]
+        points = [(row_counts(study, row).multiply_adds / 1e9, study.ap(row)) for row in rows]
+        curves[factor] = Curve(rows, points)
     return curves
