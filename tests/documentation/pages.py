@@ -192,7 +192,7 @@ def with_stand_ins(text: str, stand_ins: Mapping[str, str]) -> str:
 
 
 def _without_comment(line: str) -> str:
-    return re.sub(r"(^|\s)#( .*|$)", "", line).rstrip()
+    return re.match(r"(\"[^\"]*\"|'[^']*'|(?<=\S)#|[^#])*", line)[0].rstrip()
 
 
 def _is_setting(text: str) -> bool:
