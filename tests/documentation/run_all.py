@@ -14,8 +14,8 @@ if a command did anything that is not in this list:
 - refused as expected: it needs a download, or effdet, and said so in one line, with status 2.
   Commands have no network but by --network, or one of them would fetch 20 GB of COCO; pip has.
 - dry run: a launcher printed what it would run, by --dry_run, since it needs a cluster.
-- skipped: it needs the reference data ¹, and there is none in ../shared; or it would install
-  gigabytes (for these pip only looks whether it can).
+- skipped: it needs the reference data ¹, and there is none in ../shared; it would install
+  gigabytes (for these pip only looks whether it can); or it is this script.
 
 Words that stand for something (FILE, DIR, N, …) are replaced as `stand_ins` says. What a command
 printed is in FOLDER/output. A command that ended well is not repeated when the script is started
@@ -185,6 +185,8 @@ def run(command: Command, checkout: Path, *, network: bool, limit: float) -> End
     if re.search(r"=(FILE|DIR)\b", text):
         return Ending(SKIPPED, "needs the reference data ¹")
     words = [word for part in words_of(command, checkout, known) for word in part]
+    if Path(__file__).name in words[-1]:
+        return Ending(SKIPPED, "this script")
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -3,6 +3,7 @@
 import importlib
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,10 @@ def meaning(words: list[str], folder: Path, environment: dict[str, str]) -> Iter
         yield child(rest[2:])
     elif words[:2] == ["python", "-m"] and rest[1].startswith("experiments."):
         yield command_lines.experiment(rest[1].removeprefix("experiments."), rest[2:], folder)
+    elif program == "python" and rest[0].endswith(".py"):
+        listed = [sys.executable, *rest, "--list"]
+        subprocess.run(listed, cwd=folder, check=True, capture_output=True)
+        yield Meaning()
     elif program == "pytest":
         yield command_lines.pytest_line(rest, folder)
     elif program == "pip":
@@ -173,7 +178,16 @@ def test_every_command_of_a_docstring_is_taken(command, reader):
     assert list(meanings(command, folder, IN_DOCSTRINGS))
 
 
-def test_every_command_is_mentioned_in_the_readme_and_has_an_example():
+def test_everything_has_its_place_in_the_readme():
+    tree = next(b for b in blocks("README.md", read_page("README.md")) if b.language == "text")
+    words = set(re.findall(r"[\w.]+", tree.text))
+    assert words >= {path.name for path in ROOT.glob("launch/*.sh")} - {"environment.sh"}
+    for path in [*ROOT.glob("bifpn_jax/*"), *ROOT.glob("[!.]*")]:
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists():
+            assert path.stem in words, path
+
+
+def test_every_command_is_in_the_readme_and_has_an_example():
     programs = [file for file in SOURCES if '__name__ == "__main__"' in file.read_text()]
     names = {file.stem for file in programs if file.parent.name == "experiments"}
     tree = next(b for b in blocks("README.md", read_page("README.md")) if b.language == "text")

@@ -92,6 +92,16 @@ def test_config_fields_in_running_text_exist_and_take_their_values():
             experiment("main", ["--config=configs/d0.py", f"--config.{field}={value}"], ROOT)
 
 
+def test_configs_with_words_after_the_colon_in_running_text():
+    given = "--config.data.train_images=a --config.data.train_annotations=b"
+    words = [*given.split(), *given.replace("train", "eval").split()]
+    found = {span.text.removeprefix("--config=") for span in SPANS}
+    found = [text for text in found if re.fullmatch(r"configs/[\w/]+\.py:\S+", text)]
+    assert len(found) >= 4
+    for text in found:
+        experiment("main", [f"--config={text}", *words], ROOT)
+
+
 def test_flags_in_running_text_are_flags_of_a_command():
     known = {"config", "hypothesis"}
     for file in files("experiments/**/*.py", "tests/conftest.py"):
