@@ -2,15 +2,17 @@
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from command_lines import experiment
+from command_lines import PROJECT, experiment
 from pages import LANGUAGES, ROOT, blocks, page_names, read_page, spans
 
 import bifpn_jax
 from configs import base
 from experiments.config_fields import flat_fields
+from experiments.trained_model import load_trained
 
 PAGES = page_names()
 SPANS = [span for page in PAGES for span in spans(page, read_page(page))]
@@ -34,12 +36,21 @@ def test_every_block_has_a_language_that_is_tested(page):
 
 
 @pytest.mark.parametrize("page", PYTHON)
-def test_python_runs_as_printed(page, tmp_path, monkeypatch):
+def test_python_runs_as_printed(page, tmp_path, monkeypatch, request):
+    python = [block for block in blocks(page, read_page(page)) if block.language == "python"]
+    if any("runs/quickstart" in block.text for block in python):
+        workdir = request.getfixturevalue("quickstart_workdir")
+        shutil.copytree(workdir, tmp_path / "runs" / "quickstart")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
-    for block in blocks(page, read_page(page)):
-        if block.language == "python":
-            exec(compile("\n" * (block.line - 1) + block.text, page, "exec"), names)
+    for block in python:
+        exec(compile("\n" * (block.line - 1) + block.text, page, "exec"), names)
+
+
+def test_the_workdir_that_python_finds_can_be_read(quickstart_workdir):
+    trained = load_trained(quickstart_workdir)
+    assert trained.config.name == "quickstart"
+    assert trained.label_map.names[0] == "circle"
 
 
 def test_a_call_in_running_text_works():
@@ -90,6 +101,12 @@ def test_config_fields_in_running_text_exist_and_take_their_values():
         assert field in FIELDS, span
         if value and not value.isupper():
             experiment("main", ["--config=configs/d0.py", f"--config.{field}={value}"], ROOT)
+
+
+def test_extras_in_running_text_are_extras_of_the_project():
+    named = {span.text for span in SPANS if re.fullmatch(r"\[\w+\]", span.text)}
+    assert "[peers]" in named
+    assert {name.strip("[]") for name in named} <= set(PROJECT["optional-dependencies"])
 
 
 def test_configs_with_words_after_the_colon_in_running_text():
