@@ -79,13 +79,13 @@ def blocks(page: str, text: str) -> list[Block]:
     """The fenced blocks of a page, whatever they are called.
 
     Raises:
-        ValueError: a fence is not closed, or a block is indented.
+        ValueError: a fence is not closed, or it would be overlooked here.
     """
     found, start, language, lines = [], 0, "", []
     for number, line in enumerate(text.splitlines(), start=1):
         fence = _FENCE.match(line)
-        if fence and fence[1]:
-            raise ValueError(f"{page}:{number}: this fence is indented; begin it in column 1")
+        if (fence and fence[1]) or line.lstrip().startswith("~~~"):
+            raise ValueError(f"{page}:{number}: begin a fence in column 1, with ``` and no ~~~")
         if fence and not start:
             start, language, lines = number + 1, fence[2].strip(), []
         elif fence:

@@ -37,7 +37,7 @@ def test_blocks_with_their_lines_and_languages():
     assert [(block.line, block.language) for block in found] == [(4, "bash"), (21, "python")]
     assert found[1].text == "`none`\n"
     assert str(found[1]) == "page.md:21"
-    assert [block.language for block in blocks("p", "```\nx\n```\n~~~\n```text\n```\n")] == [
+    assert [block.language for block in blocks("p", "```\nx\n```\n```text\n```\n")] == [
         "",
         "text",
     ]
@@ -47,7 +47,8 @@ def test_blocks_with_their_lines_and_languages():
     ("text", "message"),
     [
         ("x\n```bash\ny\n", "p:2: this fence is not closed"),
-        ("- a\n  ```bash\n  ```\n", "p:2: .*ind"),
+        ("- a\n  ```bash\n  ```\n", "p:2: begin"),
+        ("~~~sh\n~~~\n", "p:1: begin"),
     ],
 )
 def test_a_block_that_would_be_overlooked(text, message):
