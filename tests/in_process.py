@@ -28,8 +28,8 @@ class Ended(NamedTuple):
     err: str
 
 
-def run_command(name: str, *words: object) -> Ended:
-    """Runs ``python -m experiments.NAME WORDS`` in the repository."""
+def run_command(name: str, *words: object, folder: Path = ROOT) -> Ended:
+    """Runs ``python -m experiments.NAME WORDS`` in the repository, or in another folder."""
     out, err = io.StringIO(), io.StringIO()
     before = {key: _copy(value) for key, value in flags.FLAGS.__dict__.items()}
     verbosity = logging.get_verbosity()
@@ -41,7 +41,7 @@ def run_command(name: str, *words: object) -> Ended:
     ):
         # As Python has it by default: ml_collections loads configs in a way that will go away.
         warnings.simplefilter("ignore", DeprecationWarning)
-        patch.chdir(ROOT)
+        patch.chdir(folder)
         patch.setattr(sys, "argv", [name, *map(str, words)])
         # absl would set up logging and memory for the whole process.
         patch.setattr(command.app, "run", lambda main, flags_parser: main(flags_parser(sys.argv)))
