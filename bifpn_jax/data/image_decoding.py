@@ -85,8 +85,8 @@ def _decode(encoded: bytes) -> tuple[np.ndarray | None, int]:
         return decoded
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    if image is None:
-        return None, 0
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        return image, 0
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), 65535 if image.dtype == np.uint16 else 255
 
 

@@ -55,16 +55,16 @@ def image_remarks(encoded: bytes, image: np.ndarray) -> list[str]:
     page = _open(encoded)
     if page is None:
         return []
+    is_tiff = encoded.startswith(TIFF)
     found = []
-    if page.mode in _ALPHA_MODES or "transparency" in page.info:
-        found.append(ALPHA)
-    elif page.mode == "CMYK":
+    if page.mode == "CMYK":
         found.append(CMYK)
-    if encoded.startswith(TIFF):
-        bits = page.tag_v2.get(258, (8,))
-        if len(bits) > 3 and page.mode in ("RGB", "RGBX"):
-            found.append(BANDS)
-        found += _low_bits(max(bits), image)
+    elif is_tiff and page.tag_v2.get(277, 1) > 3 and not _says_alpha(page.tag_v2):
+        found.append(BANDS)
+    elif page.mode in _ALPHA_MODES or "transparency" in page.info:
+        found.append(ALPHA)
+    if is_tiff:
+        found += _low_bits(max(page.tag_v2.get(258, (8,))), image)
     return found + ([PAGES] if _count_pages(page) > 1 else [])
 
 
@@ -89,6 +89,11 @@ def _png_remarks(colour_type: int, kinds: Collection[bytes]) -> list[str]:
 def _low_bits(bits: int, image: np.ndarray) -> list[str]:
     nearly_black = bits > 8 and 0 < image.max(initial=0) <= _NEARLY_BLACK
     return [LOW_BITS] if nearly_black else []
+
+
+def _says_alpha(tags: Any) -> bool:
+    """Whether the first extra band of a TIFF is alpha, associated or not."""
+    return bool({1, 2} & set(tags.get(338, ())[:1]))
 
 
 def _count_pages(page: Any) -> int:

@@ -41,8 +41,8 @@ def decode_tiff(encoded: bytes) -> tuple[np.ndarray | None, int]:
     associated = _numbers(tags, _EXTRA, 0)[0] == _ASSOCIATED
     flags = cv2.IMREAD_UNCHANGED if associated else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    if image is None:
-        return None, 0
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        return image, 0
     if associated and image.ndim == 3 and image.shape[2] in (2, 4):
         image = _without_alpha(image)
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -106,7 +106,7 @@ def _load(page: Any) -> np.ndarray:
 
 def _numbers(tags: Any, tag: int, default: int) -> tuple[int, ...]:
     value = tags.get(tag, default)
-    return tuple(value) if isinstance(value, tuple) and value else (value or default,)
+    return (value if isinstance(value, tuple) else (value,)) or (default,)
 
 
 def _without_alpha(image: np.ndarray) -> np.ndarray:
