@@ -49,13 +49,19 @@ def check_layout(path: Path, xywh: np.ndarray, hw: np.ndarray) -> None:
 
 
 def corners(xywh: np.ndarray, hw: np.ndarray) -> str:
-    """Return the order of corners as which nearly all boxes are good, "" if there is none."""
+    """Return the order of corners as which nearly all boxes are good, "" if there is none.
+
+    In square images, both orders are good.
+    """
     known = np.isfinite(xywh).all(axis=1)
     xywh, hw = xywh[known], hw[known]
-    x_first, y_first = _share_of_corners(xywh, hw), _share_of_corners(xywh[:, [1, 0, 3, 2]], hw)
-    if max(x_first, y_first) < _NEARLY_ALL:
-        return ""
-    return "[x0, y0, x1, y1]" if x_first >= y_first else "[y0, x0, y1, x1]"
+    orders = {"[x0, y0, x1, y1]": [0, 1, 2, 3], "[y0, x0, y1, x1]": [1, 0, 3, 2]}
+    good = [
+        name
+        for name, order in orders.items()
+        if _share_of_corners(xywh[:, order], hw) >= _NEARLY_ALL
+    ]
+    return " or ".join(good)
 
 
 def layout_remarks(xywh: np.ndarray, hw: np.ndarray) -> list[str]:
