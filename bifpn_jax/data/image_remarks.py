@@ -64,7 +64,7 @@ def image_remarks(encoded: bytes, image: np.ndarray) -> list[str]:
     elif page.mode in _ALPHA_MODES or "transparency" in page.info:
         found.append(ALPHA)
     if is_tiff:
-        found += _low_bits(max(page.tag_v2.get(258, (8,))), image)
+        found += _low_bits(page.tag_v2.get(258, (8,))[0], image)
     return found + ([PAGES] if _count_pages(page) > 1 else [])
 
 

@@ -51,9 +51,9 @@ def _decode(encoded: bytes, strict: bool = True) -> np.ndarray:
 
 def _decode_despite(warning: str, encoded: bytes) -> np.ndarray:
     """Decode a file that was warned about, if that was of no account."""
+    encoded = _with_plain_header(encoded)
     if warning.startswith(_OF_THE_HEADER) or _EXTRANEOUS.fullmatch(warning):
-        # A second warning is not told after a first one, so the header is put in order.
-        encoded = _with_plain_header(encoded)
+        # No second warning is told after a first one, but now the header is in order.
         try:
             return _decode(encoded)
         except ValueError as error:

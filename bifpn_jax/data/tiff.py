@@ -8,6 +8,7 @@ same pixels. Pillow in turn cuts 16 bits to 8.
 import io
 import math
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -33,17 +34,20 @@ def decode_tiff(encoded: bytes) -> tuple[np.ndarray | None, int]:
     Raises:
       ValueError: the compressed data is damaged.
     """
-    page = open_tiff(encoded)
-    tags = {} if page is None else page.tag_v2
+    tags = _read_tags(encoded)
     bits, forms = _numbers(tags, _BITS, 1), _numbers(tags, _FORMAT, _UNSIGNED)
-    if page is not None and max(bits) <= 8 and set(forms) == {_UNSIGNED} and page.mode in _MODES:
-        return _load(page), 255
+    if max(bits) <= 8 and set(forms) == {_UNSIGNED}:
+        page = open_tiff(encoded)
+        if page is not None and page.mode in _MODES:
+            return _load(page), 255
     associated = _numbers(tags, _EXTRA, 0)[0] == _ASSOCIATED
     flags = cv2.IMREAD_UNCHANGED if associated else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         return image, 0
-    if associated and image.ndim == 3 and image.shape[2] in (2, 4):
+    if associated:
+        if image.shape[2:] != (4,):  # of grey, OpenCV gives no alpha to divide by
+            return None, 0
         image = _without_alpha(image)
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     if image.dtype != np.uint16:
@@ -64,14 +68,27 @@ def open_tiff(encoded: bytes) -> Any | None:
         return None
 
 
+def _read_tags(encoded: bytes) -> Mapping[int, Any]:
+    """Return the tags of the first page, also of kinds that Pillow does not decode."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    try:
+        tags = ImageFileDirectory_v2(encoded[: 16 if b"+" in encoded[2:4] else 8])
+        file = io.BytesIO(encoded)
+        file.seek(tags.next)
+        tags.load(file)
+        return dict(tags)
+    except Exception:  # of many kinds, for a header that is odd or no header
+        return {}
+
+
 def check_tiff(encoded: bytes) -> None:
     """Look for damage of compressed data that libtiff passes over; it costs nearly a decode.
 
     Raises:
       ValueError: there is some.
     """
-    page = open_tiff(encoded)
-    tags = {} if page is None else page.tag_v2
+    tags = _read_tags(encoded)
     compression = _numbers(tags, _COMPRESSION, 1)[0]
     starts = _numbers(tags, _STRIPS, 0) if _STRIPS in tags else _numbers(tags, _TILES, 0)
     lengths = _numbers(tags, _STRIP_BYTES, 0) if _STRIPS in tags else _numbers(tags, _TILE_BYTES, 0)
@@ -104,19 +121,21 @@ def _load(page: Any) -> np.ndarray:
     return np.asarray(page.convert("RGB"))
 
 
-def _numbers(tags: Any, tag: int, default: int) -> tuple[int, ...]:
+def _numbers(tags: Mapping[int, Any], tag: int, default: int) -> tuple[int, ...]:
+    """Return the values of a tag, or the default where it has none that are whole numbers."""
     value = tags.get(tag, default)
-    return (value if isinstance(value, tuple) else (value,)) or (default,)
+    values = value if isinstance(value, tuple) else (value,)
+    return values if values and all(isinstance(v, int) for v in values) else (default,)
 
 
 def _without_alpha(image: np.ndarray) -> np.ndarray:
-    """Divide colours by the alpha that they are multiplied by: [H, W, 2 or 4] uint16 to BGR."""
+    """Divide colours by the alpha that they are multiplied by: [H, W, 4] uint16 to [H, W, 3]."""
     colours, alpha = image[..., :-1].astype(np.float32), image[..., -1:].astype(np.float32)
-    divided = np.rint(np.minimum(colours * 65535 / np.maximum(alpha, 1), 65535)).astype(np.uint16)
-    return divided if divided.shape[2] == 3 else np.repeat(divided, 3, axis=2)
+    divided = np.minimum(colours * 65535 / np.maximum(alpha, 1), 65535)
+    return np.rint(divided).astype(np.uint16)
 
 
-def _white(tags: Any, image: np.ndarray) -> int:
+def _white(tags: Mapping[int, Any], image: np.ndarray) -> int:
     """Return the value of white: 65535, or what the file calls the largest, if that is bits."""
     largest = max(_numbers(tags, _LARGEST, 65535))
     is_bits = largest >= 511 and math.log2(largest + 1).is_integer()

@@ -72,8 +72,13 @@ def test_associated_alpha_is_divided_out(colours, order):
     deep, alpha = colours.astype(np.uint16) * 257, ALPHA.astype(np.uint16) * 257
     stored = np.dstack([multiplied(deep, alpha, 65535), alpha])
     if photometric == 2:
-        image = decode_image(tiff(stored, {338: [1]}, photometric, order), "a.tif")
-        assert np.abs(image.astype(int) - expected).max() <= 1
+        for orientation, upright in ((1, RGB), (3, RGB[::-1, ::-1]), (6, np.rot90(RGB, -1))):
+            encoded = tiff(stored, {338: [1], 274: [orientation]}, photometric, order)
+            difference = decode_image(encoded, "a.tif").astype(int) - upright
+            assert np.abs(difference).max() <= 1
+    else:  # of these, OpenCV gives no alpha to divide by
+        with pytest.raises(UserError, match="not an image that OpenCV can decode"):
+            decode_image(tiff(stored, {338: [1]}, photometric, order), "a.tif")
 
 
 @pytest.mark.parametrize("kind", [0, 2])
