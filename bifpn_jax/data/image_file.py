@@ -57,20 +57,27 @@ def check_image(path: Path, stated_hw: tuple[int, int] | None = None) -> Checked
         with path.open("rb") as file:
             head = file.read(_HEAD)
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            hw = image_hw(head) if ends_whole(file.read()) else None
-            is_good = hw is not None and hw == (stated_hw or hw) and not too_large(hw)
-            if is_good and (remarks := header_remarks(head)) is not None:
-                return CheckedImage(hw, remarks)
+            is_whole = ends_whole(file.read())
+            if is_whole and (checked := _check_header(head, stated_hw)):
+                return checked
             file.seek(0)
             encoded = file.read()
     except OSError as error:
         raise _unreadable(path, error) from None
-    if is_good and (remarks := header_remarks(encoded)) is not None:
-        return CheckedImage(hw, remarks)
+    if is_whole and (checked := _check_header(encoded, stated_hw)):
+        return checked
     none = np.zeros(0)
     record = Record(0, encoded, str(path), none, none, none, none, original_hw=stated_hw)
     image = load_image(record, thorough=True)
     return CheckedImage(image.shape[:2], image_remarks(encoded, image))
+
+
+def _check_header(encoded: bytes, stated_hw: tuple[int, int] | None) -> CheckedImage | None:
+    """Return what the header tells, None where it does not tell all or something is wrong."""
+    hw, remarks = image_hw(encoded), header_remarks(encoded)
+    if hw is None or remarks is None or hw != (stated_hw or hw) or too_large(hw):
+        return None
+    return CheckedImage(hw, remarks)
 
 
 def _check_kind(path: Path) -> None:
