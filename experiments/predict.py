@@ -10,7 +10,7 @@ numbered from 1 in the order they are given in, and every detection has three mo
 ``file_name``, the image; ``picture``, its drawing; ``category_name``, what was found.
 
 A file that is no image gets a line on stderr and its number, and the others go on; the exit status
-is then 2.
+is then 2. What images hold that is not used, such as further pages, is said at the end, on stderr.
 """
 
 import dataclasses
@@ -29,7 +29,8 @@ from absl import flags
 from tqdm import tqdm
 
 from bifpn_jax.data.image_file import read_image_file
-from bifpn_jax.data.records import decode_image, load_image
+from bifpn_jax.data.image_remarks import add_up, image_remarks
+from bifpn_jax.data.records import Record, decode_image, load_image
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.results import coco_results, write_detections
 from bifpn_jax.inference import ImageDetections
@@ -56,32 +57,40 @@ class Image(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
-def find_images(words: Sequence[str]) -> list[Image]:
+# File names of images that were read, and what is to be said of each.
+Remarks = list[tuple[str, list[str]]]
+
+
+def find_images(words: Sequence[str], remarks: Remarks | None = None) -> list[Image]:
     """The image files that words name, each once, in the order of the words.
 
     Args:
         words: files, folders (the images in them, not below them) or globs.
+        remarks: gets what is to be said of each image when it is read.
 
     Raises:
         UserError: a word names nothing.
     """
     files = dict.fromkeys(file for word in words for file in _files_of(word))
-    return [Image(str(file), partial(_read_file, file)) for file in files]
+    return [Image(str(file), partial(_read_file, file, remarks)) for file in files]
 
 
-def eval_images(detector: Detector, count: int, *, agreed: bool = False) -> list[Image]:
+def eval_images(
+    detector: Detector, count: int, *, agreed: bool = False, remarks: Remarks | None = None
+) -> list[Image]:
     """The first images of the evaluation data of a detector's run.
 
     Args:
         detector: the detector.
         count: how many, or fewer if there are fewer.
         agreed: whether COCO 2017 may be downloaded without asking.
+        remarks: gets what is to be said of each image when it is read.
     """
     config = trained_model.run_config(detector)
     ask_before_download(config.data, agreed)
     source = from_config.source(config, "eval", len(detector.label_map))
     records = (source[i] for i in range(min(count, len(source))))
-    return [Image(record.where, partial(load_image, record)) for record in records]
+    return [Image(record.where, partial(_read_record, record, remarks)) for record in records]
 
 
 def picture_names(file_names: Sequence[str]) -> list[str]:
@@ -174,8 +183,22 @@ def predict_images(
     return results
 
 
-def _read_file(file: Path) -> np.ndarray:
-    return decode_image(read_image_file(file), str(file))
+def _read_file(file: Path, remarks: Remarks | None) -> np.ndarray:
+    encoded = read_image_file(file)
+    image = decode_image(encoded, str(file), thorough=True)
+    _remark(remarks, str(file), encoded, image)
+    return image
+
+
+def _read_record(record: Record, remarks: Remarks | None) -> np.ndarray:
+    image = load_image(record)
+    _remark(remarks, record.where, record.encoded, image)
+    return image
+
+
+def _remark(remarks: Remarks | None, where: str, encoded: bytes, image: np.ndarray) -> None:
+    if remarks is not None:
+        remarks.append((where, image_remarks(encoded, image)))
 
 
 def _files_of(word: str) -> list[Path]:
@@ -206,14 +229,15 @@ def main(words: list[str]) -> int:
     for flag in ("score", "min_score"):
         if math.isnan(given[flag].value):  # which absl takes to be between 0 and 1
             raise UserError(f"--{flag}=nan: give a number from 0 to 1.")
-    images = find_images(words)
+    remarks: Remarks = []
+    images = find_images(words, remarks)
     if not images and not given.eval_images:
         raise UserError("no image is given; name files, folders or globs, or set --eval_images=12.")
     output = command.make_folder(given.output)
     detector = trained_model.load_from_flags()
     print(f"weights: {detector.source}", flush=True)
     if given.eval_images:
-        images += eval_images(detector, given.eval_images, agreed=given.download)
+        images += eval_images(detector, given.eval_images, agreed=given.download, remarks=remarks)
     bad: list[UserError] = []
 
     def on_bad(error: UserError) -> None:
@@ -231,6 +255,8 @@ def main(words: list[str]) -> int:
         on_bad=on_bad,
     )
     seconds = time.monotonic() - start
+    for clause in add_up(remarks):
+        print(f"note: {clause}", file=sys.stderr)
     print(
         f"{len(images) - len(bad)} images in {seconds:.1f} s; their pictures and detections.json "
         f"({len(results)} detections with a score of at least {given.min_score:g}) are in {output}"

@@ -50,6 +50,7 @@ HEAVY = {
     "faster_coco_eval": [],
     "pycocotools": [],
     "safetensors": [],
+    "simplejpeg": ["data"],
     "tensorboardX": ["train.logs"],
     "tensorflow": [],
     "tensorflow_datasets": ["data"],

@@ -54,7 +54,7 @@ class CocoJson:
         self._categories = content["categories"]
         self.label_map = read_categories(self._file, self._categories)
         table = read_images(self._file, content["images"])
-        self._images, self.left_out = check_images(
+        self._images, self.left_out, self._remarks = check_images(
             self._folder, self._file, table, f"config.data.{split}_images", bad_images
         )
         annotations = content["annotations"]
@@ -142,7 +142,7 @@ class CocoJson:
             line += f"; bad boxes left out: {objects.num_skipped}"
         if self.left_out:
             line += f"; bad images left out: {len(self.left_out)}"
-        return line
+        return "; ".join([line, *self.objects.remarks, *self._remarks])
 
     def _own(self, index: int) -> slice:
         return slice(int(self.objects.first[index]), int(self.objects.first[index + 1]))

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 
 from bifpn_jax import boxes as box_ops
+from bifpn_jax.data.box_layout import OVERHANG, check_layout, corners, layout_remarks
 from bifpn_jax.data.coco_file import CocoImages, unique_ids
 from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.rotated_boxes import enclose_rotated, read_rotation, rotation_remarks
 from bifpn_jax.errors import UserError
-
-# Annotation tools round, and some count pixels from 1: a box may overhang the image by this many
-# pixels and is then cut to it.
-OVERHANG = 2.0
 
 _LARGEST_AREA = 1e38  # a record has it as a float32
 
@@ -27,13 +25,15 @@ class CocoObjects:
     Attributes:
       first: [N + 1] int64; the objects of image i are ``first[i]:first[i + 1]``.
       ids: [T] int64 annotation ids.
-      xywh: [T, 4] float64 boxes as in the file (cut to the image with ``bad_boxes="clip"``).
+      xywh: [T, 4] float64 boxes as in the file (cut to the image with ``bad_boxes="clip"``; of
+        a rotated box, the upright one around it).
       yxyx: [T, 4] float32 the same boxes as y0, x0, y1, x1, cut to the image.
       labels: [T] int32.
       is_crowd: [T] bool.
       area: [T] float64, the area of the box where the file gives none.
       num_cut: how many boxes overhung their image and were cut.
       num_skipped: how many bad boxes were left out.
+      remarks: what else is to be said of the boxes, in clauses.
     """
 
     first: np.ndarray
@@ -45,6 +45,7 @@ class CocoObjects:
     area: np.ndarray
     num_cut: int
     num_skipped: int
+    remarks: tuple[str, ...] = ()
 
     def entries(self, own: slice, image_id: int, label_map: LabelMap) -> list[dict[str, Any]]:
         """Return one image's annotations as the file has them, without segmentation."""
@@ -78,6 +79,10 @@ def read_objects(
       label_map: the file's categories.
       bad_boxes: what to do about a box with NaN, without area or outside of its image: "error"
         stops; "skip" leaves it out; "clip" cuts it to the image and leaves out what has no area.
+
+    Raises:
+      UserError: an annotation is wrong, or the boxes together are not [x, y, width, height] in
+        pixels.
     """
     if bad_boxes not in BAD_BOXES:
         raise UserError(
@@ -86,7 +91,7 @@ def read_objects(
     ids = unique_ids(path, "annotations", annotations)
     row_of_image = {image_id: row for row, image_id in enumerate(images.ids.tolist())}
     known = set(label_map.category_ids)
-    rows, categories, boxes, crowd, areas = [], [], [], [], []
+    rows, categories, boxes, crowd, areas, rotations = [], [], [], [], [], []
     for annotation in annotations:
         where = f"{path}: annotation {annotation['id']}"
         image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
@@ -105,11 +110,15 @@ def read_objects(
         boxes.append(box)
         crowd.append(_read_crowd(where, annotation.get("iscrowd")))
         areas.append(_read_area(where, annotation.get("area")))
+        rotations.append(read_rotation(annotation.get("attributes")))
 
     row, xywh = np.array(rows, np.int64), np.array(boxes, np.float64).reshape(-1, 4)
     hw = images.hw[row].astype(np.float64)
+    check_layout(path, xywh, hw)
     # Infinite and NaN boxes are faults, found below.
     with np.errstate(invalid="ignore", over="ignore"):
+        area_of_rotated = xywh[:, 2] * xywh[:, 3]
+        rotated = enclose_rotated(xywh, np.array(rotations), hw)
         yxyx = box_ops.from_xywh(xywh)
         cut = box_ops.clip(yxyx[:, None], hw)[:, 0]
         overhang = np.abs(yxyx - cut).max(axis=1, initial=0)
@@ -117,14 +126,24 @@ def read_objects(
     bad = fault != ""
     if bad_boxes == "error" and bad.any():
         i = int(np.argmax(bad))
+        layout = corners(xywh, hw) if overhang[i] > OVERHANG else ""
+        hint = (
+            f"nearly all boxes look like {layout}: if they are, give [x0, y0, x1 - x0, y1 - y0]; "
+            "if not, "
+            if layout
+            else ""
+        )
         raise UserError(
             f"{path}: annotation {ids[i]} (image {images.ids[row[i]]}, {images.names[row[i]]}, "
             f"{hw[i, 1]:.0f}x{hw[i, 0]:.0f}) has the box {xywh[i].tolist()} (x, y, width, height), "
-            f"which {fault[i]} (the first of {bad.sum()} bad boxes); correct the file, or set "
-            "--config.data.bad_boxes=skip (leave such boxes out) or =clip (cut them to the image)"
+            f"which {fault[i]} (the first of {bad.sum()} bad boxes); {hint}correct the file, or "
+            "set --config.data.bad_boxes=skip (leave such boxes out) or =clip (cut them to the "
+            "image)"
         )
     far = overhang > OVERHANG
     xywh[far] = box_ops.to_xywh(cut[far])
+    with np.errstate(invalid="ignore", over="ignore"):
+        box_area = np.where(rotated, area_of_rotated, xywh[:, 2] * xywh[:, 3])
 
     kept = np.flatnonzero(~bad)
     kept = kept[np.argsort(row[kept], kind="stable")]
@@ -136,9 +155,10 @@ def read_objects(
         yxyx=cut[kept].astype(np.float32),
         labels=label_map.to_labels(np.array(categories, np.int64)[kept]),
         is_crowd=np.array(crowd, bool)[kept],
-        area=np.where(np.isnan(area), xywh[kept, 2] * xywh[kept, 3], area),
+        area=np.where(np.isnan(area), box_area[kept], area),
         num_cut=int((overhang[kept] > 1e-3).sum()),  # less is rounding
         num_skipped=int(bad.sum()),
+        remarks=tuple(rotation_remarks(rotated[kept]) + layout_remarks(xywh[kept], hw[kept])),
     )
 
 

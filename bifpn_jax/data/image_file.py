@@ -3,16 +3,30 @@
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bifpn_jax.data.image_header import ends_whole, image_hw
 from bifpn_jax.data.image_limit import too_large
+from bifpn_jax.data.image_remarks import header_remarks, image_remarks
 from bifpn_jax.data.records import Record, load_image
 from bifpn_jax.errors import UserError
 
 _HEAD, _TAIL = 4096, 16  # bytes; the size nearly always stands in the first four kilobytes
 _MAX_BYTES = 2**31 - 1  # what OpenCV can decode
+
+
+class CheckedImage(NamedTuple):
+    """An image file that is in order.
+
+    Attributes:
+      hw: height and width after EXIF rotation.
+      remarks: what it holds that is not used.
+    """
+
+    hw: tuple[int, int]
+    remarks: list[str]
 
 
 def read_image_file(path: Path) -> bytes:
@@ -28,8 +42,8 @@ def read_image_file(path: Path) -> bytes:
         raise _unreadable(path, error) from None
 
 
-def check_image(path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Return an image's height and width, from a decode only where a quick look is not enough.
+def check_image(path: Path, stated_hw: tuple[int, int] | None = None) -> CheckedImage:
+    """Return an image's size and remarks, from a decode only where a quick look is not enough.
 
     Args:
       path: the image file.
@@ -43,16 +57,27 @@ def check_image(path: Path, stated_hw: tuple[int, int] | None = None) -> tuple[i
         with path.open("rb") as file:
             head = file.read(_HEAD)
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            hw = image_hw(head) if ends_whole(file.read()) else None
-            if hw is not None and hw == (stated_hw or hw) and not too_large(hw):
-                return hw
+            is_whole = ends_whole(file.read())
+            if is_whole and (checked := _check_header(head, stated_hw)):
+                return checked
             file.seek(0)
             encoded = file.read()
     except OSError as error:
         raise _unreadable(path, error) from None
+    if is_whole and (checked := _check_header(encoded, stated_hw)):
+        return checked
     none = np.zeros(0)
     record = Record(0, encoded, str(path), none, none, none, none, original_hw=stated_hw)
-    return load_image(record).shape[:2]
+    image = load_image(record, thorough=True)
+    return CheckedImage(image.shape[:2], image_remarks(encoded, image))
+
+
+def _check_header(encoded: bytes, stated_hw: tuple[int, int] | None) -> CheckedImage | None:
+    """Return what the header tells, None where it does not tell all or something is wrong."""
+    hw, remarks = image_hw(encoded), header_remarks(encoded)
+    if hw is None or remarks is None or hw != (stated_hw or hw) or too_large(hw):
+        return None
+    return CheckedImage(hw, remarks)
 
 
 def _check_kind(path: Path) -> None:

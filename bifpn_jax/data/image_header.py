@@ -5,12 +5,15 @@ before training starts. JPEG and PNG only; of any other format the answer is "no
 """
 
 import struct
+from collections.abc import Iterator
+from typing import NamedTuple
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _END_OF_JPEG, _END_OF_PNG = b"\xff\xd9", b"IEND\xaeB`\x82"
+START_OF_SCAN = 0xDA
 # Start-of-frame markers: all of C0..CF but DHT, JPG and DAC.
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def image_hw(encoded: bytes) -> tuple[int, int] | None:
@@ -20,7 +23,7 @@ def image_hw(encoded: bytes) -> tuple[int, int] | None:
       encoded: the file, or the first kilobytes of it.
     """
     if encoded.startswith(_JPEG):
-        hw, orientation, _ = _read_jpeg_header(encoded)
+        hw, _, orientation, _ = read_jpeg_header(encoded)
     elif encoded.startswith(_PNG) and len(encoded) >= 24:
         width, height = struct.unpack_from(">II", encoded, 16)
         hw, orientation = (height, width), _png_orientation(encoded)
@@ -28,7 +31,7 @@ def image_hw(encoded: bytes) -> tuple[int, int] | None:
         return None
     if hw is None or 0 in hw:
         return None
-    return hw[::-1] if orientation in _QUARTER_TURNS else hw
+    return hw[::-1] if orientation in QUARTER_TURNS else hw
 
 
 def is_truncated(encoded: bytes) -> bool:
@@ -38,7 +41,7 @@ def is_truncated(encoded: bytes) -> bool:
     """
     if encoded.startswith(_JPEG):
         # An EXIF thumbnail is a JPEG with an end marker of its own, so only the scan counts.
-        *_, scan = _read_jpeg_header(encoded)
+        scan = read_jpeg_header(encoded).scan
         return scan is None or encoded.rfind(_END_OF_JPEG, scan) < 0
     if encoded.startswith(_PNG):
         return encoded.rfind(_END_OF_PNG) < 0
@@ -50,24 +53,53 @@ def ends_whole(tail: bytes) -> bool:
     return tail.endswith((_END_OF_JPEG, _END_OF_PNG))
 
 
-def _read_jpeg_header(data: bytes) -> tuple[tuple[int, int] | None, int, int | None]:
-    """Return (height, width), the EXIF orientation and where the compressed scan begins."""
-    hw, orientation, position = None, 1, 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
+class JpegHeader(NamedTuple):
+    """What stands before the compressed scan of a JPEG file.
+
+    Attributes:
+      hw: height and width before EXIF rotation, None where they do not come before the end.
+      components: 1 grey, 3 colours, 4 CMYK; 0 where the size is not known.
+      orientation: EXIF's, 1 to 8.
+      scan: where the compressed data begins, None where the bytes end before.
+    """
+
+    hw: tuple[int, int] | None
+    components: int
+    orientation: int
+    scan: int | None
+
+
+def read_jpeg_header(data: bytes) -> JpegHeader:
+    """Read the header of a JPEG file, or of the first kilobytes of one."""
+    hw, components, orientation = None, 0, None
+    for marker, start, end in jpeg_segments(data):
+        if marker in START_OF_FRAME and end - start >= 10 and start + 10 <= len(data):
+            *hw, components = struct.unpack_from(">HHB", data, start + 5)
+            hw = tuple(hw)
+        elif marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
+            if orientation is None:  # of several, the first counts
+                orientation = _tiff_orientation(data[start + 10 : end])
+        elif marker == START_OF_SCAN:
+            return JpegHeader(hw, components, orientation or 1, end)
+    return JpegHeader(hw, components, orientation or 1, None)
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of a JPEG's segments, the header of its first scan as the last.
+
+    Bytes between segments that belong to none are passed over, as decoders do.
+    """
+    position = 2
+    while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
         marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
+        if marker in (0, 0xFF):  # a stuffed or a fill byte
             position += 1
             continue
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        segment = data[position + 4 : position + 2 + length]
-        if marker in _START_OF_FRAME and len(segment) >= 5:
-            hw = struct.unpack_from(">HH", segment, 1)
-        elif marker == 0xE1 and segment.startswith(b"Exif\x00\x00"):
-            orientation = _tiff_orientation(segment[6:])
-        elif marker == 0xDA:
-            return hw, orientation, position + 2 + length
-        position += 2 + length
-    return hw, orientation, None
+        end = position + 2 + struct.unpack_from(">H", data, position + 2)[0]
+        yield marker, position, end
+        if marker == START_OF_SCAN:
+            return
+        position = max(end, position + 2)
 
 
 def _png_orientation(data: bytes) -> int:

@@ -4,23 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from bifpn_jax import boxes as box_ops
-from bifpn_jax.data.image_header import is_truncated
-from bifpn_jax.data.image_limit import MAX_PIXELS, stated_size, too_large
+from bifpn_jax.data.image_decoding import decode_image
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
-
-# The pipeline works on one image per thread; threads inside OpenCV would only get in their way.
-cv2.setNumThreads(0)
-# A file that cannot be decoded becomes a UserError; OpenCV need not say it on stderr as well.
-_set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # 4.x, 5
-_set_log_level(0)
-# Only JPEGs are decoded to RGB at once: OpenCV 5.0 still gives 16-bit TIFF and PAM files as BGR.
-_JPEG, _READ_RGB = b"\xff\xd8\xff", getattr(cv2, "IMREAD_COLOR_RGB", None)  # from 4.11 on
-
 
 # What to do about an image that cannot be used: "error" stops, "skip" goes on without it.
 BAD_IMAGES = ("error", "skip")
@@ -105,64 +94,18 @@ class Source(Protocol):
         ...
 
 
-def decode_image(encoded: bytes, where: str) -> np.ndarray:
-    """Decode an image file to [H, W, 3] uint8 RGB.
-
-    Grey and palette images become RGB, 16 bits are scaled to 8 with rounding, an alpha channel is
-    dropped (the colours under it stay as stored), EXIF rotation is applied.
+def load_image(record: Record, *, thorough: bool = False) -> np.ndarray:
+    """Decode a record's image to [H, W, 3] uint8 RGB and compare its size with the stated one.
 
     Args:
-      encoded: the content of the file.
-      where: the file's name, for the message.
-
-    Raises:
-      UserError: the bytes are not an image, not a whole one, or one of too many pixels.
-    """
-    if not encoded:
-        raise UserError(f"{where}: the file is empty; {_REPLACE}")
-    if too_large(size := stated_size(encoded)):
-        raise _too_large(where, *size)
-    if is_truncated(encoded):
-        raise UserError(f"{where}: the image is cut off after {len(encoded)} bytes; {_REPLACE}")
-    is_rgb = _READ_RGB is not None and encoded.startswith(_JPEG)
-    colours = _READ_RGB if is_rgb else cv2.IMREAD_COLOR
-    try:
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), colours | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UserError(
-            f"{where}: not an image that OpenCV can decode, or a damaged one "
-            f"({len(encoded)} bytes, beginning {encoded[:4]!r}); {_REPLACE}"
-        )
-    if too_large(image.shape[1::-1]):  # of a format whose header is not read here
-        raise _too_large(where, *image.shape[1::-1])
-    if image.dtype == np.uint16:
-        # round(v / 257) in integers: 65535 -> 255 exactly.
-        image = ((image.astype(np.uint32) * 255 + 32895) >> 16).astype(np.uint8)
-    elif image.dtype != np.uint8:
-        raise UserError(f"{where}: pixels of type {image.dtype}; save it with 8 or 16 bits")
-    return image if is_rgb else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-_REPLACE = "put a good copy in its place or leave the image out"
-
-
-def _too_large(where: str, width: int, height: int) -> UserError:
-    return UserError(
-        f"{where}: its header says {width}x{height} pixels (width x height), and more than "
-        f"{MAX_PIXELS:,} are not decoded; cut it into tiles or leave the image out"
-    )
-
-
-def load_image(record: Record) -> np.ndarray:
-    """Decode a record's image to [H, W, 3] uint8 RGB and compare its size with the stated one.
+      record: the record.
+      thorough: see ``decode_image``.
 
     Raises:
       BadImageError: it cannot be decoded, or is of another size.
     """
     try:
-        image = decode_image(record.encoded, record.where)
+        image = decode_image(record.encoded, record.where, thorough=thorough)
     except UserError as error:
         raise BadImageError(error, record.image_id) from None
     if record.original_hw is not None and image.shape[:2] != tuple(record.original_hw):

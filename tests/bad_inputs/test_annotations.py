@@ -53,6 +53,17 @@ def same_names_twice(coco):
     coco.write()
 
 
+def every_box(*values):
+    """Gives every annotation this box."""
+
+    def change(coco):
+        for annotation in coco.content["annotations"]:
+            annotation["bbox"] = list(values)
+        coco.write()
+
+    return change
+
+
 def repeated(coco):
     coco.content["annotations"].append(coco.content["annotations"][2])
     coco.write()
@@ -94,6 +105,22 @@ RECORDS = {
     "five numbers": (box(1, 2, 3, 4, 5), "annotation 11 .* has the bbox"),
     "nested box": (box([1, 2], 3, 4, 5), "annotation 11 .* has the bbox"),
     "a whole number beyond floats": (box(0, 0, 10**400, 1), "annotation 11 .* has the bbox"),
+    "boxes relative to the image": (
+        every_box(0.1, 0.2, 0.5, 0.25),
+        r"nearly all of its 4 boxes lie within 0..1, .* \(multiply x and width by",
+    ),
+    "boxes as YOLO has them": (
+        every_box(0.6, 0.5, 0.6, 0.5),
+        r"nearly all of its 4 boxes lie within 0..1, .* YOLO's \[x and y of the centre",
+    ),
+    "corners": (
+        every_box(30, 25, 55, 38),
+        r"nearly all look like \[x0, y0, x1, y1\]; give \[x0, y0, x1 - x0, y1 - y0\]",
+    ),
+    "corners, y first": (
+        every_box(25, 30, 38, 55),
+        r"nearly all look like \[y0, x0, y1, x1\]; give \[x0, y0, x1 - x0, y1 - y0\]",
+    ),
     "annotation id twice": (repeated, r"annotations\[2\] and annotations\[4\] both have the id 13"),
     "image id twice": (
         put("images", 1, "id", 1),

@@ -4,13 +4,20 @@ import os
 import struct
 import tracemalloc
 import zlib
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from in_process import assert_refused
+from in_process import assert_refused, run_command
 
+from bifpn_jax import inference
 from bifpn_jax.data.coco_json import CocoJson
+from bifpn_jax.data.image_remarks import ALPHA
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.pipeline import eval_batches, skipped_ids, train_batches
+from bifpn_jax.data.records import BadImageError, load_image
+from experiments import from_config, trained_model
 
 
 def encoded(suffix, pixels, *options):
@@ -70,6 +77,15 @@ CONTENTS = {
     "a web page": (b"<!DOCTYPE html><html>404</html>", "not an image"),
     "a video": (b"\0\0\0\x18ftypmp42" + bytes(200), "not an image"),
     "zeros": (bytes(5000), "not an image"),
+    "a Git LFS pointer": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 99\n",
+        "a Git LFS pointer to one; fetch the images with 'git lfs pull'",
+    ),
+    "a HEIC photograph": (b"\0\0\0\x18ftypheic" + bytes(200), "a HEIC photograph"),
+    "a TIFF of damaged data": (
+        encoded(".tiff", GREY, [cv2.IMWRITE_TIFF_COMPRESSION, 8])[:40] + bytes(4000),
+        "first.jpg",
+    ),
     "cut-off JPEG": (JPEG[:-30], r"cut off after \d+ bytes"),
     "JPEG of a header alone": (JPEG[:20], "cut off after 20 bytes"),
     "JPEG marker alone": (b"\xff\xd8\xff", "cut off after 3 bytes"),
@@ -239,3 +255,51 @@ def test_a_bad_image_is_refused_or_left_out(case, coco, train_on, tmp_path):
 def test_unusual_images_are_good(content, coco):
     coco.first.write_bytes(content)
     assert CocoJson(coco.images, coco.annotations)[0].original_hw == (40, 60)
+
+
+def damaged_jpeg():
+    """A JPEG that begins and ends well and has other bytes in the middle."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    whole = encoded(".jpg", noise)
+    start = len(whole) // 2
+    return whole[:start] + np.random.default_rng(1).bytes(500) + whole[start + 500 :]
+
+
+def test_damage_inside_is_found_where_an_image_is_read(coco):
+    coco.first.write_bytes(damaged_jpeg())
+    source = CocoJson(coco.images, coco.annotations)
+    with pytest.raises(BadImageError, match=r"first\.jpg: the image is damaged inside") as caught:
+        load_image(source[0])
+    assert caught.value.image_id == 1
+    options = {"batch_size": 4, "image_hw": (32, 48), "max_boxes": 3, "num_threads": 2}
+    with pytest.raises(BadImageError, match=r"first\.jpg: the image is damaged inside"):
+        list(eval_batches(source, **options))
+    (batch,) = eval_batches(source, bad_images="skip", **options)
+    assert skipped_ids(batch) == [1]
+    batch = next(train_batches(source, seed=0, bad_images="skip", **options))
+    assert skipped_ids(batch) == [1]
+
+
+def test_predict_names_a_damaged_image_and_says_once_what_is_not_used(tmp_path, capfd, monkeypatch):
+    found = inference.ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), [])
+    config = SimpleNamespace(data=SimpleNamespace(antialias=False))
+    model = SimpleNamespace(
+        model=None, variables=None, label_map=LabelMap((1,), ("cat",)), config=config
+    )
+    monkeypatch.setattr(inference, "make_detector", lambda *_, **__: lambda image: found)
+    monkeypatch.setattr(from_config, "postprocessing", lambda config: {})
+    monkeypatch.setattr(trained_model, "load_from_flags", lambda: model)
+    for name, content in {
+        "a.jpg": damaged_jpeg(),
+        "b.png": encoded(".png", np.full((40, 60, 4), 90, np.uint8)),
+        "c.png": encoded(".png", np.full((40, 60, 4), 90, np.uint8)),
+        "d.jpg": JPEG,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    words = ["--weights=none", f"--output={tmp_path / 'out'}", tmp_path]
+    ended = run_command("predict", *words)
+    assert ended.status == 2
+    error, note = ended.err.splitlines()
+    assert error.startswith(f"error: {tmp_path / 'a.jpg'}: the image is damaged inside (")
+    assert note == f"note: {ALPHA}: 2, such as {tmp_path / 'b.png'}"
+    assert capfd.readouterr().err == ""  # nothing from the decoder

@@ -43,11 +43,15 @@ def categories(draw):
 
 @st.composite
 def boxes_inside(draw, hw):
-    """[x, y, width, height] inside of an image, at least 1/64 of it along each side."""
+    """[x, y, width, height] inside of an image, 1/64 of it and 1.5 pixels or more along each side.
+
+    Files of smaller ones would be refused: boxes within 0..1 look relative to the image.
+    """
     height, width = hw
-    x, y = draw(fractions) * width * 63 / 64, draw(fractions) * height * 63 / 64
-    w = draw(fractions) * (width - x - width / 64) + width / 64
-    h = draw(fractions) * (height - y - height / 64) + height / 64
+    least_w, least_h = max(width / 64, 1.5), max(height / 64, 1.5)
+    x, y = draw(fractions) * (width - least_w), draw(fractions) * (height - least_h)
+    w = draw(fractions) * (width - x - least_w) + least_w
+    h = draw(fractions) * (height - y - least_h) + least_h
     return [x, y, w, h]
 
 
