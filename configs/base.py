@@ -22,6 +22,9 @@ on the command line, `--config=configs/d1.py:debug`, arrives as `arg`; single fi
 `--config.train.batch_size=32`.
 """
 
+import difflib
+from collections.abc import Sequence
+
 from ml_collections import ConfigDict
 
 from bifpn_jax.anchors import ASPECT_RATIOS
@@ -64,15 +67,35 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     config.eval = _evaluation()
     config.checkpoint = ConfigDict({"every_epochs": 1.0, "keep_latest": 2, "best_metric": "AP"})
     config.log = ConfigDict({"every_steps": 50, "progress": True})
-    apply_switches(config, arg)
+    apply_switches(config, split_words(arg))
     return config
 
 
-def apply_switches(config: ConfigDict, arg: str | None) -> None:
-    """Changes a config as the words after the colon of ``--config=FILE:WORDS`` say."""
-    for switch in arg.split(",") if arg else ():
-        if switch != "debug":
-            raise UserError(f"unknown switch {switch!r} after the colon of --config; use debug.")
+def split_words(arg: str | None) -> list[str]:
+    """The words after the colon of ``--config=FILE:WORDS``."""
+    return [word.strip() for word in (arg or "").split(",") if word.strip()]
+
+
+def apply_switches(config: ConfigDict, words: Sequence[str], others: Sequence[str] = ()) -> None:
+    """Changes a config as words after the colon of ``--config`` say.
+
+    Args:
+        config: to be changed.
+        words: those that the config itself has not dealt with.
+        others: what the config takes beside "debug", for the message.
+
+    Raises:
+        UserError: a word that there is not; it says which there are, the nearest first.
+    """
+    for word in words:
+        if word != "debug":
+            known = [*others, "debug"]
+            near = difflib.get_close_matches(word.lower(), known, len(known), 0.0)
+            meant = difflib.get_close_matches(word.lower(), near, 1)
+            hint = f"did you mean {meant[0]}? There are" if meant and len(known) > 1 else "use"
+            raise UserError(
+                f"unknown switch {word!r} after the colon of --config: {hint} {', '.join(near)}."
+            )
         _shrink(config)
 
 

@@ -14,6 +14,7 @@ from bifpn_jax.train.checkpoint_reader import FOLDER, first_line, read_weights, 
 from bifpn_jax.weights.tf_checkpoint import is_tf_checkpoint
 from experiments import from_config
 from experiments.config_fields import with_added_fields
+from experiments.image_size import parse_image_hw
 from experiments.weight_file_model import read_weight_file
 
 
@@ -107,8 +108,11 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "nms", None, ("gaussian", "hard"), "Kind of NMS; by default as in the run's config."
     )
-    flags.DEFINE_list(
-        "image_hw", None, "Height,width of the network's frame; by default the model's own."
+    flags.DEFINE_string(
+        "image_hw",
+        None,
+        "Height and width of the network's frame in pixels, 512,640, or one number for a square; "
+        "by default the model's own.",
     )
 
 
@@ -120,17 +124,12 @@ def load_from_flags() -> TrainedModel:
         if not step.isdecimal():
             raise UserError(f"--step={step}: give best, latest or the number of a step.")
         step = int(step)
-    sides = [int(side) for side in given.image_hw or () if side.strip().isdecimal()]
-    if given.image_hw and (len(sides) != 2 or len(given.image_hw) != 2 or min(sides) < 32):
-        raise UserError(
-            f"--image_hw={','.join(given.image_hw)}: give height and width, such as 512,640, "
-            "32 pixels or more."
-        )
+    image_hw = parse_image_hw(given.image_hw, "image_hw") if given.image_hw else None
     trained = load_trained(
         given.weights, given.model, ema=given.ema, step=step, class_names=given.class_names or ()
     )
     if given.nms:
         trained.config.eval.nms_method = given.nms
-    if sides:
-        trained = trained._replace(model=trained.model.clone(image_hw=tuple(sides)))
+    if image_hw:
+        trained = trained._replace(model=trained.model.clone(image_hw=image_hw))
     return trained

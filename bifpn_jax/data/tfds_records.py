@@ -9,6 +9,7 @@ detection sets (COCO, VOC, ...): ``image`` and a sequence ``objects`` with ``bbo
 
 import json
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -222,27 +223,30 @@ def tfds_dir(data_dir: str | Path | None) -> Path:
 def _find_prepared(name: str, root: Path) -> Path:
     """Return the folder of the newest prepared version of a set, or the one that is asked for."""
     path, _, version = name.partition(":")
-    found = sorted(
-        (folder for folder in (root / path).glob(version or "*") if _has_version_name(folder)),
+    there = sorted(
+        (folder for folder in (root / path).glob("*") if _has_version_name(folder)),
         key=lambda folder: tfds.core.Version(folder.name),
     )
+    found = [folder for folder in there if fnmatch(folder.name, version or "*")]
     if not found:
-        configs = sorted(
-            file.parent.parent.name for file in (root / path).glob("*/*/features.json")
-        )
-        near = (
-            f" (there is {', '.join(f'{path}/{config}' for config in configs)})" if configs else ""
-        )
+        others = [f"{path}:{folder.name}" for folder in there]
+        # Above a config, as in "voc", or beside it.
+        for level in (root / path, (root / path).parent):
+            files = () if others or level == root else level.glob("*/*/features.json")
+            configs = sorted({file.parent.parent.name for file in files})
+            others += [f"{level.relative_to(root)}/{config}" for config in configs]
+        near = f" (there is {', '.join(others)})" if others else ""
         raise UserError(
-            f"TFDS set {name!r} is not prepared in {root}{near}; set --config.data.data_dir to "
-            f"where it is, or prepare it: {_prepare_command(path, root)}"
+            f"TFDS set {name!r} is not prepared in {root}{near}",
+            "set --config.data.data_dir to where it is, or prepare it: "
+            f"{_prepare_command(name, root)}",
         )
     info = json.loads((found[-1] / "dataset_info.json").read_text())
     written = info.get("fileFormat", "tfrecord")
     if written != "array_record":
         raise UserError(
-            f"{found[-1]}: prepared as {written}, which only TensorFlow can read; delete that "
-            f"folder and prepare it as array_record: {_prepare_command(path, root)}"
+            f"{found[-1]}: prepared as {written}, which only TensorFlow can read",
+            f"delete that folder and prepare it as array_record: {_prepare_command(path, root)}",
         )
     return found[-1]
 
