@@ -50,5 +50,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.optimizer.update({"name": "adamw", "weight_decay": 1e-2})
         config.schedule.base_rate = 0.032
     rest = [word for word in words if word not in (name, "backbone")]
-    base.apply_switches(config, rest, [*MODELS, "backbone"])
+    base.apply_switches(config, ",".join(rest), [*MODELS, "backbone"])
     return config

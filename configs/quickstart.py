@@ -35,5 +35,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.eval.update({"every_epochs": 5.0, "batch_size": 20})
     config.checkpoint.every_epochs = 5.0
-    base.apply_switches(config, base.split_words(arg))
+    base.apply_switches(config, arg)
     return config

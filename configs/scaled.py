@@ -32,7 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.update(scaled_settings(phi, **factors))
     config.model.survival_prob = 0.8 if phi > 0 else 1.0
     config.scaling = ConfigDict({"rule": compound_scaling(phi)._asdict(), "deviations": factors})
-    base.apply_switches(config, switches, [f"{name}=1" for name in ("phi", *FACTORS)])
+    base.apply_switches(config, ",".join(switches), [f"{name}=1" for name in ("phi", *FACTORS)])
     return config
 
 

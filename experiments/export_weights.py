@@ -18,8 +18,7 @@ from experiments import command, trained_model
 
 def export(trained: trained_model.TrainedModel, path: Path) -> None:
     """Writes a trained model to a `.safetensors` file."""
-    if path.suffix != ".safetensors":
-        raise UserError(f"--output={path}: let the name of the file end in .safetensors.")
+    _check_name(path)
     config = trained.config.copy_and_resolve_references()
     metadata = {
         "config": config.to_json(),
@@ -28,9 +27,15 @@ def export(trained: trained_model.TrainedModel, path: Path) -> None:
     save_weights(path, trained.variables, metadata)
 
 
+def _check_name(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise UserError(f"--output={path}: let the name of the file end in .safetensors.")
+
+
 def main(_: list[str]) -> None:
     """Runs the command."""
     path = Path(flags.FLAGS.output).expanduser()
+    _check_name(path)
     if not path.parent.is_dir():
         raise UserError(f"--output={path}: there is no folder {path.parent}; make it first.")
     export(trained_model.load_from_flags(), path)

@@ -15,7 +15,7 @@ def parse_image_hw(text: str, flag: str) -> tuple[int, int]:
     Raises:
         UserError: it is anything else, or less than 32 pixels.
     """
-    inside = re.fullmatch(r"\s*[(\[]?\s*(\d+)\s*(?:[,x×X]\s*(\d+)?)?\s*[)\]]?\s*", text)
+    inside = re.fullmatch(r"[\s(\[]*(\d+)(?:\s*[,x×X]\s*(\d+))?[\s)\]]*", text)
     if inside:
         height, width = int(inside[1]), int(inside[2] or inside[1])
         if min(height, width) >= 32:

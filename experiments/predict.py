@@ -14,7 +14,6 @@ is then 2.
 """
 
 import glob
-import math
 import sys
 import time
 from collections import Counter
@@ -35,7 +34,8 @@ from bifpn_jax.inference import ImageDetections, make_detector
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.visualize import draw_boxes, write_image, zoom_for
 from experiments import command, from_config, trained_model
-from experiments.download import ask_before_download, define_download_flag
+from experiments.download import define_download_flag
+from experiments.own_data import own_eval_source
 from experiments.trained_model import TrainedModel
 
 # What a folder is searched for; a file that is named itself may be called anything.
@@ -76,8 +76,12 @@ def eval_images(trained: TrainedModel, count: int, *, agreed: bool = False) -> l
         count: how many, or fewer if there are fewer.
         agreed: whether COCO 2017 may be downloaded without asking.
     """
-    ask_before_download(trained.config.data, agreed)
-    source = from_config.source(trained.config, "eval", len(trained.label_map))
+    source = own_eval_source(
+        trained.config,
+        len(trained.label_map),
+        agreed=agreed,
+        instead="name images in the place of --eval_images",
+    )
     records = (source[i] for i in range(min(count, len(source))))
     return [Image(record.where, partial(load_image, record)) for record in records]
 
@@ -208,12 +212,10 @@ def _summary(found: ImageDetections, drawn: np.ndarray) -> str:
 def main(words: list[str]) -> int:
     """Runs the command; returns its exit status."""
     given = flags.FLAGS
-    for flag in ("score", "min_score"):
-        if math.isnan(given[flag].value):  # which absl takes to be between 0 and 1
-            raise UserError(f"--{flag}=nan: give a number from 0 to 1.")
     images = find_images(words)
     if not images and not given.eval_images:
         raise UserError("no image is given; name files, folders or globs, or set --eval_images=12.")
+    command.check_devices()
     output = command.make_folder(given.output)
     trained = trained_model.load_from_flags()
     if given.eval_images:
@@ -254,4 +256,4 @@ if __name__ == "__main__":
     flags.DEFINE_float(
         "min_score", 0.05, "Least score of a detection in detections.json.", 0.0, 1.0
     )
-    command.run(main, arguments=True)
+    command.run(main, arguments="IMAGE")

@@ -7,6 +7,7 @@ detection sets (COCO, VOC, ...): ``image`` and a sequence ``objects`` with ``bbo
 ``objects/is_crowd``, ``objects/area`` and ``annotations`` are used where they exist.
 """
 
+import difflib
 import json
 import re
 from fnmatch import fnmatch
@@ -235,7 +236,7 @@ def _find_prepared(name: str, root: Path) -> Path:
             files = () if others or level == root else level.glob("*/*/features.json")
             configs = sorted({file.parent.parent.name for file in files})
             others += [f"{level.relative_to(root)}/{config}" for config in configs]
-        near = f" (there is {', '.join(others)})" if others else ""
+        near = f" (there is {', '.join(others)})" if others else _known_name(path.split("/")[0])
         raise UserError(
             f"TFDS set {name!r} is not prepared in {root}{near}",
             "set --config.data.data_dir to where it is, or prepare it: "
@@ -249,6 +250,13 @@ def _find_prepared(name: str, root: Path) -> Path:
             f"delete that folder and prepare it as array_record: {_prepare_command(path, root)}",
         )
     return found[-1]
+
+
+def _known_name(name: str) -> str:
+    """A hint at the set of TFDS that is meant by a name that none has."""
+    known = tfds.list_builders(with_community_datasets=False)
+    near = [] if name in known else difflib.get_close_matches(name, known, 1, 0.75)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _has_version_name(folder: Path) -> bool:

@@ -26,7 +26,7 @@ def get_config(study: str, model: str, arg: str | None = None) -> ConfigDict:
     config.study = config.name = study
     config.checkpoint.keep_latest = 1
     rest = [word for word in base.split_words(arg) if word != "shapes"]
-    base.apply_switches(config, rest, ["shapes"])
+    base.apply_switches(config, ",".join(rest), ["shapes"])
     return config
 
 

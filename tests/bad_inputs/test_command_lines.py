@@ -34,7 +34,7 @@ WORDS = {
     "predict --weights=x --score=2 IN": "--score=2",
     "predict --weights=x --score=nan IN": "--score=nan",
     "predict --weights=x --nms=soft IN": "--nms=soft",
-    "predict --weights=x --image_hw=64 IN": "--image_hw=64: give height and width",
+    "predict --weights=x --image_hw=64x IN": "--image_hw=64x: give height and width",
     "predict --weights=x --step=newest IN": "--step=newest: give best, latest",
     "predict --weights=x --output=/dev/null/x IN": "--output=/dev/null/x: cannot make",
     "evaluate --weights=x --bad_images=drop": "--bad_images=drop",
