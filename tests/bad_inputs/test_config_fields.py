@@ -105,7 +105,7 @@ TOGETHER = {
     "data.data_dir=/dev/null": "/dev/null: cannot write the drawn images here",
     "data.data_dir=/proc/nowhere": "/proc/nowhere: cannot write the drawn images here",
     "train.steps=4 schedule.warmup_epochs=9.0": "warm-up of 22 steps does not fit .* 4 steps",
-    "train.steps=4 schedule.warmup_epochs=0.8": "a warm-up of 2 steps .* 4 steps with the published "
+    "train.steps=4 schedule.warmup_epochs=0.8": "warm-up of 2 steps .* 4 steps with the published "
     "cosine, at most 1 do: set --config.schedule.warmup_epochs=0.4 or less",
     "train.steps=1": "warmup_epochs=1: .* set --config.schedule.warmup_epochs=0.0 or less",
     "optimizer.freeze=nowhere": "matches no parameter",
