@@ -19,8 +19,12 @@ and the backbone is EfficientNet-B(phi). The released models use a table that is
 
 A config file names a model and takes this base: `get_config("d1", arg)`. What stands after a colon
 on the command line, `--config=configs/d1.py:debug`, arrives as `arg`; single fields are set with
-`--config.train.batch_size=32`.
+`--config.train.batch_size=32`. What each field means, and which values it takes, is said by
+`--help_config`, from `experiments.config_descriptions` and `experiments.model_descriptions`.
 """
+
+import difflib
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -43,21 +47,15 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     """
     config = ConfigDict()
     config.name = name
-    config.study = ""  # which of configs/ablations the run belongs to
+    config.study = ""
     config.seed = 0
-    # Weights to start from: a file, a workdir or the name of published weights; "": fresh ones.
     config.init_from = ""
-    config.init_only = ""  # regular expression of the variables to take; "": all that there are
-    # Whether settings of the model (anchors, padding, normalisation, size …) that are as released
-    # become those that the weights were trained with.
+    config.init_only = ""
     config.init_settings = False
     config.model = _model(name)
     config.scaling = _scaling(name)
     config.data = _data()
     config.augment = ConfigDict({"flip": True, "jitter": (0.1, 2.0)})
-    # accumulate: parts into which every device cuts its share of a batch, to save memory.
-    # nonfinite: a loss or gradient that is not finite stops the run (error), or its step is left
-    # out (skip).
     config.train = ConfigDict(
         {"batch_size": 64, "accumulate": 1, "epochs": 300.0, "steps": 0, "nonfinite": "error"}
     )
@@ -72,11 +70,31 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     return config
 
 
-def apply_switches(config: ConfigDict, arg: str | None) -> None:
-    """Changes a config as the words after the colon of ``--config=FILE:WORDS`` say."""
-    for switch in arg.split(",") if arg else ():
-        if switch != "debug":
-            raise UserError(f"unknown switch {switch!r} after the colon of --config; use debug.")
+def split_words(arg: str | None) -> list[str]:
+    """The words after the colon of ``--config=FILE:WORDS``."""
+    return [word.strip() for word in (arg or "").split(",") if word.strip()]
+
+
+def apply_switches(config: ConfigDict, arg: str | None, others: Sequence[str] = ()) -> None:
+    """Changes a config as the words after the colon of ``--config=FILE:WORDS`` say.
+
+    Args:
+        config: to be changed.
+        arg: the words that the config has not dealt with, with commas between.
+        others: what the config takes beside "debug", for the message.
+
+    Raises:
+        UserError: a word that there is not; it says which there are, the nearest first.
+    """
+    for word in split_words(arg):
+        if word != "debug":
+            known = [*others, "debug"]
+            near = difflib.get_close_matches(word.lower(), known, len(known), 0.0)
+            meant = difflib.get_close_matches(word.lower(), near, 1)
+            hint = f"did you mean {meant[0]}? There are" if meant and len(known) > 1 else "use"
+            raise UserError(
+                f"unknown switch {word!r} after the colon of --config: {hint} {', '.join(near)}."
+            )
         _shrink(config)
 
 
@@ -85,25 +103,22 @@ def _model(name: str) -> ConfigDict:
     return ConfigDict(
         {
             "name": name,
-            "num_classes": 0,  # 0: as many as the data has
+            "num_classes": 0,
             "backbone": released.backbone,
             "image_hw": (released.image_size, released.image_size),
             "width": released.width,
             "network_repeats": released.network_repeats,
             "head_repeats": released.head_repeats,
-            # A name of bifpn_jax.models.networks, the nodes of one's own ("6:3,4 5:2,5 …"), or a
-            # file with those.
             "feature_network": "bifpn",
-            "fusion": released.fusion,  # sum, unbounded, softmax, fast, channel_softmax or _fast
-            "separable": True,  # convolutions of the feature network; False: ordinary ones
-            "separable_heads": True,  # and of the heads
-            "upsampling": "nearest",  # or bilinear
-            "downsampling": "max",  # or bilinear
-            # same: as TensorFlow pads; symmetric: as PyTorch does, for weights trained like that.
+            "fusion": released.fusion,
+            "separable": True,
+            "separable_heads": True,
+            "upsampling": "nearest",
+            "downsampling": "max",
             "padding": "same",
-            "backbone_padding": "",  # where the backbone's differs; empty: as padding
-            "conv_bias": True,  # before batch norm in feature network and heads; redundant
-            "expanded_features": False,  # True: the backbone's before a block's projection
+            "backbone_padding": "",
+            "conv_bias": True,
+            "expanded_features": False,
             "activation": released.activation,
             "min_level": 3,
             "max_level": released.max_level,
@@ -113,14 +128,11 @@ def _model(name: str) -> ConfigDict:
             "mean_rgb": released.mean_rgb,
             "std_rgb": released.std_rgb,
             "survival_prob": released.survival_prob,
-            "batch_norm_momentum": 0.99,  # published; a run of a few hundred steps needs 0.9
-            # So many neighbouring devices share batch statistics; 0: all, 1: each has its own.
+            "batch_norm_momentum": 0.99,
             "batch_norm_group": 0,
-            "backbone_batch_norm_epsilon": 1e-3,  # 1e-5 in PyTorch's own backbones
-            # Parts computed once more in the backward pass, to save memory: backbone,
-            # feature_network, heads, with commas between.
+            "backbone_batch_norm_epsilon": 1e-3,
             "remat": "",
-            "dtype": "float32",  # of the computation; bfloat16 halves memory on accelerators
+            "dtype": "float32",
         }
     )
 
@@ -135,23 +147,20 @@ def _scaling(name: str) -> ConfigDict:
 def _data() -> ConfigDict:
     return ConfigDict(
         {
-            # coco2017, coco_json, shapes, or a prepared TFDS detection set such as voc/2007.
             "source": "coco2017",
-            "data_dir": "",  # of TFDS; empty: its default
-            "train_images": "",  # coco_json: a folder of images ...
-            "train_annotations": "",  # ... and a COCO JSON
+            "data_dir": "",
+            "train_images": "",
+            "train_annotations": "",
             "eval_images": "",
             "eval_annotations": "",
-            "train_split": "train",  # TFDS sets
+            "train_split": "train",
             "eval_split": "validation",
-            "bad_boxes": "error",  # or skip, clip
-            "bad_images": "error",  # or skip: go on without images that cannot be read
-            # contiguous: 0 .. K-1 in the order of the category ids. category_id: label = id - 1
-            # with unused outputs at the gaps, the layout of the published 90-class COCO models.
+            "bad_boxes": "error",
+            "bad_images": "error",
             "label_space": "contiguous",
-            "antialias": False,  # of resizing; the published recipe has none, Pillow has
+            "antialias": False,
             "max_boxes": 100,
-            "num_threads": 0,  # 0: one per CPU
+            "num_threads": 0,
             "shapes": {"num_train": 2000, "num_eval": 300, "seed": 0},
         }
     )
@@ -160,11 +169,11 @@ def _data() -> ConfigDict:
 def _schedule() -> ConfigDict:
     return ConfigDict(
         {
-            "base_rate": 0.08,  # peak learning rate at batch 64, scaled with the batch
+            "base_rate": 0.08,
             "warmup_epochs": 1.0,
             "warmup_init": 0.008,
-            "decay": "cosine",  # or step, constant
-            "offset_cosine": False,  # False: as published, the angle counts the warm-up too
+            "decay": "cosine",
+            "offset_cosine": False,
         }
     )
 
@@ -172,12 +181,12 @@ def _schedule() -> ConfigDict:
 def _optimizer() -> ConfigDict:
     return ConfigDict(
         {
-            "name": "sgd",  # or adamw
+            "name": "sgd",
             "momentum": 0.9,
-            "weight_decay": 4e-5,  # on kernels only
-            "clip_norm": 10.0,  # of all gradients together; 0: off
-            "clip_each_norm": 10.0,  # of each gradient before that; 0: off
-            "freeze": "",  # regular expression of parameter paths
+            "weight_decay": 4e-5,
+            "clip_norm": 10.0,
+            "clip_each_norm": 10.0,
+            "freeze": "",
         }
     )
 
@@ -200,8 +209,7 @@ def _evaluation() -> ConfigDict:
         {
             "every_epochs": 10.0,
             "batch_size": 16,
-            "weights": "ema",  # or raw, both
-            # nms_method: gaussian (soft-NMS, as published) with sigma, or hard with iou_threshold.
+            "weights": "ema",
             **PUBLISHED._asdict(),
         }
     )

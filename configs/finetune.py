@@ -20,6 +20,7 @@ The recipe is for some hundred steps. Parts of the model are kept as they are wi
 
 from ml_collections import ConfigDict
 
+from bifpn_jax.errors import UserError
 from bifpn_jax.models.scaling import MODELS
 from configs import base
 
@@ -31,8 +32,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg: name of the model, lite0 if there is none, "backbone" if the weights are of the
             backbone alone, and switches of `configs.base`, with commas between them: "d0,debug".
     """
-    words = arg.split(",") if arg else []
-    name = words.pop(0) if words and words[0] in MODELS else "lite0"
+    words = base.split_words(arg)
+    names = [word for word in words if word in MODELS]
+    if len(names) > 1:
+        raise UserError(f"{' and '.join(names)} after the colon of --config: give one model.")
+    name = names[0] if names else "lite0"
     config = base.get_config(name)
     config.name = f"finetune_{name}"
     config.init_from = f"tf_efficientdet_{name}"
@@ -47,12 +51,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.checkpoint.every_epochs = 5.0
     config.log.every_steps = 10
     if "backbone" in words:
-        words.remove("backbone")
         backbone = MODELS[name].backbone
         config.init_from = f"tf_efficientnet_{backbone}{'' if 'lite' in backbone else '_aa'}"
         config.optimizer.update({"name": "adamw", "weight_decay": 1e-2})
         config.schedule.base_rate = 0.032
     if "debug" in words:  # needs no download
         config.init_from = ""
-    base.apply_switches(config, ",".join(words))
+    rest = [word for word in words if word not in (name, "backbone")]
+    base.apply_switches(config, ",".join(rest), [*MODELS, "backbone"])
     return config

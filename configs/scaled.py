@@ -12,7 +12,7 @@ close to the rule.
 from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.scaling import compound_scaling, scaled_settings
+from bifpn_jax.models.scaling import FACTORS, compound_scaling, scaled_settings
 from configs import base
 
 
@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg: "phi=1.5", with single factors "phi=0,width=2", and switches of `configs.base`; phi is
             0 if it is not there.
     """
-    words = arg.split(",") if arg else []
+    words = base.split_words(arg)
     switches = [word for word in words if "=" not in word]
     factors = dict(_factor(word) for word in words if "=" in word)
     phi = factors.pop("phi", 0.0)
@@ -32,7 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.update(scaled_settings(phi, **factors))
     config.model.survival_prob = 0.8 if phi > 0 else 1.0
     config.scaling = ConfigDict({"rule": compound_scaling(phi)._asdict(), "deviations": factors})
-    base.apply_switches(config, ",".join(switches))
+    base.apply_switches(config, ",".join(switches), [f"{name}=1" for name in ("phi", *FACTORS)])
     return config
 
 

@@ -111,4 +111,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("annotations", "", "COCO file of these pictures.")
     flags.DEFINE_bool("peers", True, "Run other code bases where they are installed.")
     flags.DEFINE_string("output", "runs/benchmark", "Folder for the numbers.")
-    command.run(main, arguments=True)
+    command.run(main, arguments="PART")

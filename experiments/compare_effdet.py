@@ -165,4 +165,4 @@ def main(words: Sequence[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_float("tolerance", 1e-4, "Largest deviation that is none.", lower_bound=0.0)
     flags.DEFINE_integer("classes", 90, "Number of classes.", lower_bound=1)
-    command.run(main, arguments=True)
+    command.run(main, arguments="MODEL")

@@ -1,9 +1,18 @@
-"""The fields of a config by their dotted names, "train.batch_size"."""
+"""The fields of a config: by their dotted names, "train.batch_size", and what each may be."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
+
+# What a value of a type is called.
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "values in brackets",
+}
 
 # Fields that configs of earlier versions do not have, with the values that those runs had.
 ADDED_FIELDS: dict[str, Any] = {
@@ -13,6 +22,46 @@ ADDED_FIELDS: dict[str, Any] = {
     "model.batch_norm_group": 0,
     "init_settings": False,
 }
+
+
+class Field(NamedTuple):
+    """A field of a config.
+
+    Attributes:
+        meaning: one sentence or two, with the unit.
+        choices: all its values, if they can be counted.
+        low, high: the lowest and the highest value, both allowed; None for no limit.
+        above: a number that it must be greater than, instead of `low`.
+        takes: what else there is to say of its values.
+    """
+
+    meaning: str
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    takes: str = ""
+
+    @property
+    def limits(self) -> str:
+        """The range in words, "between 0 and 1"; "" for any number."""
+        if self.above is not None:
+            return f"greater than {self.above:g}"
+        if self.low is None:
+            return ""
+        low = f"{self.low:,}" if isinstance(self.low, int) else f"{self.low:g}"
+        if self.high is None:
+            return f"at least {low}"
+        high = f"{self.high:,}" if isinstance(self.high, int) else f"{self.high:g}"
+        return f"between {low} and {high}"
+
+    def allows(self, number: float) -> bool:
+        """Whether a number is in the range."""
+        return (
+            (self.above is None or number > self.above)
+            and (self.low is None or number >= self.low)
+            and (self.high is None or number <= self.high)
+        )
 
 
 def flat_fields(

@@ -13,12 +13,13 @@ def define_download_flag() -> None:
     flags.DEFINE_bool("download", False, "Download COCO 2017 without asking if it is not there.")
 
 
-def ask_before_download(data: ConfigDict, agreed: bool) -> None:
+def ask_before_download(data: ConfigDict, agreed: bool, instead: str = "") -> None:
     """Says what COCO costs where it is needed and not there, and returns only with consent.
 
     Args:
         data: the config's part on data.
         agreed: whether consent is given already.
+        instead: how a command does without that has no config to change.
 
     Raises:
         UserError: nobody agreed; it says how to do without.
@@ -30,10 +31,12 @@ def ask_before_download(data: ConfigDict, agreed: bool) -> None:
     plan = download_plan(data.data_dir or None)
     if plan is None:
         return
-    print(plan)
+    instead = instead or INSTEAD
     if not sys.stdin.isatty():
+        print(plan)
         raise UserError(
-            f"COCO 2017 is not here: agree to the download with --download, or {INSTEAD}."
+            f"COCO 2017 is not here: agree to the download with --download, or {instead}."
         )
+    print(f"{plan} Instead you can {instead}")
     if input("Download it now? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UserError(f"without COCO 2017, {INSTEAD}.")
+        raise UserError(f"without COCO 2017, {instead}.")

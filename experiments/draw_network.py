@@ -43,4 +43,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", ".", "Folder for the pictures.")
     flags.DEFINE_integer("min_level", 3, "The finest level.")
     flags.DEFINE_integer("max_level", 7, "The coarsest level.")
-    command.run(main, arguments=True)
+    command.run(main, arguments="NETWORK")

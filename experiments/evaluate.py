@@ -22,8 +22,17 @@ from bifpn_jax.evaluation.detection_limit import limit_warning
 from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
 from bifpn_jax.evaluation.table import metrics_table
 from bifpn_jax.trained import evaluate_detector
-from experiments import command, from_config, trained_model
-from experiments.download import ask_before_download, define_download_flag
+from experiments import command, trained_model
+from experiments.download import define_download_flag
+from experiments.own_data import own_eval_source
+
+# Fields of a config that this command has flags for, and the flags.
+FIELD_FLAGS = {
+    "data.eval_images": "images",
+    "data.eval_annotations": "annotations",
+    "data.bad_boxes": "bad_boxes",
+    "data.bad_images": "bad_images",
+}
 
 
 def open_data(
@@ -47,8 +56,12 @@ def open_data(
     """
     data = config.data
     if not images and not annotations:
-        ask_before_download(data, agreed)
-        return from_config.source(config, "eval", num_classes)
+        return own_eval_source(
+            config,
+            num_classes,
+            agreed=agreed,
+            instead="name images with --images=DIR --annotations=FILE",
+        )
     if not images or not annotations:
         missing = "annotations=FILE" if images else "images=DIR"
         raise UserError(f"--{missing} is missing; give --images and --annotations, or neither.")
@@ -63,14 +76,13 @@ def open_data(
             split="eval",
         )
     except UserError as error:
-        # The flags here have the names of the config's fields, without the prefix.
-        message = str(error).replace("--config.data.eval_", "--").replace("--config.data.", "--")
-        raise UserError(message) from None
+        raise UserError(command.name_own_flags(str(error), FIELD_FLAGS)) from None
 
 
 def main(_: list[str]) -> None:
     """Runs the command."""
     given = flags.FLAGS
+    command.check_devices()
     output = command.make_folder(given.output)
     detector = trained_model.load_from_flags()
     config = trained_model.run_config(detector)
@@ -147,4 +159,4 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("output", "runs/evaluate", "Folder for the results.")
     flags.DEFINE_integer("batch_size", 0, "Images at a time; 0: as in the config.", lower_bound=0)
-    command.run(main)
+    command.run(main, fields=FIELD_FLAGS)

@@ -8,7 +8,6 @@ BIFPN_JAX_WEIGHTS says; what is there already is only verified.
 """
 
 import math
-import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -61,12 +60,9 @@ def main(names: list[str]) -> None:
     """Lists or fetches."""
     if not flags.FLAGS.list:
         return fetch_all(names)
-    try:
-        print(table(weights_catalog().values()), flush=True)
-    except BrokenPipeError:  # `--list | head`; what is left to flush goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(table(weights_catalog().values()))
 
 
 if __name__ == "__main__":
     flags.DEFINE_bool("list", False, "Print the published files instead of fetching any.")
-    command.run(main, arguments=True)
+    command.run(main, arguments="NAME")

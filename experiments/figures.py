@@ -72,4 +72,4 @@ if __name__ == "__main__":
     flags.DEFINE_list(
         "nodes", None, "Nodes of Figure 5, such as cell_0/node_3; by default three across the net."
     )
-    command.run(main, arguments=True)
+    command.run(main, arguments="RUN")

@@ -1,5 +1,6 @@
 """From the fields of a config to the calls of the library; the only place that knows both."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from bifpn_jax.postprocess import Detections
 from bifpn_jax.train import parallel
 from bifpn_jax.train.gradients import LossSettings
 from bifpn_jax.train.optimizer import make_optimizer
-from bifpn_jax.train.schedule import make_schedule, peak_learning_rate
+from bifpn_jax.train.schedule import longest_warmup, make_schedule, peak_learning_rate
 from bifpn_jax.train.step import TrainStep, make_train_step
 from bifpn_jax.trained.config import configured_model, configured_postprocessing
 
@@ -97,15 +98,31 @@ def model(
 
 
 def schedule(config: ConfigDict, length: RunLength) -> optax.Schedule:
-    """Learning rate of a step."""
-    warmup = config.schedule.warmup_epochs
+    """Learning rate of a step.
+
+    Raises:
+        UserError: the warm-up does not fit in the run.
+    """
+    given = config.schedule
+    curve = {"decay": given.decay, "offset_cosine": given.offset_cosine}
+    warmup_steps = length.steps(given.warmup_epochs) if given.warmup_epochs > 0 else 0
+    longest = longest_warmup(length.total_steps, **curve)
+    if warmup_steps > longest:
+        # Cut, not rounded, so that what is advised does fit.
+        fits = math.floor(1000 * longest / length.steps_per_epoch) / 1000 if longest else 0.0
+        why = " with the published cosine" if longest < length.total_steps - 1 else ""
+        raise UserError(
+            f"config.schedule.warmup_epochs={given.warmup_epochs:g}: a warm-up of {warmup_steps} "
+            f"steps does not fit in a run of {length.total_steps} steps{why}, at most {longest} "
+            f"do: set --config.schedule.warmup_epochs={fits} or less, or lengthen the run with "
+            "--config.train.steps or --config.train.epochs."
+        )
     return make_schedule(
-        peak=peak_learning_rate(config.train.batch_size, config.schedule.base_rate),
+        peak=peak_learning_rate(config.train.batch_size, given.base_rate),
         total_steps=length.total_steps,
-        warmup_steps=length.steps(warmup) if warmup > 0 else 0,
-        warmup_init=config.schedule.warmup_init,
-        decay=config.schedule.decay,
-        offset_cosine=config.schedule.offset_cosine,
+        warmup_steps=warmup_steps,
+        warmup_init=given.warmup_init,
+        **curve,
     )
 
 

@@ -17,10 +17,14 @@ from ml_collections import ConfigDict
 from bifpn_jax.data.coco_json import CocoJson
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import format_score
+from bifpn_jax.models.scaling import MODELS
 from configs import base
 from experiments import command
 
 FLAGS = flags.FLAGS
+
+# Fields of a config that this command has flags for, and the flags.
+FIELD_FLAGS = {"data.train_images": "images", "data.train_annotations": "annotations"}
 
 
 def choose_images(ground_truth: dict, count: int, max_objects: int) -> dict:
@@ -78,9 +82,6 @@ def main(_: list[str]) -> None:
     """Runs the command."""
     from experiments.train import train_and_evaluate
 
-    for name in ("images", "annotations"):
-        if not FLAGS[name].value:
-            raise UserError(f"--{name} is missing: name a folder of images and its COCO JSON.")
     source = CocoJson(FLAGS.images, FLAGS.annotations, bad_boxes="clip", bad_images="skip")
     subset = choose_images(source.ground_truth(), FLAGS.num_images, FLAGS.max_objects)
     workdir = Path(FLAGS.workdir)
@@ -101,12 +102,12 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("images", "", "Folder of images.")
-    flags.DEFINE_string("annotations", "", "COCO JSON.")
+    flags.DEFINE_string("images", None, "Folder of images.", required=True)
+    flags.DEFINE_string("annotations", None, "COCO JSON of the images.", required=True)
     flags.DEFINE_string("workdir", "runs/memorize", "Folder of the run.")
-    flags.DEFINE_string("model", "d0", "Model by name.")
+    flags.DEFINE_enum("model", "d0", list(MODELS), "The model.")
     flags.DEFINE_integer("size", 256, "Side of the network's frame in pixels.", lower_bound=64)
     flags.DEFINE_integer("num_images", 8, "Images to memorise.", lower_bound=1)
     flags.DEFINE_integer("max_objects", 10, "Most objects in an image.", lower_bound=1)
     flags.DEFINE_integer("steps", 240, "Training steps.", lower_bound=20)
-    command.run(main)
+    command.run(main, fields=FIELD_FLAGS)

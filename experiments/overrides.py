@@ -8,24 +8,17 @@ import difflib
 import inspect
 import re
 import runpy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
-from experiments.config_fields import flat_fields
+from experiments.command_help import asks_for_help
+from experiments.config_fields import KINDS, flat_fields
 
 _BASES = ("__init__", "base")  # files in configs/ that are no config
-
-_KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    tuple: "values in brackets",
-}
 
 Fields = dict[str, Any]
 
@@ -43,16 +36,20 @@ def check_overrides(words: Sequence[str]) -> Fields:
     Raises:
         UserError: there is no such config file, or no such field.
     """
-    if any(re.match("--?help", word) for word in words):
+    if asks_for_help(words):
         return {}
     file, names = _split(words)
     if not file:
+        bare = [word for word in words if re.match(r"[^-].*\.py(:|$)", word)]
+        if bare:
+            raise UserError(f"a config is needed; did you mean --config={bare[0]}?")
         raise UserError("a config is needed: --config=configs/d0.py, or another file in configs/.")
     fields = dict(flat_fields(_load(file), groups=True))
     for name in names:
         whole = name.partition("[")[0]
         if whole not in fields:
-            raise UserError(f"--config.{name}: there is no such field; {_nearest(whole, fields)}")
+            hint = nearest_fields(whole, fields) or "--help_config lists them all."
+            raise UserError(f"--config.{name}: there is no such field; {hint}")
         if whole != name:
             raise UserError(f"--config.{name}: set the whole, --config.{whole}={fields[whole]!r}.")
     return fields
@@ -76,9 +73,15 @@ def explain_value(message: str, fields: Fields) -> str:
     value = fields[name]
     if isinstance(value, ConfigDict):
         inside = [field for field in fields if field.startswith(f"{name}.")]
+        inside.sort(key=lambda field: field != f"{name}.name")
         one = f", such as --config.{inside[0]}" if inside else ""
         return f"{override}: this is a group of fields; set one of them{one}."
-    return f"{override}: give {_KINDS.get(type(value), type(value).__name__)}, such as {value!r}."
+    return f"{override}: give {KINDS.get(type(value), type(value).__name__)}, such as {value!r}."
+
+
+def config_file(words: Sequence[str]) -> str:
+    """The value of --config on a command line, FILE or FILE:WORDS; "" where there is none."""
+    return _split(words)[0]
 
 
 def _split(words: Sequence[str]) -> tuple[str, list[str]]:
@@ -117,8 +120,8 @@ def _load(value: str) -> ConfigDict:
     return get_config(*arguments)
 
 
-def _nearest(name: str, fields: Fields) -> str:
-    """A hint: the field most like a name that is none, or those that end alike."""
+def nearest_fields(name: str, fields: Mapping[str, object]) -> str:
+    """A hint: the field most like a name that is none, or those that end alike; "" if none does."""
     ends = {field: field.rpartition(".")[2] for field in fields}
     end = name.rpartition(".")[2]
     near = difflib.get_close_matches(name, fields, 1, 0.85)
@@ -126,5 +129,5 @@ def _nearest(name: str, fields: Fields) -> str:
         alike = difflib.get_close_matches(end, set(ends.values()), 1, 0.7)
         near = [field for field in fields if [ends[field]] == alike][:3]
     if not near:
-        return "configs/base.py lists them all."
+        return ""
     return f"did you mean {' or '.join(f'--config.{field}' for field in near)}?"

@@ -15,7 +15,6 @@ is then 2. What images hold that is not used, such as further pages, is said at 
 
 import dataclasses
 import glob
-import math
 import sys
 import time
 from collections import Counter
@@ -37,8 +36,9 @@ from bifpn_jax.inference import ImageDetections
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.trained import Detector
 from bifpn_jax.visualize import draw_boxes, write_image, zoom_for
-from experiments import command, from_config, trained_model
-from experiments.download import ask_before_download, define_download_flag
+from experiments import command, trained_model
+from experiments.download import define_download_flag
+from experiments.own_data import own_eval_source
 
 # What a folder is searched for; a file that is named itself may be called anything.
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -86,9 +86,12 @@ def eval_images(
         agreed: whether COCO 2017 may be downloaded without asking.
         remarks: gets what is to be said of each image when it is read.
     """
-    config = trained_model.run_config(detector)
-    ask_before_download(config.data, agreed)
-    source = from_config.source(config, "eval", len(detector.label_map))
+    source = own_eval_source(
+        trained_model.run_config(detector),
+        len(detector.label_map),
+        agreed=agreed,
+        instead="name images in the place of --eval_images",
+    )
     records = (source[i] for i in range(min(count, len(source))))
     return [Image(record.where, partial(_read_record, record, remarks)) for record in records]
 
@@ -226,13 +229,11 @@ def _summary(found: ImageDetections, drawn: np.ndarray) -> str:
 def main(words: list[str]) -> int:
     """Runs the command; returns its exit status."""
     given = flags.FLAGS
-    for flag in ("score", "min_score"):
-        if math.isnan(given[flag].value):  # which absl takes to be between 0 and 1
-            raise UserError(f"--{flag}=nan: give a number from 0 to 1.")
     remarks: Remarks = []
     images = find_images(words, remarks)
     if not images and not given.eval_images:
         raise UserError("no image is given; name files, folders or globs, or set --eval_images=12.")
+    command.check_devices()
     output = command.make_folder(given.output)
     detector = trained_model.load_from_flags()
     print(f"weights: {detector.source}", flush=True)
@@ -276,4 +277,4 @@ if __name__ == "__main__":
     flags.DEFINE_float(
         "min_score", 0.05, "Least score of a detection in detections.json.", 0.0, 1.0
     )
-    command.run(main, arguments=True)
+    command.run(main, arguments="IMAGE")

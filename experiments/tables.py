@@ -85,4 +85,4 @@ if __name__ == "__main__":
     flags.DEFINE_list(
         "latency_models", list(published.EFFICIENTDET), "Of which models, with --latency."
     )
-    command.run(main, arguments=True)
+    command.run(main, arguments="RUN")

@@ -12,6 +12,7 @@ from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.trained import Detector, load_detector
 from configs import base
 from experiments.config_fields import ADDED_FIELDS
+from experiments.image_size import parse_image_hw
 
 _FLAGS = ("model", "weights", "class_names", "step", "image_hw", "trust")
 
@@ -39,8 +40,11 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "trust", False, "Run the files of code that the weights name as parts of their model."
     )
-    flags.DEFINE_list(
-        "image_hw", None, "Height,width of the network's frame; by default the model's own."
+    flags.DEFINE_string(
+        "image_hw",
+        None,
+        "Height and width of the network's frame in pixels, 512,640, or one number for a square; "
+        "by default the model's own.",
     )
 
 
@@ -52,17 +56,12 @@ def load_from_flags() -> Detector:
         if not step.isdecimal():
             raise UserError(f"--step={step}: give best, latest or the number of a step.")
         step = int(step)
-    sides = [int(side) for side in given.image_hw or () if side.strip().isdecimal()]
-    if given.image_hw and (len(sides) != 2 or len(given.image_hw) != 2 or min(sides) < 32):
-        raise UserError(
-            f"--image_hw={','.join(given.image_hw)}: give height and width, such as 512,640, "
-            "32 pixels or more."
-        )
+    image_hw = parse_image_hw(given.image_hw, "image_hw") if given.image_hw else None
     settings: dict[str, Any] = {}
     if given.nms:
         settings["nms_method"] = given.nms
-    if sides:
-        settings["image_hw"] = tuple(sides)
+    if image_hw:
+        settings["image_hw"] = image_hw
     try:
         return load_detector(
             given.weights,

@@ -102,8 +102,7 @@ def download_plan(data_dir: str | Path | None = None) -> str | None:
     return (
         f"COCO 2017 is not in {root} yet: {sizes} will be downloaded from {URL} to "
         f"{root / 'downloads'} and prepared as {_PREPARED_BYTES / 1e9:.0f} GB in "
-        f"{builder.data_path} ({_free_bytes(root) / 1e9:.0f} GB are free). Instead you can "
-        f"{INSTEAD}"
+        f"{builder.data_path} ({_free_bytes(root) / 1e9:.0f} GB are free)."
     )
 
 
@@ -120,7 +119,8 @@ def prepare_coco2017(data_dir: str | Path | None = None) -> str:
         if _free_bytes(root) < needed:
             raise UserError(
                 f"{root}: COCO 2017 needs {needed / 1e9:.0f} GB and {_free_bytes(root) / 1e9:.0f} "
-                f"GB are free; name a larger place with --config.data.data_dir=DIR, or {INSTEAD}"
+                "GB are free",
+                f"name a larger place with --config.data.data_dir=DIR, or {INSTEAD}",
             )
         _check_server()
         try:
@@ -131,7 +131,7 @@ def prepare_coco2017(data_dir: str | Path | None = None) -> str:
                 f"{root / 'downloads' / 'coco2017'} and start again, or {INSTEAD}"
             ) from error
         except (OSError, tfds.download.util.DownloadError) as error:
-            raise UserError(f"COCO 2017 could not be downloaded ({error}); {INSTEAD}") from error
+            raise UserError(f"COCO 2017 could not be downloaded ({error})", INSTEAD) from error
     return f"coco2017:{Coco2017.VERSION}"
 
 
@@ -152,7 +152,7 @@ def _check_server() -> None:
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
         raise UserError(
-            f"COCO 2017 cannot be downloaded: no {URL}{name} to be had ({reason}); {INSTEAD}"
+            f"COCO 2017 cannot be downloaded: no {URL}{name} to be had ({reason})", INSTEAD
         )
 
 

@@ -72,8 +72,8 @@ def _open_coco_json(
     for value, flag in ((images, "images=DIR"), (annotations, "annotations=FILE")):
         if not value:
             raise UserError(
-                f"the coco_json source needs --config.data.{split}_{flag}; set it, or train on "
-                "drawn images with --config.data.source=shapes"
+                f"the coco_json source needs --config.data.{split}_{flag}",
+                "set it, or train on drawn images with --config.data.source=shapes",
             )
     from bifpn_jax.data.coco_json import CocoJson
 
@@ -93,12 +93,14 @@ def _prepare(source: str, data_dir: str | Path | None, shapes: dict[str, Any]) -
     from bifpn_jax.data.tfds_records import tfds_dir
 
     exists = bool(source) and (tfds_dir(data_dir) / source.partition(":")[0]).exists()
-    near = difflib.get_close_matches(source, _OWN, 1)
+    # A name with a slash is TFDS's own, unless it is one of these but for that.
+    near = difflib.get_close_matches(source, _OWN, 1, 0.85 if "/" in source else 0.6)
     if not source or (near and not exists):
         meant = f" (did you mean {near[0]}?)" if near else ""
         raise UserError(
-            f"there is no dataset {source!r}{meant}; set --config.data.source to "
-            f"{', '.join(_OWN)} or the name of a detection set that TFDS has prepared"
+            f"there is no dataset {source!r}{meant}",
+            f"set --config.data.source to {', '.join(_OWN)} or the name of a detection set that "
+            "TFDS has prepared, such as voc/2007",
         )
     return source
 

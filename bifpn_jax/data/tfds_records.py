@@ -7,8 +7,10 @@ detection sets (COCO, VOC, ...): ``image`` and a sequence ``objects`` with ``bbo
 ``objects/is_crowd``, ``objects/area`` and ``annotations`` are used where they exist.
 """
 
+import difflib
 import json
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -222,29 +224,39 @@ def tfds_dir(data_dir: str | Path | None) -> Path:
 def _find_prepared(name: str, root: Path) -> Path:
     """Return the folder of the newest prepared version of a set, or the one that is asked for."""
     path, _, version = name.partition(":")
-    found = sorted(
-        (folder for folder in (root / path).glob(version or "*") if _has_version_name(folder)),
+    there = sorted(
+        (folder for folder in (root / path).glob("*") if _has_version_name(folder)),
         key=lambda folder: tfds.core.Version(folder.name),
     )
+    found = [folder for folder in there if fnmatch(folder.name, version or "*")]
     if not found:
-        configs = sorted(
-            file.parent.parent.name for file in (root / path).glob("*/*/features.json")
-        )
-        near = (
-            f" (there is {', '.join(f'{path}/{config}' for config in configs)})" if configs else ""
-        )
+        others = [f"{path}:{folder.name}" for folder in there]
+        # Above a config, as in "voc", or beside it.
+        for level in (root / path, (root / path).parent):
+            files = () if others or level == root else level.glob("*/*/features.json")
+            configs = sorted({file.parent.parent.name for file in files})
+            others += [f"{level.relative_to(root)}/{config}" for config in configs]
+        near = f" (there is {', '.join(others)})" if others else _known_name(path.split("/")[0])
         raise UserError(
-            f"TFDS set {name!r} is not prepared in {root}{near}; set --config.data.data_dir to "
-            f"where it is, or prepare it: {_prepare_command(path, root)}"
+            f"TFDS set {name!r} is not prepared in {root}{near}",
+            "set --config.data.data_dir to where it is, or prepare it: "
+            f"{_prepare_command(name, root)}",
         )
     info = json.loads((found[-1] / "dataset_info.json").read_text())
     written = info.get("fileFormat", "tfrecord")
     if written != "array_record":
         raise UserError(
-            f"{found[-1]}: prepared as {written}, which only TensorFlow can read; delete that "
-            f"folder and prepare it as array_record: {_prepare_command(path, root)}"
+            f"{found[-1]}: prepared as {written}, which only TensorFlow can read",
+            f"delete that folder and prepare it as array_record: {_prepare_command(path, root)}",
         )
     return found[-1]
+
+
+def _known_name(name: str) -> str:
+    """A hint at the set of TFDS that is meant by a name that none has."""
+    known = tfds.list_builders(with_community_datasets=False)
+    near = [] if name in known else difflib.get_close_matches(name, known, 1, 0.75)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _has_version_name(folder: Path) -> bool:

@@ -4,10 +4,14 @@ The rule gives width, depth and resolution from one number phi. The released mod
 roughly: `MODELS` is what they use, to the digit, and `deviations` says where they differ.
 """
 
+import difflib
 import math
 from typing import Any, NamedTuple
 
 from bifpn_jax.errors import UserError
+
+# What can be scaled alone.
+FACTORS = ("backbone", "image_size", "width", "network_repeats", "head_repeats")
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -51,13 +55,13 @@ def scaled_settings(phi: float, **factors: float) -> dict[str, Any]:
     Raises:
         UserError: a factor that there is not, or a phi out of -8 .. 8.
     """
-    names = ("backbone", "image_size", "width", "network_repeats", "head_repeats")
     for name, value in {"phi": phi, **factors}.items():
-        if name not in ("phi", *names):
-            raise UserError(f"scaling: there is no factor {name!r}; use {', '.join(names)}.")
+        if name not in ("phi", *FACTORS):
+            known = difflib.get_close_matches(name, ("phi", *FACTORS), len(FACTORS) + 1, 0.0)
+            raise UserError(f"scaling: there is no factor {name!r}; use {', '.join(known)}.")
         if not -8 <= value <= 8:
             raise UserError(f"scaling: {name}={value:g} is out of range; phi goes from -8 to 8.")
-    rules = {name: compound_scaling(factors.get(name, phi)) for name in names}
+    rules = {name: compound_scaling(factors.get(name, phi)) for name in FACTORS}
     backbone_phi = factors.get("backbone", phi)
     side = max(64, round(rules["image_size"].image_size / 32) * 32)
     return {

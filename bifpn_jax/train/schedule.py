@@ -68,6 +68,13 @@ def learning_rate(
     return jnp.where(step < warmup_steps, warmup, after).astype(jnp.float32)
 
 
+def longest_warmup(total_steps: int, decay: str = "cosine", offset_cosine: bool = False) -> int:
+    """Most steps of warm-up that fit in a run, after which the rate falls or stays."""
+    if decay == "cosine" and not offset_cosine:
+        return max(0, total_steps - 1) // 2
+    return max(0, total_steps - 1)
+
+
 def make_schedule(
     *,
     peak: float,
@@ -90,7 +97,7 @@ def make_schedule(
             f"learning rate schedule: a warm-up of {warmup_steps} steps does not fit in a run of "
             f"{total_steps} steps; shorten the warm-up or lengthen the run"
         )
-    if decay == "cosine" and not offset_cosine and 2 * warmup_steps >= total_steps:
+    if warmup_steps > longest_warmup(total_steps, decay, offset_cosine):
         raise UserError(
             f"learning rate schedule: the published cosine with a warm-up of {warmup_steps} of "
             f"{total_steps} steps would only rise after it; keep the warm-up under half of the run "

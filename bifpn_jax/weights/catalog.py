@@ -1,6 +1,7 @@
 """The catalog of published files of weights."""
 
 import difflib
+import re
 from pathlib import Path
 
 from bifpn_jax.errors import UserError
@@ -30,6 +31,11 @@ def find_published(name: str | Path) -> PublishedWeights | None:
     return None
 
 
+def _model_in(name: str) -> str:
+    """The model that a name is of, if it is one's: "EfficientDet-Lite0" -> "lite0"."""
+    return re.sub(r"^(tf[-_]?)?(efficient-?(det|net)[-_]?)?", "", name.lower())
+
+
 def published(name: str) -> PublishedWeights:
     """As `find_published`, for a name that must exist.
 
@@ -43,6 +49,16 @@ def published(name: str) -> PublishedWeights:
     if same:
         raise UserError(
             f"several published files are called {name}; say which: {', '.join(same[:8])}."
+        )
+    of_model = [entry for entry in catalog.values() if entry.model == _model_in(name)]
+    detectors = [entry.name for entry in of_model if entry.is_detector]
+    if of_model:
+        is_classifier = "efficientnet" in name.lower() or not detectors
+        fitting = [entry.name for entry in of_model if entry.is_detector != is_classifier]
+        more = ", …" if len(fitting) > 8 else ""
+        raise UserError(
+            f"{name!r} is a model, not weights; take one of its published weights: "
+            f"{', '.join(fitting[:8])}{more}."
         )
     near = difflib.get_close_matches(name, catalog, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "there is no name like it."

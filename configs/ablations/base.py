@@ -22,17 +22,17 @@ def get_config(study: str, model: str, arg: str | None = None) -> ConfigDict:
         model: released model for the paper's scale.
         arg: "shapes" for the small scale, and switches of `configs.base`.
     """
-    words = arg.split(",") if arg else []
     config = small_config() if is_small(arg) else base.get_config(model)
     config.study = config.name = study
     config.checkpoint.keep_latest = 1
-    base.apply_switches(config, ",".join(word for word in words if word != "shapes"))
+    rest = [word for word in base.split_words(arg) if word != "shapes"]
+    base.apply_switches(config, ",".join(rest), ["shapes"])
     return config
 
 
 def is_small(arg: str | None) -> bool:
     """Whether the small scale is asked for."""
-    return "shapes" in (arg.split(",") if arg else [])
+    return "shapes" in base.split_words(arg)
 
 
 def small_config() -> ConfigDict:

@@ -1,13 +1,24 @@
 """Command lines and weight files that cannot be used, of the commands that predict and evaluate."""
 
 import json
+import os
 import pickle
 import struct
+import subprocess
+import sys
 
 import cv2
+import jax
 import numpy as np
 import pytest
-from in_process import assert_refused, run_command
+from in_process import ROOT, Ended, assert_refused, run_command
+
+from bifpn_jax import inference
+from bifpn_jax.data.coco_categories import COCO
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.detector import create_model
+from configs import base
+from experiments import trained_model
 
 D0 = "--config=configs/d0.py"
 
@@ -34,14 +45,63 @@ WORDS = {
     "predict --weights=x --score=2 IN": "--score=2",
     "predict --weights=x --score=nan IN": "--score=nan",
     "predict --weights=x --nms=soft IN": "--nms=soft",
-    "predict --weights=x --image_hw=64 IN": "--image_hw=64: give height and width",
+    "predict --weights=x --image_hw=64x IN": "--image_hw=64x: give height and width",
     "predict --weights=x --step=newest IN": "--step=newest: give best, latest",
     "predict --weights=x --output=/dev/null/x IN": "--output=/dev/null/x: cannot make",
     "evaluate --weights=x --bad_images=drop": "--bad_images=drop",
     "evaluate --weights=x --batch_size=-1": "--batch_size=-1",
     "export_weights --weights=x": "--output=… is missing",
     "export_weights --weights=x --output=/nowhere/a.safetensors": "there is no folder /nowhere",
+    "export_weights --weights=x --output=a.pth": "end in .safetensors",
     "fetch_weights absent_weights": "absent_weights",
+    # Words after the colon.
+    "main --config=configs/d1.py:debg": "unknown switch 'debg' .*: use debug",
+    "main --config=configs/finetune.py:lite9": "did you mean lite4. There are lite4, lite3, .*d0",
+    "main --config=configs/finetune.py:backbon": "did you mean backbone. There are backbone, debug",
+    "main --config=configs/finetune.py:Lite1": "did you mean lite1",
+    "main --config=configs/finetune.py:lite0,d1": "lite0 and d1 after .*: give one model",
+    "main --config=configs/scaled.py:ph=1": "no factor 'ph'; use phi, ",
+    "main --config=configs/scaled.py:phi": "did you mean phi=1",
+    "main --config=configs/ablations/fusion.py:shape": "did you mean shapes. There are shapes, deb",
+    "sweep --config=configs/ablations/scaling.py:shape": "did you mean shapes",
+    # Models that are taken for weights.
+    "predict --weights=lite0 IN": "'lite0' is a model, not weights; .*: tf_efficientdet_lite0, ",
+    "evaluate --weights=d0": "is a model, .* weights: tf_efficientdet_d0, tf_efficientdet_d0_ap",
+    "evaluate --weights=efficientdet_lite0": "is a model, .*tf_efficientdet_lite0, efficientdet-l",
+    "evaluate --weights=Lite0": "'Lite0' is a model",
+    "fetch_weights EfficientNet-B0": "is a model, .*: tf_efficientnet_b0, ",
+    # Other ways to write an option.
+    "main configs/d0.py": "a config is needed; did you mean --config=configs/d0.py",
+    f"main {D0} config.train.steps=3": "did you mean --config.train.steps=3",
+    f"main {D0} –config.train.steps=3": "begins with '–', not with hyphens; write --config.tr",
+    f"main {D0} —-workdir=x": "begins with '—', not with hyphens; write --workdir=x",
+    f"main {D0} --workdir='runs/x'": "the quotes have become part .* write --workdir=runs/x",
+    f"main {D0} --workdir=“runs/x”": "these quotes are none to a shell",
+    f"main {D0} --config.augment.flip false": "write --config.augment.flip=false",
+    f"main {D0} --download yes": "write --download=true",
+    f"main {D0} --download=yes": "--download=yes: give true or false",
+    f"main {D0} --batch-size=8": "did you mean --config.eval.batch_size or --config.train.batch",
+    f"main {D0} --epochs=8": "did you mean --config.train.epochs",
+    f"main {D0} --lr=8": "--help lists the flags, --help_config the fields",
+    f"main {D0} --workdir": "--workdir has no value; write --workdir=",
+    f"main {D0} --workdir=": "--workdir= is empty; give it a value, or leave it out",
+    f"main {D0} --start_timeout=0": "--start_timeout=0: give a whole number, at least 1",
+    f"main {D0} --help_config=maybe": "--help_config=maybe: give true or false",
+    "evaluate --config=configs/d0.py": "model of --weights brings its config along",
+    "evaluate --weights=": "--weights= is empty; give it a value[.]",
+    "evaluate --weights=x --images= --annotations=": "--images= is empty",
+    "evaluate --weights=x --ema false": "write --ema=false",
+    "evaluate --weights=x --batch_size=0.5": "give a whole number, at least 0",
+    "predict --weights=x --class_names=cat, dog IN": "without spaces, --class_names=cat,dog",
+    "predict --weights=x  IN": "one of the arguments is empty",
+    "predict --weights=x --score=0,5 IN": "--score=0,5: give a number from 0 to 1",
+    "predict --weights=~/absent.pth IN": "^error: /.*/absent.pth: no such file",
+    "predict --weights=x --image_hw=16 IN": "32 pixels or more",
+    "compare_effdet --tolerance=nan": "--tolerance=nan: give a number",
+    "memorize --images=IN": "--annotations=… is missing",
+    "memorize --images=IN --annotations=absent": r"absent: no such .* \(--annotations=FILE\)",
+    "sweep --config=configs/ablations/fusion.py --seeds=0, 1": "without spaces, --seeds=0,1",
+    "sweep --config=configs/ablations/fusion.py --rows=": "--rows= is empty",
 }
 
 
@@ -104,6 +164,85 @@ def test_a_command_line_that_cannot_be_right(line, image, tmp_path):
         words.append(f"--output={tmp_path / 'out'}")
     assert_refused(run_command(name, *words), WORDS[line])
     assert [path.name for path in image.iterdir()] == ["a.jpg"]
+
+
+COCO_WITHOUT = ("coco2017", {})
+NO_FILES = ("coco_json", {})
+NO_FOLDER = ("coco_json", {"eval_images": "/absent", "eval_annotations": "ANNOTATIONS"})
+NOT_PREPARED = ("voc/2007", {})
+
+# Command and the data in the config of its model -> what must be said.
+OWN_DATA = [
+    ("evaluate", COCO_WITHOUT, "with --download, or name images with --images=DIR --annotations="),
+    ("evaluate", NO_FILES, "needs --images=DIR; name images with --images=DIR --annotations=FILE"),
+    ("evaluate", NO_FOLDER, r"/absent: no such folder .* \(--images=DIR\); name images"),
+    ("evaluate", NOT_PREPARED, "'voc/2007' is not prepared .*; name images with --images=DIR"),
+    ("predict", COCO_WITHOUT, "with --download, or name images in the place of --eval_images"),
+    ("predict", NO_FILES, "; name images in the place of --eval_images"),
+    ("predict", NO_FOLDER, r"/absent: no such folder .* \(config.data.eval_images=DIR\)"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "words"), OWN_DATA)
+def test_own_data_that_is_not_here(name, data, words, monkeypatch, tmp_path, coco):
+    source, fields = data
+    config = base.get_config("d0")
+    config.data.update({"source": source, "data_dir": str(tmp_path), **fields})
+    if "eval_annotations" in fields:
+        config.data.eval_annotations = str(coco.annotations)
+    trained = trained_model.TrainedModel(None, {}, COCO, config)
+    monkeypatch.setattr(trained_model, "load_from_flags", lambda: trained)
+    options = ["--eval_images=2"] if name == "predict" else []
+    ended = run_command(name, "--weights=x", f"--output={tmp_path / 'out'}", *options)
+    assert_refused(ended, words)
+    # Neither command has these flags.
+    assert "--config" not in ended.err
+
+
+FRAMES = {"192": (192, 192), "192x256": (192, 256), "192,256": (192, 256), "(64, 96)": (64, 96)}
+
+
+@pytest.mark.parametrize("size", FRAMES)
+def test_the_size_of_the_frame(size, monkeypatch, image, tmp_path):
+    """The flag of commands that predict, and the field of a config."""
+    trained = trained_model.TrainedModel(create_model("d0"), {}, COCO, base.get_config("d0"))
+    monkeypatch.setattr(trained_model, "load_trained", lambda *_, **__: trained)
+    seen = []
+
+    def make_detector(model, *_, **__):
+        seen.append(model)
+        raise UserError("enough")
+
+    monkeypatch.setattr(inference, "make_detector", make_detector)
+    run_command("predict", "--weights=x", f"--image_hw={size}", f"--output={tmp_path}", image)
+    ended = run_command("main", D0, f"--config.model.image_hw={size}", "--help_config")
+    assert [model.image_hw for model in seen] == [FRAMES[size]]
+    assert f"--config.model.image_hw='{FRAMES[size]}'" in ended.out
+
+
+def test_a_home_folder_is_written_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = "--config.data.data_dir=~/sets", "--config.init_from=~"
+    ended = run_command("main", D0, *words, "--help_config")
+    assert f"--config.data.data_dir={tmp_path}/sets\n" in ended.out
+    assert f"--config.init_from={tmp_path}\n" in ended.out
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "nonsense"])
+def test_a_platform_that_is_not_here(platforms):
+    if jax.default_backend() != "cpu":
+        pytest.skip("what is missing here is for machines without an accelerator")
+    ended = subprocess.run(
+        [sys.executable, "-m", "experiments.predict", "--weights=x", "README.md"],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": platforms},
+        capture_output=True,
+        text=True,
+    )
+    assert_refused(
+        Ended(ended.returncode, ended.stdout, ended.stderr),
+        f"JAX_PLATFORMS={platforms}: .*it finds cpu. Leave JAX_PLATFORMS unset",
+    )
 
 
 @pytest.mark.parametrize("case", FILES)
