@@ -14,6 +14,9 @@ Most of the model then starts from nothing, for which SGD is too slow, and it ge
 
 The recipe is for some hundred steps. Parts of the model are kept as they are with, for instance,
 `--config.optimizer.freeze=backbone`; their batch norms are then in evaluation mode.
+
+`finetune.py:lite0,debug` tries the weights in a few steps: the model keeps its size, and the images
+are drawn. With `--config.data.source=coco_json` as well the few steps are on your own images.
 """
 
 from ml_collections import ConfigDict
@@ -46,5 +49,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         words.remove("backbone")
         config.optimizer.update({"name": "adamw", "weight_decay": 1e-2})
         config.schedule.base_rate = 0.032
-    base.apply_switches(config, ",".join(words))
+    base.apply_switches(config, ",".join(words), keep_model=True)
     return config
