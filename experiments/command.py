@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from ml_collections import config_flags
 from bifpn_jax.errors import UserError
 from bifpn_jax.train import processes
 from bifpn_jax.train.interruption import Interrupted
+from bifpn_jax.train.waiting import leave_at_once
 from experiments.disk_space import full_disk
 from experiments.network_file import inline_network_file
 from experiments.overrides import check_overrides, explain_value, keep_last
@@ -25,6 +27,7 @@ from experiments.process_memory import collect_garbage_rarely, keep_freed_memory
 FAILED = 2
 SAVED = 75
 PEER_IS_GONE = 76
+STOPPED = 130  # by Ctrl-C where there is nothing to go on from, as shells have it
 
 
 def define_config_flag() -> None:
@@ -40,6 +43,8 @@ def run(main: Callable[[list[str]], int | None], *, arguments: bool = False) -> 
     Compiled programs are kept in ``~/.cache/bifpn_jax`` for the next run, unless the environment
     variable JAX_COMPILATION_CACHE_DIR names another place. Memory is kept as in `process_memory`.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of `experiments/__init__.py`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_freed_memory()
     collect_garbage_rarely()
     logging.set_verbosity(logging.WARNING)
@@ -68,7 +73,12 @@ def _call(main: Callable[[list[str]], int | None], words: list[str], arguments: 
     try:
         return main(words)
     except Interrupted:
+        leave_at_once(SAVED)
         return SAVED
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        leave_at_once(STOPPED)
+        processes.leave(STOPPED)
     except UserError as error:
         fail(error)
     except Exception as error:

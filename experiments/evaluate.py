@@ -26,7 +26,9 @@ from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, writ
 from bifpn_jax.evaluation.table import metrics_table
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.train import parallel
+from bifpn_jax.train.waiting import waits_on_terminal
 from experiments import command, from_config, trained_model
+from experiments.compile_keys import evaluation_key
 from experiments.download import ask_before_download, define_download_flag
 from experiments.trained_model import TrainedModel
 
@@ -65,7 +67,9 @@ def evaluate_trained(
     model, config = trained.model, trained.config
     source = Relabelled(source, trained.label_map)
     batches = from_config.evaluation_batches(config, model, source, batch_size)
-    step = from_config.predict_fn(config, model)
+    step = waits_on_terminal().first(
+        "compiling the model", from_config.predict_fn(config, model), key=evaluation_key(config)
+    )
     variables = parallel.replicate(trained.variables)
     start, warm_up = None, 0
 

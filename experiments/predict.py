@@ -33,8 +33,10 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.results import coco_results, write_detections
 from bifpn_jax.inference import ImageDetections, make_detector
 from bifpn_jax.postprocess import Detections
+from bifpn_jax.train.waiting import waits_on_terminal
 from bifpn_jax.visualize import draw_boxes, write_image, zoom_for
 from experiments import command, from_config, trained_model
+from experiments.compile_keys import evaluation_key
 from experiments.download import ask_before_download, define_download_flag
 from experiments.trained_model import TrainedModel
 
@@ -140,6 +142,9 @@ def predict_images(
         antialias=trained.config.data.antialias,
         score_threshold=min(score, min_score),
         **from_config.postprocessing(trained.config),
+    )
+    detect = waits_on_terminal().first(
+        "compiling the model", detect, key=evaluation_key(trained.config)
     )
     results = []
     for index in tqdm(range(len(images)), unit="img", disable=None if progress else True):
