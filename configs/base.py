@@ -43,7 +43,7 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
 
     Args:
         name: key of `bifpn_jax.models.scaling.MODELS`.
-        arg: comma-separated switches; "debug" shrinks the run to a minute on a laptop.
+        arg: comma-separated switches; "debug" shrinks the run, see `apply_switches`.
     """
     config = ConfigDict()
     config.name = name
@@ -75,13 +75,27 @@ def split_words(arg: str | None) -> list[str]:
     return [word.strip() for word in (arg or "").split(",") if word.strip()]
 
 
-def apply_switches(config: ConfigDict, arg: str | None, others: Sequence[str] = ()) -> None:
+def apply_switches(
+    config: ConfigDict,
+    arg: str | None,
+    others: Sequence[str] = (),
+    *,
+    keep_model: bool = False,
+) -> None:
     """Changes a config as the words after the colon of ``--config=FILE:WORDS`` say.
 
+    "debug" makes a short run of it, most of whose time is compilation: under a minute on a laptop,
+    with two evaluations and checkpoints. It keeps what decides which code runs: feature network,
+    fusion, levels, anchors, activation, normalisation, optimizer, loss, NMS. It shrinks how often
+    that code runs and on what: the backbone to "nano", the feature network to one cell and the
+    heads to one layer of 16 channels, images to 64 pixels, data to drawn shapes, 16 steps. Fields
+    on the command line are set after it and win.
+
     Args:
-        config: to be changed.
+        config: is changed.
         arg: the words that the config has not dealt with, with commas between.
         others: what the config takes beside "debug", for the message.
+        keep_model: debug leaves the model as large as it is, for a recipe whose weights must fit.
 
     Raises:
         UserError: a word that there is not; it says which there are, the nearest first.
@@ -95,6 +109,8 @@ def apply_switches(config: ConfigDict, arg: str | None, others: Sequence[str] = 
             raise UserError(
                 f"unknown switch {word!r} after the colon of --config: {hint} {', '.join(near)}."
             )
+        if not keep_model:
+            _shrink_model(config)
         _shrink(config)
 
 
@@ -215,11 +231,19 @@ def _evaluation() -> ConfigDict:
     )
 
 
+def _shrink_model(config: ConfigDict) -> None:
+    """The same kind of model with as few operations as it can have: those are what is compiled."""
+    model = config.model
+    model.backbone = "nano"
+    model.width = min(model.width, 16)
+    model.network_repeats = model.head_repeats = 1
+
+
 def _shrink(config: ConfigDict) -> None:
-    """The same code path in about a minute: few small drawn images, few steps."""
+    """Few small drawn images, few steps."""
     config.data.source = "shapes"
     config.data.shapes = ConfigDict({"num_train": 64, "num_eval": 16, "seed": 0})
-    config.model.image_hw = (128, 128)
+    config.model.image_hw = (64, 64)
     config.train.batch_size = 8
     config.train.steps = 16
     config.schedule.warmup_epochs = 0.5

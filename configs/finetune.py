@@ -16,6 +16,9 @@ slow, and it gets AdamW.
 
 The recipe is for some hundred steps. Parts of the model are kept as they are with, for instance,
 `--config.optimizer.freeze=backbone`; their batch norms are then in evaluation mode.
+
+`finetune.py:lite0,debug` tries the weights in a few steps: the model keeps its size, and the images
+are drawn. With `--config.data.source=coco_json` as well the few steps are on your own images.
 """
 
 from ml_collections import ConfigDict
@@ -58,5 +61,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if "debug" in words:  # needs no download
         config.init_from = ""
     rest = [word for word in words if word not in (name, "backbone")]
-    base.apply_switches(config, ",".join(rest), [*MODELS, "backbone"])
+    base.apply_switches(config, ",".join(rest), [*MODELS, "backbone"], keep_model=True)
     return config

@@ -5,6 +5,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from ml_collections import config_flags
 from bifpn_jax.errors import UserError
 from bifpn_jax.train import processes
 from bifpn_jax.train.interruption import Interrupted
+from bifpn_jax.train.waiting import leave_at_once
 from experiments.command_help import asks_for_help, command_help, own_flags
 from experiments.command_values import check_values, explain_flag
 from experiments.command_words import prepare_words
@@ -38,6 +40,7 @@ from experiments.process_memory import collect_garbage_rarely, keep_freed_memory
 FAILED = 2
 SAVED = 75
 PEER_IS_GONE = 76
+STOPPED = 130  # by Ctrl-C where there is nothing to go on from, as shells have it
 PIPE_CLOSED = 141  # as of a tool that SIGPIPE has ended
 
 # For --help_config where no --config is given.
@@ -77,6 +80,8 @@ def run(main: Main, *, arguments: str = "", fields: Mapping[str, str] | None = N
         fields: of a command without --config, the flags that stand for fields of a config:
             {"data.eval_images": "images"}. Messages name them instead.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of `experiments/__init__.py`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_freed_memory()
     collect_garbage_rarely()
     logging.set_verbosity(logging.WARNING)
@@ -127,9 +132,14 @@ def _call(main: Main, words: list[str], arguments: str, fields: Mapping[str, str
     try:
         return main(words)
     except Interrupted:
+        leave_at_once(SAVED)
         return SAVED
     except BrokenPipeError:
         raise
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        leave_at_once(STOPPED)
+        processes.leave(STOPPED)
     except UserError as error:
         fail(name_own_flags(str(error), fields))
     except Exception as error:

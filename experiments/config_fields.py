@@ -64,6 +64,16 @@ class Field(NamedTuple):
         )
 
 
+def with_added_fields(config: Mapping[str, Any]) -> ConfigDict:
+    """The config that a run of this or an earlier version saved, with all of today's fields."""
+    complete = ConfigDict(config)
+    there = dict(flat_fields(complete))
+    for name, value in ADDED_FIELDS.items():
+        if name not in there:
+            complete.update_from_flattened_dict({name: value})
+    return complete
+
+
 def flat_fields(
     config: ConfigDict | Mapping[str, Any], *, groups: bool = False, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:

@@ -21,8 +21,10 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.detection_limit import limit_warning
 from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
 from bifpn_jax.evaluation.table import metrics_table
+from bifpn_jax.train.waiting import waits_on_terminal
 from bifpn_jax.trained import evaluate_detector
 from experiments import command, trained_model
+from experiments.compile_keys import evaluation_key
 from experiments.download import define_download_flag
 from experiments.own_data import own_eval_source
 
@@ -113,6 +115,9 @@ def main(_: list[str]) -> None:
         bad_images=config.data.bad_images,
         num_threads=config.data.num_threads or None,
         progress=True,
+        around_step=lambda step: waits_on_terminal().first(
+            "compiling the model", step, key=evaluation_key(config)
+        ),
     )
     facts = {
         "weights": given.weights,

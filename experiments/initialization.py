@@ -1,7 +1,8 @@
 """The variables that a training run starts from: fresh ones, or published or own weights."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.named_parts import is_code
 from bifpn_jax.train.calibration import calibrate_batch_norms
+from bifpn_jax.train.checkpoint_reader import has_checkpoint, restore_meta
 from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.files import open_weights
 from bifpn_jax.weights.identify import fitting_models
@@ -25,7 +27,7 @@ _CALIBRATION_BATCHES = 8
 
 def with_settings_of_weights(
     config: ConfigDict,
-    saved: Mapping[str, Any] | None = None,
+    workdir: Path,
     say: Callable[[str], object] = print,
 ) -> ConfigDict:
     """The config with the model's settings that the weights it starts from were trained with.
@@ -35,7 +37,7 @@ def with_settings_of_weights(
 
     Args:
         config: of the run.
-        saved: config of the run that goes on, as JSON, which has taken them already.
+        workdir: of the run; one that goes on has taken them already, and reads no weights.
         say: is given a line for every setting that changes.
 
     Raises:
@@ -43,13 +45,14 @@ def with_settings_of_weights(
     """
     if not (config.init_from and config.init_settings):
         return config
-    if saved is None:
-        settings = _settings_of_weights(config)
-    else:
+    if has_checkpoint(workdir):
+        saved = restore_meta(workdir, "latest")["config"]
         settings = {
             **{f"model.{name}": value for name, value in model_settings(saved).items()},
             "data.antialias": saved["data"]["antialias"],
         }
+    else:
+        settings = _settings_of_weights(config)
     released = create_model(config.model.name)
     config = config.copy_and_resolve_references()
     with config.unlocked():

@@ -8,10 +8,13 @@ is, otherwise ``--coordinator_address``, ``--process_id`` and ``--process_count`
 
 It leaves with status 0 when the run is complete, 2 where the user can put something right, 75
 after Ctrl-C or SIGTERM, with everything saved, and 76 where another process of the run is gone.
+Both signals also end what compiles, at once: nothing was trained since what is saved.
 """
 
 from absl import flags
 
+from bifpn_jax.train.parallel import process_index
+from bifpn_jax.train.waiting import Waits
 from experiments import command
 from experiments.config_checks import check_config
 from experiments.download import ask_before_download, define_download_flag
@@ -22,10 +25,11 @@ FLAGS = flags.FLAGS
 
 def main(_: list[str]) -> None:
     """Runs the command."""
-    from experiments.train import train_and_evaluate
-
     check_config(FLAGS.config)
     start_from_flags()
+    Waits(enabled=process_index() == 0 and FLAGS.config.log.progress).say("loading the program")
+    from experiments.train import train_and_evaluate
+
     ask_before_download(FLAGS.config.data, FLAGS.download)
     workdir = FLAGS.workdir or f"runs/{FLAGS.config.name}"
     train_and_evaluate(FLAGS.config, workdir)

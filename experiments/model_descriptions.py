@@ -10,6 +10,7 @@ from bifpn_jax.models.networks import NETWORKS
 from bifpn_jax.models.scaling import MODELS
 from experiments.config_fields import Field
 
+_OWN_CODE = "code of your own, FILE.py:NAME"
 _ORDINARY = "false: ordinary ones of 3x3"
 
 MODEL_FIELDS = {
@@ -27,9 +28,12 @@ MODEL_FIELDS = {
     "model.head_repeats": Field("Convolutions of each head before its last.", low=1),
     "model.feature_network": Field(
         "How features of several levels are joined.",
-        takes=f'{", ".join(NETWORKS)}; nodes of your own, "6:3,4 5:2,5 …"; or a file of them',
+        takes=f'{", ".join(NETWORKS)}; nodes of your own, "6:3,4 5:2,5 …"; a file of them; or '
+        f"{_OWN_CODE}",
     ),
-    "model.fusion": Field("How a node weighs its inputs.", tuple(NORMALIZERS)),
+    "model.fusion": Field(
+        "How a node weighs its inputs.", takes=f"{', '.join(NORMALIZERS)}, or {_OWN_CODE}"
+    ),
     "model.separable": Field(
         f"In the feature network depthwise separable convolutions; {_ORDINARY}."
     ),
@@ -51,7 +55,9 @@ MODEL_FIELDS = {
     "model.expanded_features": Field(
         "Take the backbone's features inside a block, before its projection."
     ),
-    "model.activation": Field("The activation function.", tuple(ACTIVATIONS)),
+    "model.activation": Field(
+        "The activation function.", takes=f"{', '.join(ACTIVATIONS)}, or {_OWN_CODE}"
+    ),
     "model.min_level": Field(
         "The finest level of features; level l has stride 2^l.", takes="3, 4 or 5"
     ),

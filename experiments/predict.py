@@ -34,9 +34,11 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.results import coco_results, write_detections
 from bifpn_jax.inference import ImageDetections
 from bifpn_jax.postprocess import Detections
+from bifpn_jax.train.waiting import waits_on_terminal
 from bifpn_jax.trained import Detector
 from bifpn_jax.visualize import draw_boxes, write_image, zoom_for
 from experiments import command, trained_model
+from experiments.compile_keys import evaluation_key
 from experiments.download import define_download_flag
 from experiments.own_data import own_eval_source
 
@@ -148,6 +150,8 @@ def predict_images(
                 "--output."
             )
     detector = dataclasses.replace(detector, score_threshold=min(score, min_score))
+    key = evaluation_key(trained_model.run_config(detector))
+    detect = waits_on_terminal().first("compiling the model", detector, key=key)
     results = []
     for index in tqdm(range(len(images)), unit="img", disable=None if progress else True):
         file_name, name = images[index].file_name, names[index]
@@ -158,7 +162,7 @@ def predict_images(
                 raise
             on_bad(error)
             continue
-        found = detector(image)
+        found = detect(image)
         drawn = found.scores >= score
         picture = draw_boxes(
             image,

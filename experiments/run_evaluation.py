@@ -1,6 +1,10 @@
-"""Evaluates the state of a run, as its config says, and leaves the results in its workdir."""
+"""Evaluates the state of a run, as its config says, and leaves the results in its workdir.
 
-from collections.abc import Callable, Sequence
+``metrics.json`` says what its numbers are of: the step, and under ``evaluated_with`` the kind of
+weights, the settings and the data.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,14 +13,24 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources import result_ids
+from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
+from bifpn_jax.evaluation.fingerprint import fingerprint, ground_truth_fingerprint
 from bifpn_jax.evaluation.metrics import CocoMetrics
-from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
+from bifpn_jax.evaluation.results import (
+    EVALUATION_FILE,
+    read_metrics,
+    write_detections,
+    write_metrics,
+)
+from bifpn_jax.json_files import read_json
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train import exchange, parallel
 from bifpn_jax.train.state import TrainState
+from bifpn_jax.train.waiting import Waits
 from experiments import from_config
+from experiments.compile_keys import evaluation_key
 
 
 def make_evaluation(
@@ -24,15 +38,22 @@ def make_evaluation(
     model: EfficientDet,
     source: Source,
     on_skipped: Callable[[Sequence[int]], object] = lambda _: None,
+    waits: Waits | None = None,
 ) -> Callable[[TrainState, Path], dict[str, Any]]:
     """A function that evaluates a state, writes the files and returns the metrics.
 
     Each process detects in its share of the images; the first scores all of them and writes, and
-    all get its numbers. With both kinds of weights the raw ones' numbers are prefixed "raw_" and
-    get no files. The files are in the category ids of the source's own annotations, whatever the
-    labels of the model. `on_skipped` gets the ids of bad images, which are not scored.
+    all get its numbers, and under "evaluated_with" what they are of. With both kinds of weights the
+    raw ones' numbers are prefixed "raw_", and the detections are those of the averaged ones. The
+    files are in the category ids of the source's own annotations, whatever the labels of the model.
+    `on_skipped` gets the ids of bad images, which are not scored; `waits` is told of compilation.
+
+    Raises:
+        Interrupted: by `waits`, while it compiles; nothing is written.
     """
     predict = from_config.predict_fn(config, model)
+    if waits is not None:
+        predict = waits.first("compiling the evaluation", predict, key=evaluation_key(config))
     batches = from_config.evaluation_batches(
         config,
         model,
@@ -42,7 +63,7 @@ def make_evaluation(
     )
     is_primary = parallel.process_index() == 0
 
-    def run(state: TrainState, ema: bool) -> tuple[CocoMetrics, list[dict[str, Any]]]:
+    def run(state: TrainState, ema: bool) -> tuple[CocoMetrics, list[dict[str, Any]], list[int]]:
         truth = source.ground_truth()
         detections, skipped = detect_all(
             partial(predict, state.variables(ema=ema)),
@@ -58,20 +79,105 @@ def make_evaluation(
         metrics = exchange.from_primary(
             lambda: evaluate_detections(truth, detections, max_detections=limit).to_json()
         )
-        return CocoMetrics.from_json(metrics), detections
+        return CocoMetrics.from_json(metrics), detections, skipped
 
     def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
-        result, detections = run(state, config.eval.weights != "raw")
-        if is_primary:
-            facts = {"step": int(state.step)}
-            if model.num_classes != len(result.per_class):
-                facts["num_classes"] = model.num_classes
-            write_metrics(workdir / EVALUATION_FILE, result, **facts)
-            write_detections(workdir / "detections.json", detections)
-        metrics = result.to_json()
+        result, detections, skipped = run(state, config.eval.weights != "raw")
+        facts: dict[str, Any] = {"evaluated_with": conditions(config, source)}
+        if model.num_classes != len(result.per_class):
+            facts["num_classes"] = model.num_classes
+        if skipped:
+            facts["not_evaluated"] = sorted(skipped)
         if config.eval.weights == "both":
-            raw, _ = run(state, False)
-            metrics |= {f"raw_{name}": value for name, value in raw.summary.items()}
-        return metrics
+            raw, _, _ = run(state, False)
+            numbers = raw.to_json()
+            facts |= {f"raw_{name}": numbers[name] for name in raw.summary}
+        if is_primary:
+            # Absent while the two files may not belong together.
+            (workdir / EVALUATION_FILE).unlink(missing_ok=True)
+            write_detections(workdir / "detections.json", detections)
+            write_metrics(workdir / EVALUATION_FILE, result, step=int(state.step), **facts)
+        return {**result.to_json(), **facts}
 
     return evaluate_state
+
+
+def conditions(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """What an evaluation's numbers depend on besides the model: kind of weights, settings, data."""
+    truth = source.ground_truth()
+    return {
+        **settings(config),
+        "images": len(truth["images"]),
+        "boxes": len(truth["annotations"]),
+        "data": ground_truth_fingerprint(truth),
+    }
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `conditions` that a config says."""
+    evaluation, data = config["eval"], config["data"]
+    found = {name: evaluation[name] for name in ("weights", "pre_nms_top_k", "max_detections")}
+    used = "sigma" if evaluation["nms_method"] == "gaussian" else "iou_threshold"
+    found |= {name: evaluation[name] for name in ("nms_method", used)}
+    return found | {"antialias": data["antialias"]}
+
+
+def comparable(metrics: Mapping[str, Any], best_metric: str) -> str:
+    """A fingerprint that is equal where two evaluations' `best_metric` may be compared."""
+    measured = dict(metrics["evaluated_with"])
+    if measured["weights"] == "both":  # Each number is of one of them.
+        measured["weights"] = "raw" if best_metric.startswith("raw_") else "ema"
+    return fingerprint([measured, metrics.get("not_evaluated", [])])
+
+
+def earlier_evaluation(
+    workdir: Path, step: int, config: Mapping[str, Any], source: Source
+) -> tuple[dict[str, Any] | None, str]:
+    """The metrics that are in a workdir already, or None and why they are not those wanted.
+
+    Of several processes all get what the first finds.
+
+    Args:
+        workdir: of the run.
+        step: the state's.
+        config: of the run now.
+        source: its evaluation data now.
+    """
+    wanted = conditions(config, source)
+    return exchange.from_primary(lambda: _read_earlier(workdir / EVALUATION_FILE, step, wanted))
+
+
+def _read_earlier(
+    path: Path, step: int, wanted: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, str]:
+    if not path.exists():
+        return None, f"there is no {EVALUATION_FILE}"
+    try:
+        read_metrics(path)
+        found = read_json(path)
+    except UserError as error:
+        return None, str(error)
+    if found.pop("step", None) != step:
+        return None, f"{EVALUATION_FILE} is of another step"
+    measured = found.get("evaluated_with")
+    if not isinstance(measured, dict):
+        return None, f"{EVALUATION_FILE} does not say what it was measured with"
+    if measured != wanted:
+        return None, f"{EVALUATION_FILE} was measured with {differences(measured, wanted)}"
+    return found, ""
+
+
+def differences(measured: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What differs between the conditions of two evaluations, in words."""
+    names = [name for name in {**measured, **wanted} if measured.get(name) != wanted.get(name)]
+    told = [
+        f"{name}={measured.get(name)!r} (now {wanted.get(name)!r})"
+        for name in names
+        if name not in ("images", "boxes", "data")
+    ]
+    if "data" in names:
+        told.append(
+            f"other evaluation data, {measured.get('images')} images with "
+            f"{measured.get('boxes')} boxes (now {wanted.get('images')} with {wanted.get('boxes')})"
+        )
+    return ", ".join(told)

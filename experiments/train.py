@@ -8,6 +8,7 @@ same workdir it goes on where it was.
 
 import json
 import math
+import sys
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -16,32 +17,36 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from bifpn_jax.data.pipeline import count_crowded_images
-from bifpn_jax.evaluation.detection_limit import limit_warning
 from bifpn_jax.evaluation.metrics import format_score
-from bifpn_jax.evaluation.results import EVALUATION_FILE, evaluated_step, read_metrics
-from bifpn_jax.models.cost import num_parameters
-from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.models.fusion import edge_weights
 from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.models.networks import network_graph
 from bifpn_jax.train import exchange, parallel
 from bifpn_jax.train.checkpoint import Checkpoints
 from bifpn_jax.train.gradients import TRAIN_FIELDS
-from bifpn_jax.train.interruption import Interrupted, StopRequest
+from bifpn_jax.train.interruption import Interrupted, StopAtOnce, StopRequest
 from bifpn_jax.train.logs import (
     MetricWriter,
+    remove_finished,
     write_config,
     write_finished,
     write_parameter_overview,
 )
 from bifpn_jax.train.progress import ProgressLine, Timer, format_seconds
 from bifpn_jax.train.state import create_state
+from bifpn_jax.train.waiting import Waits, compile_durations
 from bifpn_jax.train.workdir_lock import check_shared, lock_workdir
 from experiments import from_config
+from experiments.compile_keys import training_key
 from experiments.config_checks import check_config, check_same_run
-from experiments.initialization import initial_variables
-from experiments.run_evaluation import make_evaluation
+from experiments.initialization import initial_variables, with_settings_of_weights
+from experiments.run_evaluation import (
+    comparable,
+    earlier_evaluation,
+    make_evaluation,
+)
+from experiments.run_history import length_before, schedule_change, with_length_of
+from experiments.run_introduction import introduce
 from experiments.skipped_images import SkippedImages
 from experiments.step_metrics import StepMetrics
 
@@ -58,18 +63,31 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
     Raises:
         UserError: something the user can put right, before training starts where it can be known.
-        Interrupted: after SIGINT or SIGTERM, with everything saved.
+        Interrupted: after SIGINT or SIGTERM, with everything saved; holds the signal, and the step
+            that was saved if there is more to save than there was.
     """
-    with ExitStack() as leaving:
-        return _train_and_evaluate(config, Path(workdir), leaving)
+    several = parallel.process_count() > 1
+    try:
+        with ExitStack() as leaving, StopAtOnce(common=several) as preparing:
+            return _train_and_evaluate(config, Path(workdir), leaving, preparing)
+    except Interrupted as interrupted:
+        if len(interrupted.args) == 1:
+            said = f"{interrupted.args[0].name}: stopped before a step was made; nothing is lost"
+            print(f"{said}, and the same command goes on", file=sys.stderr)
+        raise
 
 
-def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -> dict[str, Any]:
+def _train_and_evaluate(
+    config: ConfigDict, workdir: Path, leaving: ExitStack, preparing: StopAtOnce
+) -> dict[str, Any]:
     # --- Config and data: everything that can be wrong is found out before anything is computed.
     check_config(config)
     rows = parallel.check_batch_size(config.train.batch_size, config.train.accumulate)
     parallel.check_batch_norm_group(config.model.batch_norm_group)
     is_primary = parallel.process_index() == 0
+    waits = Waits(enabled=is_primary and config.log.progress, durations=compile_durations())
+    config = with_settings_of_weights(config, workdir, print if is_primary else lambda _: None)
+    waits.say("reading the data")
     with exchange.together(), exchange.primary_first():
         train_source, eval_source = from_config.sources(config)
     bad_images = SkippedImages(train_source, eval_source)
@@ -78,14 +96,13 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
 
     # --- Model, optimizer and the compiled step.
     model = from_config.model(config, label_map, axis_name=parallel.AXIS)
-    anchors = make_anchors(model, model.image_hw)
     graph = network_graph(model.feature_network, model.min_level, model.max_level)
     fusion_weights = jax.jit(partial(edge_weights, graph=graph, fusion=model.fusion))
     schedule = from_config.schedule(config, length)
     shapes = variable_shapes(model)
     optimizer = from_config.optimizer(config, schedule, shapes["params"])
     step_fn = parallel.map_train_step(from_config.training_step(config, model, optimizer, schedule))
-    evaluate_state = make_evaluation(config, model, eval_source, bad_images.note_evaluation)
+    evaluate_state = make_evaluation(config, model, eval_source, bad_images.note_evaluation, waits)
 
     # --- The state: from this workdir's newest checkpoint, or new.
     with exchange.together():
@@ -108,16 +125,20 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     )
     meta = {"config": json.loads(config.to_json()), "label_map": label_map.to_json()}
     meta["left_out"] = sorted(image.image_id for image in train_source.left_out)
+    meta["length"] = list(length)
+    history = ""
     # What the loop counts and has not logged yet; a resumed run goes on with it.
     loop = {"timer": {}, "dropped_boxes": 0, "steps": {}, "replaced_images": []}
     if checkpoints.latest_step is None:
         say = print if is_primary else lambda _: None
+        waits.say("making the initial values")
         with exchange.together():
             variables = initial_variables(config, model, train_source, say=say)
         variables = exchange.same_everywhere(variables)
         state = parallel.replicate(create_state(variables, optimizer))
         position, first_step = iterator.get_state(), 0
     else:
+        waits.say("reading the checkpoint")
         new_state = jax.eval_shape(lambda variables: create_state(variables, optimizer), shapes)
         target = parallel.replicated_shapes(new_state)
         state, position, saved = checkpoints.restore(
@@ -126,48 +147,57 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
         iterator.set_state(position)
         first_step, loop = int(state.step), saved["loop"]
         bad_images.note_replaced(loop["replaced_images"])
+        history = schedule_change(config, length, saved, len(train_source), first_step)
+        if first_step > length.total_steps:  # What is recorded is the run that was trained.
+            meta["config"] = with_length_of(meta["config"], saved)
+            meta["length"] = list(length_before(saved, len(train_source)))
+    complete = first_step >= length.total_steps
     if is_primary:
-        write_config(workdir, meta["config"])
+        if not complete:
+            remove_finished(workdir)
+            write_config(workdir, meta["config"])
         write_parameter_overview(workdir, state.params)
         bad_images.write(workdir)
 
     # --- Say what will happen.
+    waits.end()
     line = ProgressLine(length.total_steps, enabled=is_primary and config.log.progress)
-    line.write(
-        f"{config.name}: {num_parameters(state.params):,} parameters, {len(anchors):,} anchors, "
-        f"{len(label_map)} classes, {model.image_hw[0]}x{model.image_hw[1]} px"
+    introduce(
+        line.write,
+        config,
+        model,
+        state.params,
+        (train_source, eval_source),
+        bad_images.summary(),
+        history,
     )
-    line.write(f"train: {train_source.summary()}")
-    line.write(f"eval:  {eval_source.summary()}")
-    if bad_images.summary():
-        line.write(bad_images.summary())
-    crowded = count_crowded_images(train_source, config.data.max_boxes)
-    if crowded is not None and crowded[0]:
-        line.write(
-            f"{crowded[0]} images have more than config.data.max_boxes={config.data.max_boxes} "
-            f"boxes (up to {crowded[1]}); of those the largest are kept"
-        )
-    if too_few := limit_warning(
-        eval_source, config.eval.max_detections, "config.eval.max_detections"
-    ):
-        line.write(too_few)
-    line.write(
-        f"steps {first_step} to {length.total_steps}, {rows} images each, on "
-        f"{parallel.device_count()} device(s); the first step compiles"
-    )
-    if first_step >= length.total_steps:
-        if evaluated_step(workdir / EVALUATION_FILE) == first_step:
-            metrics = read_metrics(workdir / EVALUATION_FILE).to_json()
-        else:  # The run was stopped before its last evaluation.
+
+    def save(step: int, metrics: dict[str, Any] | None) -> None:
+        measured = comparable(metrics, config.checkpoint.best_metric) if metrics else ""
+        checkpoints.save(step, state, position, {**meta, "loop": loop}, metrics, measured=measured)
+
+    if complete:
+        metrics, why = earlier_evaluation(workdir, first_step, config, eval_source)
+        if is_primary:
+            if metrics is None:  # What stands in the workdir does not belong together until then.
+                remove_finished(workdir)
+            write_config(workdir, meta["config"])
+        if metrics is None:
+            line.write(f"step {first_step} is evaluated now: {why}")
             metrics = evaluate_state(state, workdir)
-            checkpoints.save(first_step, state, position, {**meta, "loop": loop}, metrics)
+            save(first_step, metrics)
+        checkpoints.close()
         if is_primary:
             bad_images.write(workdir)
             write_finished(workdir, step=first_step, seconds=loop["timer"].get("seconds", 0.0))
         line.write(f"this run is complete; its results are in {workdir}")
         line.close()
-        checkpoints.close()
         return metrics
+
+    line.write(
+        f"steps {first_step} to {length.total_steps}, {rows} images each, on "
+        f"{parallel.device_count()} device(s); the first step compiles"
+    )
 
     # --- The loop.
     eval_every = length.steps(config.eval.every_epochs)
@@ -181,10 +211,15 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
     dropped_boxes, dropped_here = loop["dropped_boxes"], 0
     metrics: dict[str, Any] | None = None
     several = parallel.process_count() > 1
+    preparing.end()
     with closing(checkpoints), writer, StopRequest(common=several) as stop:
+        waits.stop = lambda: None if several else stop.signal
+        first_step_fn = waits.first(
+            "compiling the training step", step_fn, key=training_key(config)
+        )
         for step in range(first_step + 1, length.total_steps + 1):
             batch, host, position = next(batches)
-            state, on_device = step_fn(state, batch)
+            state, on_device = (first_step_fn if step == first_step + 1 else step_fn)(state, batch)
             dropped_here += int(host["dropped_boxes"].sum())
             bad_images.note(host)
             steps.add(step, on_device, host["image_id"])
@@ -206,24 +241,24 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
                 speed = timer.measure(step)
                 means = steps.take_means()
                 line.update(step, means.get("loss", math.nan), speed)
-                values = {f"train/{name}": value for name, value in means.items()}
-                writer.write(
-                    step,
-                    {
-                        **values,
-                        "train/epoch": step / length.steps_per_epoch,
-                        "train/images_per_second": speed.images_per_second,
-                        "train/seconds": speed.training_seconds,
-                        "train/dropped_boxes": dropped_boxes,
-                        "train/skipped_steps": steps.skipped_steps,
-                    },
-                )
+                values = {f"train/{name}": value for name, value in means.items()} | {
+                    "train/epoch": step / length.steps_per_epoch,
+                    "train/images_per_second": speed.images_per_second,
+                    "train/seconds": speed.training_seconds,
+                    "train/dropped_boxes": dropped_boxes,
+                    "train/skipped_steps": steps.skipped_steps,
+                }
+                writer.write(step, values)
                 weights = fusion_weights(state.params["feature_network"])
                 writer.write_fusion_weights(step, jax.device_get(weights))
             metrics = None
             if eval_now:
-                with timer.pause():
-                    metrics = evaluate_state(state, workdir)
+                try:
+                    with timer.pause():
+                        metrics = evaluate_state(state, workdir)
+                except Interrupted as interrupted:  # The step is saved, as without an evaluation.
+                    stopping = interrupted.args[0]
+            if metrics is not None:
                 ap, ap50 = (format_score(metrics[name]) for name in ("AP", "AP50"))
                 line.write(f"step {step}: AP {ap}  AP50 {ap50}  ({config.eval.weights} weights)")
                 writer.write(step, {f"eval/{k}": v for k, v in metrics.items() if _is_number(v)})
@@ -235,7 +270,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
                         "steps": steps.state(),
                         "replaced_images": bad_images.replaced,
                     }
-                    checkpoints.save(step, state, position, {**meta, "loop": loop}, metrics)
+                    save(step, metrics)
             if stopping is not None:
                 break
     line.close()
@@ -249,7 +284,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, leaving: ExitStack) -
         line.write(bad_images.summary())
     if stopping is not None:
         line.write(f"{stopping.name}: saved step {step}; the same command goes on there")
-        raise Interrupted(stopping)
+        raise Interrupted(stopping, step)
     if is_primary:
         write_finished(workdir, step=length.total_steps, seconds=timer.seconds)
     line.write(f"trained for {format_seconds(timer.seconds)}; results are in {workdir}")

@@ -1,6 +1,7 @@
 """Every file in configs/: it loads, its checks pass, its model and training step have shapes."""
 
 import importlib
+import json
 import runpy
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from several_processes import finish, start
 
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
@@ -128,14 +130,53 @@ def test_a_config_is_the_released_model(name):
     assert config.train.epochs == (600 if name in ("d7", "d7x") else 300)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_debug_switch(name):
-    config = get_config(name, "debug")
+# What debug may change of a model: how large it is, never what it is.
+SIZES = {"backbone", "width", "network_repeats", "head_repeats", "image_hw"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arg"),
+    [*((n, ()) for n in CONFIGS), *((s, a) for s in STUDIES for a in ((), ("shapes",)))],
+)
+def test_the_debug_switch(name, arg):
+    whole, config = get_config(name, *arg), get_config(name, ",".join((*arg, "debug")))
     check_config(config)
     assert config.data.source == "shapes"
     assert config.train.steps <= 16
     assert max(config.model.image_hw) <= 128
-    from_config.model(config, CLASSES)
+    model = from_config.model(config, CLASSES)
+    changed = {field for field in whole.model if whole.model[field] != config.model[field]}
+    assert changed <= SIZES
+    for group in ("optimizer", "loss", "augment"):
+        assert whole[group] == config[group]
+    if name != "finetune":
+        assert num_parameters(variable_shapes(model)["params"]) < 1_000_000
+
+
+def test_debug_leaves_a_model_that_weights_must_fit():
+    whole, config = get_config("finetune", "lite1"), get_config("finetune", "lite1,debug")
+    assert {f for f in whole.model if whole.model[f] != config.model[f]} == {"image_hw"}
+
+
+@pytest.mark.slow
+def test_debug_runs(tmp_path):
+    """The model with all that D7x alone has, and a field on the command line wins."""
+    (ended,) = finish(
+        [
+            start(
+                [
+                    *("-m", "experiments.main", "--config=configs/d7x.py:debug"),
+                    *(f"--workdir={tmp_path / 'run'}", f"--config.data.data_dir={tmp_path}"),
+                    *("--process_count=1", "--config.model.width=24"),
+                ]
+            )
+        ],
+        900,
+    )
+    assert ended.status == 0, ended
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
+    assert (config["width"], config["max_level"], config["fusion"]) == (24, 8, "sum")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["step"] == 16
 
 
 def test_an_unknown_switch():
@@ -174,10 +215,11 @@ def test_every_row_of_a_study_has_a_config_that_works(study, arg):
 
 def test_scaled_configs():
     config = get_config("scaled", "phi=1,width=-2,debug")
-    assert config.model.width == 32  # 64 * 1.35^-2 = 35.1
-    assert config.model.network_repeats == 4
-    assert config.model.image_hw == (128, 128)  # of debug
+    assert (config.model.width, config.model.network_repeats) == (16, 1)  # of debug
+    assert config.model.image_hw == (64, 64)
     assert config.name == "scaled_phi1_width-2_debug"
+    whole = get_config("scaled", "phi=1,width=-2").model
+    assert (whole.width, whole.network_repeats) == (32, 4)  # 64 * 1.35^-2 = 35.1
     assert get_config("scaled").model.backbone == "b0"
     with pytest.raises(UserError, match="phi=: '' is no number; write phi="):
         get_config("scaled", "phi=")

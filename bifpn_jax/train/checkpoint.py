@@ -3,7 +3,8 @@
 Below the workdir, ``checkpoints/latest/<step>`` are the newest ones and ``checkpoints/best/<step>``
 copies of those with the best metric. Each has three items: ``state`` (any pytree of jax arrays),
 ``iterator`` and ``meta`` (both JSON). Config and label map go into meta, so that the workdir is all
-that prediction needs.
+that prediction needs. A best one whose metric was measured otherwise than the new ones, and so
+cannot be compared with them, goes to ``checkpoints/earlier_best``.
 """
 
 import math
@@ -19,6 +20,7 @@ from absl import logging
 from bifpn_jax.errors import UserError
 from bifpn_jax.train import exchange, parallel
 from bifpn_jax.train.checkpoint_reader import (
+    EARLIER_BEST,
     FOLDER,
     as_target,
     damaged,
@@ -57,6 +59,7 @@ class Checkpoints:
         self._workdir = Path(workdir).absolute()
         self._keep_best = keep_best
         self._best_metric = best_metric
+        self._measured = ""
         self._latest = self._open("latest", max_to_keep=keep_latest)
         self._best = self._open("best", max_to_keep=keep_best, best_fn=self._score)
 
@@ -67,6 +70,8 @@ class Checkpoints:
         iterator_state: dict,
         meta: dict,
         metrics: dict[str, float] | None = None,
+        *,
+        measured: str = "",
     ) -> None:
         """Saves a checkpoint, unless that step is already there.
 
@@ -76,6 +81,8 @@ class Checkpoints:
             iterator_state: position in the data, as JSON (tuples come back as lists).
             meta: what the run is, as JSON.
             metrics: results of evaluating this very state; with them it may be kept as the best.
+            measured: what the metrics were measured with. Only equal ones are compared; best
+                checkpoints of others are moved out of the way, with a warning.
         """
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(jax.tree.map(parallel.one_copy, state)),
@@ -85,11 +92,14 @@ class Checkpoints:
         # Forced, because a run that resumed from an older step saves below the newest.
         if step not in self._latest.all_steps():
             self._latest.save(step, args=items, force=True)
+        if metrics is None:
+            return
+        self._measured = measured
+        self._set_apart()
         # The first process decides, because it is the one whose files are sure to be written.
-        if metrics is not None and exchange.from_primary(
-            lambda: self._is_among_best(step, metrics)
-        ):
-            score = {self._best_metric: self._score(metrics)}
+        if exchange.from_primary(lambda: self._is_among_best(step, metrics)):
+            # The score comes first: readers take it for that.
+            score = {self._best_metric: self._score(metrics), "measured": measured}
             self._best.save(step, args=items, metrics=score, force=True)
 
     def restore(
@@ -188,12 +198,35 @@ class Checkpoints:
                 f"checkpoints: best_metric={self._best_metric!r} is not measured; use one of "
                 f"{', '.join(metrics)}"
             )
-        self._best.wait_until_finished()  # The scores are read from the files.
         kept = self._best.all_steps()
         if step in kept or self._keep_best == 0:
             return False
         scores = [self._score(self._best.metrics(step)) for step in kept]
         return len(kept) < self._keep_best or self._score(metrics) > min(scores)
+
+    def _set_apart(self) -> None:
+        """Moves the best checkpoints away whose metric cannot be compared with the new ones."""
+        self._best.wait_until_finished()  # The scores are read from the files.
+
+        def incomparable() -> list[int]:
+            scores = {step: self._best.metrics(step) or {} for step in self._best.all_steps()}
+            return [s for s, score in scores.items() if score.get("measured", "") != self._measured]
+
+        steps = exchange.from_primary(incomparable)
+        if not steps:
+            return
+        if ocp.multihost.is_primary_host(0):
+            for step in steps:
+                shelf = self._workdir / FOLDER / EARLIER_BEST / str(step)
+                _move(self._workdir / FOLDER / "best" / str(step), shelf)
+                logging.warning(
+                    "the best checkpoint until now, of step %d, was measured on other evaluation "
+                    "data or with other settings and is not compared any more: moved to %s",
+                    step,
+                    shelf,
+                )
+        ocp.multihost.sync_global_processes("bifpn_jax:set_apart")
+        self._best.reload()
 
     def _set_aside(self, paths: list[Path]) -> None:
         """Moves damaged checkpoints away: the run is going to save the same steps again."""
@@ -202,9 +235,14 @@ class Checkpoints:
         if ocp.multihost.is_primary_host(0):
             for path in paths:
                 shelf = self._workdir / FOLDER / "unreadable" / path.name
-                shutil.rmtree(shelf, ignore_errors=True)
-                shelf.parent.mkdir(exist_ok=True)
-                shutil.move(path, shelf)
+                _move(path, shelf)
                 logging.warning("%s moved to %s; going on from an older one", path, shelf)
         ocp.multihost.sync_global_processes("bifpn_jax:set_aside")
         self._latest.reload()
+
+
+def _move(path: Path, shelf: Path) -> None:
+    """Moves a checkpoint, over one that may be there."""
+    shutil.rmtree(shelf, ignore_errors=True)
+    shelf.parent.mkdir(exist_ok=True)
+    shutil.move(path, shelf)

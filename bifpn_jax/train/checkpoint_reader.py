@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from bifpn_jax.errors import UserError
 
 FOLDER = "checkpoints"
+EARLIER_BEST = "earlier_best"
 
 
 def restore_meta(workdir: str | Path, step: int | str | None = None) -> dict:
@@ -80,8 +81,16 @@ def find_checkpoint(workdir: Path, step: int | str | None) -> Path:
             return folders[name] / str(steps[-1])
         if step in steps:
             return folders[name] / str(step)
+    earlier = workdir / FOLDER / EARLIER_BEST / str(step)
+    if isinstance(step, int) and earlier.is_dir():
+        return earlier
     there = ", ".join(f"{name}: {steps or 'none'}" for name, steps in kept.items())
     raise UserError(f"{workdir / FOLDER}: no checkpoint {step}; there are {there}")
+
+
+def has_checkpoint(workdir: str | Path) -> bool:
+    """Whether there is a checkpoint that a run could go on from."""
+    return bool(_steps(Path(workdir).absolute() / FOLDER / "latest"))
 
 
 def _steps(folder: Path) -> list[int]:

@@ -66,3 +66,34 @@ class StopRequest:
         # Another signal can come in between, and restores the rest.
         while self._previous:
             signal.signal(*self._previous.popitem())
+
+
+class StopAtOnce:
+    """Context in which SIGINT and SIGTERM raise `Interrupted`: there is nothing to be saved yet.
+
+    With `common`, for several processes, signals are left as they are.
+    """
+
+    def __init__(self, *, common: bool = False) -> None:
+        self._common = common
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if not self._common:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._raise)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ends it before the context does."""
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        # The same wish may come to the process and to its group.
+        for other in self._previous:
+            signal.signal(other, signal.SIG_IGN)
+        raise Interrupted(signal.Signals(number))

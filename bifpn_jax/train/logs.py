@@ -108,6 +108,11 @@ def write_finished(workdir: str | Path, *, step: int, seconds: float) -> Path:
     )
 
 
+def remove_finished(workdir: str | Path) -> None:
+    """Takes the mark away from a run that goes on or is evaluated anew."""
+    (Path(workdir) / FINISHED_FILE).unlink(missing_ok=True)
+
+
 def write_parameter_overview(workdir: str | Path, params: Any) -> str:
     """Writes the table of all parameters, with their total, to ``parameters.txt`` and returns it.
 

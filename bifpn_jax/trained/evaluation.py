@@ -1,7 +1,7 @@
 """Scores a trained detector on a dataset."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,9 @@ from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.train import parallel
 from bifpn_jax.trained.detector import Detector
+
+# From variables and a batch on the devices to detections.
+Step = Callable[[Any, Any], Detections]
 
 _BATCH_SIZE = 16
 _BOXES_IN_BATCH = 1  # nothing here reads the boxes of a batch
@@ -48,6 +51,7 @@ def evaluate_detector(
     bad_images: str = "error",
     num_threads: int | None = None,
     progress: bool = False,
+    around_step: Callable[[Step], Step] = lambda step: step,
 ) -> Evaluation:
     """Evaluates a detector on a dataset, on all devices of this process.
 
@@ -60,6 +64,7 @@ def evaluate_detector(
         bad_images: "error" stops at an image that cannot be read, "skip" goes on without it.
         num_threads: that read images; None for one per CPU.
         progress: whether to show a progress bar, where stderr is a terminal.
+        around_step: is put around the compiled step, to be told when it compiles.
 
     Raises:
         UserError: the detector does not have a category that the dataset uses, or an image is bad.
@@ -78,14 +83,13 @@ def evaluate_detector(
         bad_images=bad_images,
         num_threads=num_threads,
     )
-    step = parallel.map_predict_step(
-        partial(
-            predict_step,
-            model=detector.model,
-            anchors=make_anchors(detector.model, detector.image_hw),
-            **detector.postprocessing,
-        )
+    step = partial(
+        predict_step,
+        model=detector.model,
+        anchors=make_anchors(detector.model, detector.image_hw),
+        **detector.postprocessing,
     )
+    step = around_step(parallel.map_predict_step(step))
     variables = parallel.replicate(detector.variables)
     start, warm_up = None, 0
 

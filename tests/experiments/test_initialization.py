@@ -1,6 +1,7 @@
 """Runs that start from weights."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from bifpn_jax.trained import load_detector, save_detector
 from bifpn_jax.weights import weights_catalog
 from bifpn_jax.weights.safetensors_file import read_safetensors, write_safetensors
 from configs import finetune
-from experiments import from_config
+from experiments import from_config, initialization
 from experiments.initialization import initial_variables, with_settings_of_weights
 
 
@@ -65,10 +66,10 @@ def test_missing_weights_are_said_in_one_line(tiny_config):
         initial_variables(config, from_config.model(config, LABEL_MAP), source=None)
 
 
-def settings_taken(config, saved=None):
+def settings_taken(config, workdir=Path("no workdir yet")):
     """The config with settings of the weights, and what was said."""
     said = []
-    return with_settings_of_weights(config, saved, said.append), said
+    return with_settings_of_weights(config, workdir, said.append), said
 
 
 @pytest.fixture
@@ -116,11 +117,14 @@ def test_other_runs_and_runs_from_nothing_keep_their_settings(finetune_config):
     assert settings_taken(config) == (config, [])
 
 
-def test_a_run_that_goes_on_needs_no_weights(finetune_config):
+def test_a_run_that_goes_on_needs_no_weights(finetune_config, monkeypatch):
     begun, _ = settings_taken(finetune_config())
     config = finetune_config()
     config.init_from = "gone.pth"
-    again, _ = settings_taken(config, json.loads(begun.to_json()))
+    meta = {"config": json.loads(begun.to_json())}
+    monkeypatch.setattr(initialization, "has_checkpoint", lambda workdir: True)
+    monkeypatch.setattr(initialization, "restore_meta", lambda workdir, step: meta)
+    again, _ = settings_taken(config)
     again.init_from = begun.init_from
     assert json.loads(again.to_json()) == json.loads(begun.to_json())
 

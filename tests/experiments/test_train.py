@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 
 from bifpn_jax.data.shapes import DrawnShapes
 from bifpn_jax.errors import UserError
-from bifpn_jax.train.checkpoint_reader import read_json, restore_meta
+from bifpn_jax.train.checkpoint_reader import read_json, read_weights, restore_meta
 from bifpn_jax.train.logs import MetricWriter
 from bifpn_jax.train.workdir_lock import lock_workdir
-from experiments import train
+from experiments import run_evaluation, train
+from experiments.initialization import initial_variables
 
 MEASURED = ("train/seconds", "train/images_per_second")  # different every time
 
@@ -185,6 +187,182 @@ def test_a_run_that_was_stopped_before_its_last_evaluation_is_evaluated(
     assert json.loads((workdir / "metrics.json").read_text()) == expected
 
 
+def read_metrics(workdir):
+    return json.loads((workdir / "metrics.json").read_text())
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_finished_run_is_evaluated_again_with_other_settings(
+    finished, tiny_config, run_training, caplog
+):
+    before = read_metrics(finished)
+    assert before["evaluated_with"]["max_detections"] == 100
+    config = tiny_config()
+    config.eval.max_detections = 1
+    metrics = run_training(config, finished)
+    after = read_metrics(finished)
+    assert after == {"step": 24, **metrics}
+    assert after["evaluated_with"] == before["evaluated_with"] | {"max_detections": 1}
+    assert after["num_detections"] == 11 < before["num_detections"]
+    detections = json.loads((finished / "detections.json").read_text())
+    assert len(detections) == 11
+    assert json.loads((finished / "config.json").read_text())["eval"]["max_detections"] == 1
+    assert (finished / "finished.json").exists()
+    # The best one until now was measured otherwise.
+    assert checkpoint_steps(finished, "best") == [24]
+    assert len(checkpoint_steps(finished, "earlier_best")) == 1
+    assert "is not compared any more" in caplog.text
+
+
+def test_a_finished_run_is_evaluated_again_on_other_data(
+    finished, tiny_config, run_training, monkeypatch
+):
+    before = read_metrics(finished)
+    config = tiny_config()
+    config.data.shapes.num_eval = 5
+    with pytest.raises(UserError, match=r"data\.shapes\.num_eval=5"):
+        run_training(config, finished)
+    assert read_metrics(finished) == before
+    # Of the same name, with other boxes.
+    sources = train.from_config.sources
+
+    def changed(config):
+        training, evaluation = sources(config)
+        truth = evaluation.ground_truth()
+        truth["annotations"] = truth["annotations"][1:]
+        evaluation.ground_truth = lambda: truth
+        return training, evaluation
+
+    monkeypatch.setattr(train.from_config, "sources", changed)
+    metrics = run_training(tiny_config(), finished)
+    after = read_metrics(finished)
+    assert after == {"step": 24, **metrics}
+    assert after["evaluated_with"]["data"] != before["evaluated_with"]["data"]
+    assert after["evaluated_with"]["boxes"] == before["evaluated_with"]["boxes"] - 1
+
+
+@pytest.mark.parametrize("content", ["older", "damaged", "other step", "absent"])
+def test_metrics_that_cannot_be_trusted_are_measured_again(
+    content, finished, tiny_config, run_training
+):
+    before = read_metrics(finished)
+    path = finished / "metrics.json"
+    if content == "older":
+        path.write_text(json.dumps({k: v for k, v in before.items() if k != "evaluated_with"}))
+    elif content == "damaged":
+        path.write_text("{")
+    elif content == "other step":
+        path.write_text(json.dumps(before | {"step": 12}))
+    else:
+        path.unlink()
+    run_training(tiny_config(), finished)
+    assert read_metrics(finished) == before
+
+
+def test_a_crash_while_results_are_written_is_noticed(
+    finished, tiny_config, run_training, monkeypatch
+):
+    """Whenever it comes, the next start ends with files that belong together."""
+    config = tiny_config()
+    config.eval.max_detections = 1
+
+    def crash(*_, **__):
+        raise RuntimeError("crash")
+
+    for function in ("write_detections", "write_metrics"):
+        with monkeypatch.context() as patch:
+            patch.setattr(run_evaluation, function, crash)
+            with pytest.raises(RuntimeError, match="crash"):
+                run_training(config, finished)
+        assert not (finished / "metrics.json").exists()
+        assert not (finished / "finished.json").exists()
+    run_training(config, finished)
+    assert read_metrics(finished)["num_detections"] == 11
+    assert len(json.loads((finished / "detections.json").read_text())) == 11
+
+
+def test_a_run_beyond_its_new_end_is_left_as_it_was_trained(
+    finished, tiny_config, run_training, capsys
+):
+    config = tiny_config()
+    config.train.steps = 9
+    config.log.progress = True
+    before = read_metrics(finished)
+    run_training(config, finished)
+    said = capsys.readouterr().err
+    assert "at step 24, beyond the end of the new schedule, step 9, because train.steps " in said
+    assert "steps 24 to" not in said
+    assert json.loads((finished / "config.json").read_text())["train"]["steps"] == 24
+    assert read_metrics(finished) == before
+
+
+def test_a_new_run_takes_all_weights_of_a_workdir(trained, tiny_config):
+    """The averaged ones of its best checkpoint."""
+    config = tiny_config()
+    config.init_from = str(trained)
+    label_map = DrawnShapes(1).label_map
+    model = train.from_config.model(config, label_map)
+    said = []
+    variables = initial_variables(config, model, None, say=said.append)
+    expected = read_weights(trained, "best", ema=True)
+    assert jax.tree.structure(variables) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert len(jax.tree.leaves(variables)) > 300
+    raw = read_weights(trained, "best", ema=False)
+    differ = jax.tree.map(lambda a, b: not np.array_equal(a, b), expected, raw)
+    assert any(jax.tree.leaves(differ))
+    assert said
+
+
+def test_ctrl_c_while_the_first_step_compiles(tiny_config, run_training, tmp_path, capsys):
+    """Nothing is saved, nothing is lost, and the workdir is free again."""
+
+    def slow(step_fn):
+        def step(state, batch):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(3)
+            return step_fn(state, batch)
+
+        return step
+
+    began = time.monotonic()
+    with pytest.raises(train.Interrupted) as interrupted:
+        run_training(tiny_config(), tmp_path, slow)
+    assert time.monotonic() - began < 120
+    assert interrupted.value.args == (signal.SIGINT,)
+    assert "SIGINT: stopped before a step was made; nothing is lost" in capsys.readouterr().err
+    assert not (tmp_path / "lock").exists()
+    assert checkpoint_steps(tmp_path, "latest") == []
+
+
+def test_sigterm_while_the_evaluation_compiles_saves_the_step(
+    tiny_config, run_training, tmp_path, monkeypatch
+):
+    original = train.from_config.predict_fn
+
+    def slow(config, model):
+        predict = original(config, model)
+
+        def call(variables, batch):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(3)
+            return predict(variables, batch)
+
+        return call
+
+    monkeypatch.setattr(train.from_config, "predict_fn", slow)
+    with pytest.raises(train.Interrupted) as interrupted:
+        run_training(tiny_config(), tmp_path)
+    assert interrupted.value.args == (signal.SIGTERM, 12)
+    assert checkpoint_steps(tmp_path, "latest") == [10, 12]
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_raw_weights_are_evaluated_beside_the_averaged_ones(
     trained, tiny_config, run_training, tmp_path
 ):
@@ -196,7 +374,10 @@ def test_raw_weights_are_evaluated_beside_the_averaged_ones(
     metrics = run_training(config, tmp_path / "run")
     assert metrics["AP"] == expected["AP"]
     assert metrics["raw_AP"] != metrics["AP"]
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == expected
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found.pop("evaluated_with") == expected.pop("evaluated_with") | {"weights": "both"}
+    assert {name: found[name] for name in expected} == expected
+    assert {"step": 24} | metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
 
 
 @pytest.mark.parametrize(

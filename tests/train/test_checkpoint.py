@@ -176,6 +176,43 @@ def test_a_new_best_metric_starts_anew(tmp_path):
         checkpoints.close()
 
 
+def test_numbers_of_other_evaluations_are_not_compared(tmp_path, caplog):
+    """The best of those is kept out of the way; the first of the new ones is the best, if worse."""
+    for step, ap, measured in [(1, 0.9, "a"), (2, 0.8, "a"), (3, 0.2, "b"), (4, 0.1, "b")]:
+        checkpoints = Checkpoints(tmp_path)
+        checkpoints.save(
+            step, make_state(step), {}, {"step": step}, metrics={"AP": ap}, measured=measured
+        )
+        checkpoints.close()
+        assert saved_steps(tmp_path, "best") == [3 if step > 2 else 1]
+    assert saved_steps(tmp_path, "earlier_best") == [1]
+    (said,) = [record.getMessage() for record in caplog.records if "best" in record.getMessage()]
+    assert "of step 1, was measured on other evaluation data or with other settings" in said
+    assert restore_meta(tmp_path)["step"] == 3
+    # It is still there for whoever names its step, also once it is none of the newest.
+    assert saved_steps(tmp_path, "latest") == [3, 4]
+    assert restore_meta(tmp_path, 1)["step"] == 1
+
+
+def test_within_one_run_they_are_not_compared_either(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep_best=2)
+    for step, ap, measured in [(1, 0.9, "a"), (2, 0.8, "a"), (3, 0.2, "b"), (4, 0.3, "b")]:
+        checkpoints.save(step, make_state(step), {}, META, {"AP": ap}, measured=measured)
+    checkpoints.wait()
+    assert checkpoints.best_step == 4
+    checkpoints.close()
+    assert saved_steps(tmp_path, "best") == [3, 4]
+    assert saved_steps(tmp_path, "earlier_best") == [1, 2]
+
+
+def test_a_step_that_is_the_best_is_scored_again_after_a_change(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for measured in ("", "b"):
+        checkpoints.save(5, make_state(5), {}, META, {"AP": 0.5}, measured=measured)
+    checkpoints.close()
+    assert saved_steps(tmp_path, "best") == saved_steps(tmp_path, "earlier_best") == [5]
+
+
 def test_unknown_best_metric_names_the_measured_ones(tmp_path):
     checkpoints = Checkpoints(tmp_path, best_metric="mAP")
     with pytest.raises(UserError, match="AP, AP50"):
