@@ -86,7 +86,7 @@ def soak_config(steps: int, every: int) -> ConfigDict:
     config.data.update({"source": "shapes", "max_boxes": 4})
     config.data.shapes = {"num_train": 200, "num_eval": 40, "seed": 0, "sides": (48, 72)}
     config.train.update({"batch_size": 2, "steps": steps})
-    config.schedule.warmup_epochs = 1.0
+    config.schedule.warmup_epochs = min(1.0, steps / 400)  # an epoch is 100 steps
     config.eval.update({"every_epochs": every / 100, "batch_size": 8})
     config.checkpoint.every_epochs = every / 100
     config.log.every_steps = min(every, 100)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from experiments import from_config
 from experiments.results.table import to_markdown
-from experiments.soak import Sample, course, growth, take_sample
+from experiments.soak import Sample, course, growth, soak_config, take_sample
 
 
 def samples(**slopes):
@@ -62,3 +63,9 @@ def test_a_sample_is_of_this_process(tmp_path):
         256, abs=20
     )
     assert len(held) == 2**28
+
+
+@pytest.mark.parametrize("steps", [5, 25, 100, 500, 20_000])
+def test_the_warm_up_fits_in_a_run_of_any_length(steps):
+    config = soak_config(steps, steps // 5)
+    from_config.schedule(config, from_config.run_length(config, 200))
