@@ -312,7 +312,7 @@ def test_a_new_run_takes_all_weights_of_a_workdir(trained, tiny_config):
     expected = read_weights(trained, "best", ema=True)
     assert jax.tree.structure(variables) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
-    assert len(jax.tree.leaves(variables)) > 300
+    assert len(jax.tree.leaves(variables)) > 100
     raw = read_weights(trained, "best", ema=False)
     differ = jax.tree.map(lambda a, b: not np.array_equal(a, b), expected, raw)
     assert any(jax.tree.leaves(differ))
