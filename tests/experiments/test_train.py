@@ -489,6 +489,6 @@ def test_data_that_is_wrong_is_found_before_anything_is_written(
     content = json.loads(evaluation.annotations.read_text())
     content["categories"][0]["name"] = "disc"
     evaluation.annotations.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="id 1 is 'circle' in the first and 'disc' in the second"):
+    with pytest.raises(UserError, match=r"'disc' \(id 1, which .*train\.json calls 'circle'\)"):
         run_training(on_coco_files(tiny_config(), train_files, evaluation), tmp_path / "run")
     assert not (tmp_path / "run").exists()
