@@ -102,6 +102,8 @@ def test_what_is_not_run_says_why(run):
     assert run(text).outcome == DRY
     ending = run("python -m experiments.evaluate --weights=FILE --images=DIR")
     assert ending[:2] == (SKIPPED, "needs the reference data ¹")
+    assert run('pip install -e ".[peers]"')[:2] == (SKIPPED, "would install gigabytes")
+    assert run("python tests/documentation/run_all.py")[:2] == (SKIPPED, "this script")
 
 
 def test_every_command_comes_once_and_in_order(monkeypatch):
