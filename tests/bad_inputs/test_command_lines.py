@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from in_process import ROOT, Ended, assert_refused, run_command
 
-from bifpn_jax import inference
 from bifpn_jax.data.coco_categories import COCO
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.detector import create_model
+from bifpn_jax.trained import Detector
 from configs import base
 from experiments import trained_model
 
@@ -190,8 +189,8 @@ def test_own_data_that_is_not_here(name, data, words, monkeypatch, tmp_path, coc
     config.data.update({"source": source, "data_dir": str(tmp_path), **fields})
     if "eval_annotations" in fields:
         config.data.eval_annotations = str(coco.annotations)
-    trained = trained_model.TrainedModel(None, {}, COCO, config)
-    monkeypatch.setattr(trained_model, "load_from_flags", lambda: trained)
+    detector = Detector(None, {}, COCO, config=json.loads(config.to_json()))
+    monkeypatch.setattr(trained_model, "load_from_flags", lambda: detector)
     options = ["--eval_images=2"] if name == "predict" else []
     ended = run_command(name, "--weights=x", f"--output={tmp_path / 'out'}", *options)
     assert_refused(ended, words)
@@ -205,18 +204,16 @@ FRAMES = {"192": (192, 192), "192x256": (192, 256), "192,256": (192, 256), "(64,
 @pytest.mark.parametrize("size", FRAMES)
 def test_the_size_of_the_frame(size, monkeypatch, image, tmp_path):
     """The flag of commands that predict, and the field of a config."""
-    trained = trained_model.TrainedModel(create_model("d0"), {}, COCO, base.get_config("d0"))
-    monkeypatch.setattr(trained_model, "load_trained", lambda *_, **__: trained)
     seen = []
 
-    def make_detector(model, *_, **__):
-        seen.append(model)
+    def load_detector(*_, image_hw, **__):
+        seen.append(image_hw)
         raise UserError("enough")
 
-    monkeypatch.setattr(inference, "make_detector", make_detector)
+    monkeypatch.setattr(trained_model, "load_detector", load_detector)
     run_command("predict", "--weights=x", f"--image_hw={size}", f"--output={tmp_path}", image)
     ended = run_command("main", D0, f"--config.model.image_hw={size}", "--help_config")
-    assert [model.image_hw for model in seen] == [FRAMES[size]]
+    assert seen == [FRAMES[size]]
     assert f"--config.model.image_hw='{FRAMES[size]}'" in ended.out
 
 

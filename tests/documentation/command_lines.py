@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from absl import flags
-from bad_inputs.in_process import ROOT, run_command
+from in_process import ROOT, run_command
 from ml_collections import config_flags
 
 from bifpn_jax.models.networks import network_graph

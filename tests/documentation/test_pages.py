@@ -10,9 +10,9 @@ from command_lines import PROJECT, experiment
 from pages import LANGUAGES, ROOT, blocks, page_names, read_page, spans
 
 import bifpn_jax
+from bifpn_jax.trained import load_detector
 from configs import base
 from experiments.config_fields import flat_fields
-from experiments.trained_model import load_trained
 
 PAGES = page_names()
 SPANS = [span for page in PAGES for span in spans(page, read_page(page))]
@@ -48,9 +48,9 @@ def test_python_runs_as_printed(page, tmp_path, monkeypatch, request):
 
 
 def test_the_workdir_that_python_finds_can_be_read(quickstart_workdir):
-    trained = load_trained(quickstart_workdir)
-    assert trained.config.name == "quickstart"
-    assert trained.label_map.names[0] == "circle"
+    detector = load_detector(quickstart_workdir)
+    assert detector.config["name"] == "quickstart"
+    assert detector.class_names[0] == "circle"
 
 
 def test_a_call_in_running_text_works():
