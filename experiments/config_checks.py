@@ -14,6 +14,11 @@ from bifpn_jax.named_parts import code_names, trust_code
 from experiments.config_descriptions import field_of
 from experiments.config_fields import ADDED_FIELDS, flat_fields
 
+# What the source coco_json reads.
+_OWN_FILES = tuple(
+    f"data.{split}_{what}" for split in ("train", "eval") for what in ("images", "annotations")
+)
+
 _EXPRESSIONS = ("optimizer.freeze", "init_only")  # regular ones
 
 # What a resumed run may change: how long it is, how it is watched, and what it computes twice.
@@ -71,6 +76,12 @@ def check_config(config: ConfigDict) -> None:
     numbers = all(isinstance(scale, int | float) for scale in jitter)
     if len(jitter) != 2 or not numbers or not 0 < jitter[0] <= jitter[1] <= 10:
         _refuse("augment.jitter", jitter, "give the lowest and the highest scale, e.g. (0.5, 1.5)")
+    for name in _OWN_FILES:
+        if fields[name] and fields["data.source"] != "coco_json":
+            raise UserError(
+                f"config.{name}={fields[name]!r} would not be read by "
+                f"config.data.source={fields['data.source']}: set --config.data.source=coco_json."
+            )
     # Who runs a config means the code that it names; that of other people's weights is not run.
     for _, place in code_names(config.model):
         trust_code(place)

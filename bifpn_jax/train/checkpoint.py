@@ -187,10 +187,11 @@ class Checkpoints:
             ),
         )
 
-    def _score(self, metrics: dict[str, float]) -> float:
+    def _score(self, metrics: dict[str, float | None]) -> float:
         # Absent in checkpoints that were the best by another metric: any of the new one beats them.
-        score = float(metrics.get(self._best_metric, -math.inf))
-        return score if math.isfinite(score) else -math.inf
+        # None where the evaluation data does not define it.
+        score = metrics.get(self._best_metric)
+        return float(score) if score is not None and math.isfinite(score) else -math.inf
 
     def _is_among_best(self, step: int, metrics: dict[str, float]) -> bool:
         if self._best_metric not in metrics:

@@ -22,7 +22,7 @@ from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.files import WeightFile, open_weights
 from bifpn_jax.weights.identify import Candidate, fitting_models
 from bifpn_jax.weights.matching_names import variable_shapes
-from bifpn_jax.weights.own import saved_config
+from bifpn_jax.weights.own import not_said, saved_config
 
 _COCO_OUTPUTS = 90
 # Keywords of `postprocess` that a detector can be given; its score threshold has a name of its own.
@@ -108,11 +108,10 @@ def _of_run(file: WeightFile, name: str, trust: bool) -> Detector:
         model = configured_model(config, len(label_map))
         names = (config["model"]["name"], config.get("name", ""))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{file.source}: it does not say which model and classes its weights are of "
-            f"({type(error).__name__}: {error}); it is damaged or not from this program, use "
-            "another one."
-        ) from error
+        raise not_said(file.source, f"{type(error).__name__}: {error}") from error
+    stated = config["model"].get("num_classes", 0)
+    if stated not in (0, len(label_map)):
+        raise not_said(file.source, f"num_classes={stated}, but it names {len(label_map)} classes")
     if name and name not in names:
         raise UserError(
             f"{file.source} holds a {names[0]}, not a {name}: use model={names[0]}, or leave it "

@@ -90,8 +90,14 @@ def open_weights(
         from bifpn_jax.weights.workdir import read_workdir
 
         found = read_workdir(path, step, ema=ema)
-        return _named(
-            name, found.entries, label=found.label, metadata=found.metadata, step=found.step
+        return WeightFile(
+            name,
+            found.label,
+            found.entries,
+            own.SCHEME,
+            **own.trained_with(name, found.metadata),
+            metadata=found.metadata,
+            step=found.step,
         )
     if step is not None:
         raise UserError(
@@ -148,19 +154,11 @@ def _named(
     metadata = metadata or {}
     for scheme in SCHEMES:
         if scheme.recognises(entries.keys()):
+            known = {"settings": settings or {}, "antialias": antialias or scheme is effdet.SCHEME}
             if "config" in metadata:
-                config = own.saved_config(source, metadata)
-                settings = own.model_settings(config)
-                antialias = bool(config.get("data", {}).get("antialias", False))
+                known = own.trained_with(source, metadata)
             return WeightFile(
-                source,
-                label or scheme.label,
-                entries,
-                scheme,
-                settings or {},
-                antialias=antialias or scheme is effdet.SCHEME,
-                metadata=metadata,
-                **facts,
+                source, label or scheme.label, entries, scheme, **known, metadata=metadata, **facts
             )
     first = ", ".join(sorted(entries)[:3]) or "none"
     raise UserError(

@@ -54,9 +54,30 @@ def saved_config(source: str, metadata: Mapping[str, str]) -> dict[str, Any]:
         config = json.loads(metadata["config"])
         if isinstance(config["model"], Mapping):
             return config
-    except (KeyError, TypeError, ValueError):
-        pass
-    raise UserError(f"{source}: the config that is kept with the weights is damaged; export again.")
+        problem = "its config has no model"
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"its config is damaged, {type(error).__name__}"
+    raise not_said(source, problem)
+
+
+def not_said(source: str, problem: str) -> UserError:
+    """The error for weights that should say what they are of, and do not."""
+    return UserError(
+        f"{source} does not say which model and classes it is of ({problem}); it is damaged or not "
+        "from this program, use another one."
+    )
+
+
+def trained_with(source: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that weights were trained with, {"settings": …, "antialias": …}.
+
+    Raises:
+        UserError: their config does not say.
+    """
+    config = saved_config(source, metadata)
+    data = config.get("data")
+    antialias = isinstance(data, Mapping) and bool(data.get("antialias", False))
+    return {"settings": model_settings(config), "antialias": antialias}
 
 
 def model_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import numpy as np
 from bifpn_jax.errors import UserError
 from bifpn_jax.json_files import read_json
 from bifpn_jax.train.checkpoint_reader import (
-    damaged,
     find_checkpoint,
+    first_line,
     read_weights,
     restore_meta,
 )
 from bifpn_jax.train.logs import CONFIG_FILE
-from bifpn_jax.weights.own import flat_names
+from bifpn_jax.weights.own import flat_names, not_said
 
 # Groups of fields that a run may change when it goes on, and that no weights depend on.
 _CURRENT = ("data", "eval")
@@ -55,7 +55,7 @@ def read_workdir(path: Path, step: int | str | None = None, *, ema: bool = True)
     try:
         config, label_map = dict(meta["config"]), meta["label_map"]
     except (KeyError, TypeError, ValueError) as error:
-        raise damaged(folder, error) from error
+        raise not_said(str(folder), first_line(error)) from error
     config |= _current_settings(path, config)
     which = f"step {number}, {folder.parent.name} checkpoint"
     return Checkpoint(
@@ -75,7 +75,7 @@ def _current_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(current, dict):
         raise UserError(f"{file} does not hold the config of a run; remove it or restore it.")
     return {
-        group: {**config.get(group, {}), **current[group]}
+        group: {**config[group], **current[group]}
         for group in _CURRENT
-        if isinstance(current.get(group), dict)
+        if isinstance(config.get(group), dict) and isinstance(current.get(group), dict)
     }

@@ -4,7 +4,6 @@ import os
 import struct
 import tracemalloc
 import zlib
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,7 +16,8 @@ from bifpn_jax.data.image_remarks import ALPHA
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.pipeline import eval_batches, skipped_ids, train_batches
 from bifpn_jax.data.records import BadImageError, load_image
-from experiments import from_config, trained_model
+from bifpn_jax.trained import Detector
+from experiments import trained_model
 
 
 def encoded(suffix, pixels, *options):
@@ -282,13 +282,9 @@ def test_damage_inside_is_found_where_an_image_is_read(coco):
 
 def test_predict_names_a_damaged_image_and_says_once_what_is_not_used(tmp_path, capfd, monkeypatch):
     found = inference.ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), [])
-    config = SimpleNamespace(data=SimpleNamespace(antialias=False))
-    model = SimpleNamespace(
-        model=None, variables=None, label_map=LabelMap((1,), ("cat",)), config=config
-    )
-    monkeypatch.setattr(inference, "make_detector", lambda *_, **__: lambda image: found)
-    monkeypatch.setattr(from_config, "postprocessing", lambda config: {})
-    monkeypatch.setattr(trained_model, "load_from_flags", lambda: model)
+    detector = Detector(None, {}, LabelMap((1,), ("cat",)))
+    monkeypatch.setattr(Detector, "__call__", lambda self, image: found)
+    monkeypatch.setattr(trained_model, "load_from_flags", lambda: detector)
     for name, content in {
         "a.jpg": damaged_jpeg(),
         "b.png": encoded(".png", np.full((40, 60, 4), 90, np.uint8)),

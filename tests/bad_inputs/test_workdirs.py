@@ -118,7 +118,7 @@ DAMAGE = {
     ),
     "another number of classes": (
         meta(config=with_model(num_classes=9)),
-        "num_classes=9 but the data has 2",
+        "num_classes=9, but it names 2 classes",
     ),
     "no state": (remove(f"{STEP}/state"), "the checkpoint is damaged"),
     "empty state": (empty(f"{STEP}/state"), "the checkpoint is damaged"),

@@ -195,9 +195,9 @@ def test_the_command(trained, tmp_path):
     [
         ((), "no image is given; name files, folders or globs, or set --eval_images=12."),
         (("absent.jpg",), "absent.jpg: no such image or folder; correct the path."),
-        (("--score=2", "."), "--score=2: 2.0 is not"),
+        (("--score=2", "."), "--score=2: give a number from 0 to 1"),
         (("--step=x", "--eval_images=1"), "--step=x: give best, latest or the number of a step."),
-        (("--image_hw=64", "--eval_images=1"), "--image_hw=64: give height and width, such as"),
+        (("--image_hw=64x", "--eval_images=1"), "--image_hw=64x: give height and width, such as"),
         (("--model=d1", "--eval_images=1"), "use --model=d0, or leave it out."),
     ],
 )

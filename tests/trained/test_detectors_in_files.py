@@ -116,10 +116,10 @@ ONE_CLASS = '{"category_ids": [1], "names": ["ant"]}'
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"config": "{"}, "the config that is kept with the weights is damaged"),
-        ({"config": "[]"}, "the config that is kept with the weights is damaged"),
-        ({"config": '{"model": 5}'}, "the config that is kept with the weights is damaged"),
-        ({"config": '{"model": {"name": "d0"}}'}, "does not say which model and classes"),
+        ({"config": "{"}, "does not say which model and classes it is of"),
+        ({"config": "[]"}, "does not say which model and classes it is of"),
+        ({"config": '{"model": 5}'}, "does not say which model and classes it is of"),
+        ({"config": '{"model": {"name": "d0"}}'}, "does not say which model and classes it is of"),
         (
             {
                 "config": '{"model": {"nome": "d0"}}',
