@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from bifpn_jax import boxes as box_ops
+from bifpn_jax.errors import UserError
 from bifpn_jax.nms import Kept, nms, resolve_score_threshold
 
 
@@ -33,6 +34,26 @@ class Postprocessing(NamedTuple):
 
 
 PUBLISHED = Postprocessing()
+
+
+def check_postprocessing(
+    *,
+    pre_nms_top_k: int = PUBLISHED.pre_nms_top_k,
+    max_detections: int = PUBLISHED.max_detections,
+    nms_method: str = PUBLISHED.nms_method,
+    iou_threshold: float = PUBLISHED.iou_threshold,
+    sigma: float = PUBLISHED.sigma,
+    **_: object,
+) -> None:
+    """Raises a UserError for arguments of `postprocess` that cannot be meant."""
+    resolve_score_threshold(nms_method, None)
+    for name, value in (("pre_nms_top_k", pre_nms_top_k), ("max_detections", max_detections)):
+        if type(value) is not int or value < 1:
+            raise UserError(f"{name}={value!r} must be a whole number, at least 1.")
+    if not 0 <= iou_threshold <= 1:
+        raise UserError(f"iou_threshold={iou_threshold!r} must be between 0 and 1.")
+    if not sigma > 0:
+        raise UserError(f"sigma={sigma!r} must be greater than 0.")
 
 
 def postprocess(

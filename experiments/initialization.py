@@ -27,7 +27,7 @@ _CALIBRATION_BATCHES = 8
 
 def with_settings_of_weights(
     config: ConfigDict,
-    workdir: Path,
+    workdir: Path | None = None,
     say: Callable[[str], object] = print,
 ) -> ConfigDict:
     """The config with the model's settings that the weights it starts from were trained with.
@@ -45,7 +45,7 @@ def with_settings_of_weights(
     """
     if not (config.init_from and config.init_settings):
         return config
-    if has_checkpoint(workdir):
+    if workdir is not None and has_checkpoint(workdir):
         saved = restore_meta(workdir, "latest")["config"]
         settings = {
             **{f"model.{name}": value for name, value in model_settings(saved).items()},

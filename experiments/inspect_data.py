@@ -21,11 +21,13 @@ from bifpn_jax.data.records import BadImageError, Record, Source
 from bifpn_jax.data.rows import NONE_SKIPPED
 from bifpn_jax.data_pictures import annotated_picture, augmented_pictures, matched_pictures
 from bifpn_jax.data_report import data_report
+from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.visualize import contact_sheet, write_image
 from experiments import command, from_config
 from experiments.config_checks import check_config
 from experiments.download import ask_before_download, define_download_flag
+from experiments.initialization import with_settings_of_weights
 
 _COLUMNS, _CELL = 3, 640
 
@@ -217,6 +219,10 @@ def main(_: list[str]) -> None:
     check_config(config)
     output = command.make_folder(flags.FLAGS.output)
     ask_before_download(config.data, flags.FLAGS.download)
+    try:
+        config = with_settings_of_weights(config)
+    except UserError as error:  # Images can be looked at without the weights.
+        print(f"note: the model's settings are those of the config, for {error}")
     report = inspect(config, from_config.source(config, "train"), output, flags.FLAGS.images)
     print(f"{report}\n\npictures in {output}: annotated.jpg, augmented.jpg, matched.jpg")
 

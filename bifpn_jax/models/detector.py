@@ -217,6 +217,9 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
             if not isinstance(settings[key], list | tuple) or not settings[key]:
                 raise UserError(f"model setting {key}={settings[key]!r} must be a list of numbers.")
             settings[key] = tuple(tuple(v) if isinstance(v, list) else v for v in settings[key])
+    sides = settings["image_hw"]
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise UserError(f"model setting image_hw={sides!r} must be height and width in pixels.")
     model = EfficientDet(**settings)
     _check_choice("backbone", model.backbone, BACKBONES)
     check_fusion(model.fusion)

@@ -41,7 +41,7 @@ class Detector:
     label_map: LabelMap
     antialias: bool = False
     postprocessing: Mapping[str, Any] = dataclasses.field(default_factory=PUBLISHED._asdict)
-    score_threshold: float = SCORE_THRESHOLD
+    score_threshold: float | None = SCORE_THRESHOLD
     source: str = ""
     step: int | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)

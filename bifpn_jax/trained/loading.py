@@ -15,7 +15,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.named_parts import code_names, trust_code
-from bifpn_jax.postprocess import PUBLISHED, postprocess
+from bifpn_jax.postprocess import PUBLISHED, check_postprocessing, postprocess
 from bifpn_jax.trained.config import config_of, configured_model, configured_postprocessing
 from bifpn_jax.trained.detector import SCORE_THRESHOLD, Detector
 from bifpn_jax.weights import load_weights
@@ -44,7 +44,7 @@ def load_detector(
     ema: bool = True,
     class_names: Sequence[str] = (),
     antialias: bool | None = None,
-    score_threshold: float = SCORE_THRESHOLD,
+    score_threshold: float | None = SCORE_THRESHOLD,
     trust: bool = False,
     **settings: Any,
 ) -> Detector:
@@ -63,7 +63,8 @@ def load_detector(
         class_names: a name per class, in the order of the outputs; needed where neither the source
             says them nor the number of classes is that of COCO.
         antialias: how images are resized, see `data.transforms.resize`.
-        score_threshold: least score of what the detector returns for an image.
+        score_threshold: least score of what the detector returns for an image; None for all that
+            postprocessing keeps.
         trust: whether a model of which a part is code in a file, `FILE.py:NAME`, may run that file.
         **settings: attributes of `EfficientDet`, such as `image_hw`, and arguments of
             `postprocess`, such as `nms_method`, `iou_threshold`, `sigma`, `max_detections`.
@@ -73,6 +74,9 @@ def load_detector(
             or classes without names.
     """
     attributes, postprocessing = _split(settings)
+    check_postprocessing(**postprocessing)
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise UserError(f"score_threshold={score_threshold!r} must be between 0 and 1.")
     file = open_weights(source, step=step, ema=ema)
     if isinstance(model, EfficientDet):
         detector = _of_own_model(file, model, class_names)

@@ -4,6 +4,8 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from in_process import run_command
+from torch_files import write_pth
 
 from bifpn_jax.data.coco_json import CocoJson
 from bifpn_jax.data.shapes import DrawnShapes
@@ -310,3 +312,30 @@ def test_more_images_than_there_are(tmp_path, tiny_config):
     source = DrawnShapes(1, sides=(48, 72))
     report = inspect(config, source, tmp_path, num_images=12)
     assert "the first image of training (batch 1 of 8, seed 0)" in report
+
+
+def test_anchors_are_those_of_the_weights(coco_shapes, tmp_path):
+    training, _ = coco_shapes()
+    tensors = "backbone.conv_stem", "fpn.cell.0.fnode.0.after_combine.conv.conv_dw"
+    tensors += "class_net.predict.conv_dw", "box_net.predict.conv_dw"
+    path = tmp_path / "tf_efficientdet_d0_ap-d0cdbd0a.pth"
+    write_pth(path, {f"{name}.weight": np.zeros(1, np.float32) for name in tensors})
+
+    def look(weights):
+        return run_command(
+            "inspect_data",
+            "--config=configs/finetune.py:d0",
+            f"--config.init_from={weights}",
+            f"--config.data.train_images={training.images}",
+            f"--config.data.train_annotations={training.annotations}",
+            "--config.model.image_hw=64",
+            "--images=1",
+            f"--output={tmp_path / 'out'}",
+        )
+
+    ended = look(path)
+    assert ended.status == 0, ended.err
+    assert "config.data.antialias=True, as the weights were trained with" in ended.out
+    ended = look(tmp_path / "absent.pth")
+    assert ended.status == 0, ended.err
+    assert "note: the model's settings are those of the config, for config.init_from=" in ended.out
