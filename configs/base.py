@@ -84,7 +84,7 @@ def apply_switches(
 ) -> None:
     """Changes a config as the words after the colon of ``--config=FILE:WORDS`` say.
 
-    "debug" makes a short run of it, most of whose time is compilation: under a minute on a laptop,
+    "debug" makes a short run of it, most of whose time is compilation: about a minute on a laptop,
     with two evaluations and checkpoints. It keeps what decides which code runs: feature network,
     fusion, levels, anchors, activation, normalisation, optimizer, loss, NMS. It shrinks how often
     that code runs and on what: the backbone to "nano", the feature network to one cell and the

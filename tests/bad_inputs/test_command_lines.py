@@ -254,3 +254,17 @@ def test_a_file_that_holds_no_weights(case, image, tmp_path):
     assert not trace.exists()
     assert file.read_bytes() == before
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_config_does_not_register_parts(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from bifpn_jax.models.fusion import NORMALIZERS\n"
+        "from configs import base\n"
+        "NORMALIZERS['mine'] = lambda weights: weights\n"
+        "def get_config(arg=None):\n    return base.get_config('d0', arg)\n"
+    )
+    ended = run_command("main", f"--config={file}", f"--workdir={tmp_path / 'run'}")
+    assert_refused(ended, "fusion 'mine': .* set fusion=FILE.py:NAME")
+    ended = run_command("main", D0, "--config.model.fusion=absent.py:f", f"--workdir={tmp_path}")
+    assert_refused(ended, r"absent\.py: no such file of code")

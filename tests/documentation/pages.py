@@ -29,9 +29,9 @@ class Block(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """The file that a block of text shows, by a comment in its first line; "" for none."""
+        """The file that a block shows, by a comment in its first line; "" for none."""
         found = re.match(r"# (\S+\.\w+)\n", self.text)
-        return found[1] if found and self.language == "text" else ""
+        return found[1] if found and self.language in ("text", "python") else ""
 
 
 class Span(NamedTuple):

@@ -95,7 +95,8 @@ def test_words_are_those_of_bash(tmp_path):
     ]
 
 
-def test_a_block_of_text_can_be_a_file():
+def test_a_block_can_be_a_file():
+    assert Block("p", 1, "python", "# my_parts.py\nimport jax\n").file_name == "my_parts.py"
     assert Block("p", 1, "text", "# my_network.txt\n6:3,4\n").file_name == "my_network.txt"
     assert Block("p", 1, "text", "tree\n").file_name == ""
     assert Block("p", 1, "bash", "# x.txt\nls\n").file_name == ""
