@@ -1,11 +1,15 @@
 """EfficientDet for JAX: models, detection operations, data, training and evaluation.
 
+    import bifpn_jax, jax, numpy as np
+
     model = bifpn_jax.create_model("d0", num_classes=90)
-    variables = bifpn_jax.init_variables(model, seed=0)       # or load_weights(source, model)
-    outputs = model.apply(variables, images, train=False)     # images [B, H, W, 3], normalised
+    variables = bifpn_jax.init_variables(model, seed=0)
+    images = np.zeros((1, 512, 512, 3), np.float32)           # [B, H, W, 3], normalised
+    outputs = jax.jit(model.apply)(variables, images)
     outputs.class_logits, outputs.box_codes                   # [B, A, K], [B, A, 4]
-    anchors = bifpn_jax.make_anchors(model, (H, W))           # [A, 4], rows as in the outputs
-    detect = bifpn_jax.make_detector(model, variables)        # detect(uint8 image) -> detections
+    anchors = bifpn_jax.make_anchors(model, (512, 512))       # [A, 4], rows as in the outputs
+
+`load_detector(source)` gives what was trained: called with an image [H, W, 3] uint8 it finds boxes.
 
 Paper: EfficientDet: Scalable and Efficient Object Detection, arXiv 1911.09070.
 """
