@@ -47,13 +47,16 @@ def experiment(name: str, words: list[str], folder: Path) -> Meaning:
     found: list[Meaning] = []
     original = command._call
 
-    def instead(_: object, rest: list[str], arguments: bool) -> int | None:
-        return original(lambda rest: found.append(_meaning(name, rest)), rest, arguments)
+    def instead(_: object, rest: list[str], *more: Any) -> int | None:
+        return original(lambda rest: found.append(_meaning(name, rest)), rest, *more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "_call", instead)
         ended = run_command(name, *words, folder=folder)
     assert ended.status == 0, ended.err
+    if any(word.startswith("--help") for word in words):
+        assert ended.out
+        return Meaning()
     assert found, f"experiments.{name} has not come to its flags"
     return found[0]
 

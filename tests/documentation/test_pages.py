@@ -111,7 +111,8 @@ def test_extras_in_running_text_are_extras_of_the_project():
 
 def test_configs_with_words_after_the_colon_in_running_text():
     given = "--config.data.train_images=a --config.data.train_annotations=b"
-    words = [*given.split(), *given.replace("train", "eval").split()]
+    source = "--config.data.source=coco_json"
+    words = [source, *given.split(), *given.replace("train", "eval").split()]
     found = {span.text.removeprefix("--config=") for span in SPANS}
     found = [text for text in found if re.fullmatch(r"configs/[\w/]+\.py:\S+", text)]
     assert len(found) >= 4
@@ -120,7 +121,7 @@ def test_configs_with_words_after_the_colon_in_running_text():
 
 
 def test_flags_in_running_text_are_flags_of_a_command():
-    known = {"config", "hypothesis"}
+    known = {"config", "help", "hypothesis"}
     for file in files("experiments/**/*.py", "tests/conftest.py"):
         text = file.read_text()
         known |= set(re.findall(r'(?:DEFINE_\w+|addoption)\(\s*"(?:--)?(\w+)"', text))
