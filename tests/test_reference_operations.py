@@ -1,6 +1,7 @@
 """Anchors, assignment, losses and detections against effdet's (see the reference data's README)."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -82,7 +83,8 @@ def test_losses(case, reference, targets):
 def test_detections(case, reference):
     logits, codes = head_outputs(case)
     original_hw, scale = reference["image_size_wh"][:, ::-1], reference["image_scale"]
-    ours = jax.jit(postprocess)(logits, codes, anchor_grid(case.image_hw), original_hw, scale)
+    detect = jax.jit(partial(postprocess, nms_method="hard"))
+    ours = detect(logits, codes, anchor_grid(case.image_hw), original_hw, scale)
     expected = reference["detections_xyxy_score_class"]
     for i in range(2):
         rows = np.concatenate(

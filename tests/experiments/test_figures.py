@@ -290,14 +290,14 @@ def test_ticks_are_readable_for_any_range(costs):
         assert a.x1 + 2 < b.x0
 
 
-@pytest.mark.parametrize("ap", [0.0, 100.0])
+@pytest.mark.parametrize("ap", [0.0, 1.0])
 def test_equal_ap_at_the_ends(ap):
     _, (axes,) = new_figure(1, width=6.6, height=4.8)
     name_cost_axes(axes, [1.0, 2.0], [Measured((ap,))] * 2)
     low, high = axes.get_ylim()
-    assert high - low >= 1
+    assert high - low >= 0.01
     assert low < ap < high
-    assert low > -0.5
+    assert low > -0.005
 
 
 def assert_names_are_clear(axes, names):
