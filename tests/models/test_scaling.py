@@ -153,7 +153,7 @@ def test_a_factor_may_have_a_phi_of_its_own():
     [
         (9, {}, "phi=9 is out of range; phi goes from -8 to 8"),
         (0, {"width": -9}, "width=-9 is out of range"),
-        (0, {"depth": 1}, "there is no factor 'depth'; use .*backbone, image_size, width"),
+        (0, {"depth": 1}, "there is no factor 'depth'; use .*image_size.*"),
         (float("nan"), {}, "phi=nan is out of range"),
     ],
 )
