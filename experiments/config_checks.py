@@ -93,7 +93,8 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
     """Raises a UserError with what would make a resumed run another run: fields, images or classes.
 
     Args:
-        meta: config, label map and ids of the images left out of the run that is starting, as JSON.
+        meta: config, label map, training data and ids of the images left out of the run that is
+            starting, as JSON.
         saved: those in the checkpoint.
         workdir: what the message calls the run.
     """
@@ -120,6 +121,13 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
         raise UserError(
             f"{workdir} holds a run on other classes: {_named(saved)}, and the data has now "
             f"{_named(meta)}. Use its annotations to go on with it, or another --workdir."
+        )
+    before, now = saved.get("train_data"), meta.get("train_data")
+    if before and now and before != now:  # runs of earlier versions do not say
+        raise UserError(
+            f"{workdir} holds a run on other training data: its images, boxes or classes have "
+            "changed. Put them back to go on with it, or take its weights into another "
+            f"--workdir with --config.init_from={workdir}."
         )
 
 

@@ -46,6 +46,11 @@ def check_overrides(words: Sequence[str]) -> Fields:
         raise UserError("a config is needed: --config=configs/d0.py, or another file in configs/.")
     fields = dict(flat_fields(_load(file), groups=True))
     for name in names:
+        if name == "model.name":
+            raise UserError(
+                "--config.model.name says which released model the other fields come from and "
+                "changes none of them; take that model's file, such as configs/d4.py."
+            )
         whole = name.partition("[")[0]
         if whole not in fields:
             hint = nearest_fields(whole, fields) or "--help_config lists them all."

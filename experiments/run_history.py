@@ -5,11 +5,20 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from bifpn_jax.data.records import Source
+from bifpn_jax.evaluation.fingerprint import ground_truth_fingerprint
 from experiments import from_config
 from experiments.config_fields import with_added_fields
 from experiments.from_config import RunLength
 
 _LENGTH_FIELDS = ("epochs", "steps")
+
+
+def training_fingerprint(source: Source) -> str:
+    """What training data is known again by, wherever it lies; "" for a set too large to read."""
+    if source.box_counts() is None:
+        return ""
+    return ground_truth_fingerprint(source.ground_truth())
 
 
 def length_before(saved: Mapping[str, Any], num_images: int) -> RunLength:

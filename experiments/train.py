@@ -45,7 +45,12 @@ from experiments.run_evaluation import (
     earlier_evaluation,
     make_evaluation,
 )
-from experiments.run_history import length_before, schedule_change, with_length_of
+from experiments.run_history import (
+    length_before,
+    schedule_change,
+    training_fingerprint,
+    with_length_of,
+)
 from experiments.run_introduction import introduce
 from experiments.skipped_images import SkippedImages
 from experiments.step_metrics import StepMetrics
@@ -125,7 +130,7 @@ def _train_and_evaluate(
     )
     meta = {"config": json.loads(config.to_json()), "label_map": label_map.to_json()}
     meta["left_out"] = sorted(image.image_id for image in train_source.left_out)
-    meta["length"] = list(length)
+    meta |= {"length": list(length), "train_data": training_fingerprint(train_source)}
     history = ""
     # What the loop counts and has not logged yet; a resumed run goes on with it.
     loop = {"timer": {}, "dropped_boxes": 0, "steps": {}, "replaced_images": []}

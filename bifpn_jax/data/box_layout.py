@@ -18,6 +18,9 @@ _FEW_PIXELS = 8
 # To refuse boxes that could be left out or cut, so many and such a share of them must be far out.
 _LEAST_FAR, _SHARE_FAR = 3, 0.2
 _FAR = 0.1  # of the image's side
+# Boxes at the left and at the top of images are outside of them as centres, and few data sets have
+# none. So fewer that are outside as they are will do.
+_SHARE_OF_CENTRES, _ALL_BUT_A_FEW = 0.1, 0.99
 _PERCENT_BOXES, _PERCENT_SIDE, _PERCENT_REACH = 10, 200, 80  # boxes, pixels, of 100
 
 _MULTIPLY = "multiply x and width by the image's width, y and height by its height"
@@ -46,6 +49,13 @@ def check_layout(path: Path, xywh: np.ndarray, hw: np.ndarray) -> None:
             f"[x, y, width, height], such as {xywh[far][0].tolist()}, and nearly all look like "
             f"{found}; give [x0, y0, x1 - x0, y1 - y0]"
         )
+    out = _overhang(xywh, hw) > OVERHANG
+    if out.sum() >= max(_LEAST_FAR, _SHARE_OF_CENTRES * len(out)) and are_centres(xywh, hw):
+        raise UserError(
+            f"{path}: {out.sum()} of its {len(out)} boxes reach outside of their image as "
+            f"[x, y, width, height], such as {xywh[out][0].tolist()}, and all look like "
+            "[x and y of the centre, width, height]; subtract half of width and height from x and y"
+        )
 
 
 def corners(xywh: np.ndarray, hw: np.ndarray) -> str:
@@ -64,12 +74,24 @@ def corners(xywh: np.ndarray, hw: np.ndarray) -> str:
     return " or ".join(good)
 
 
+def are_centres(xywh: np.ndarray, hw: np.ndarray) -> bool:
+    """Whether all but a few boxes lie in their images if x and y are those of their centres."""
+    known = np.isfinite(xywh).all(axis=1) & (xywh[:, 2:] > 0).all(axis=1)
+    centres, half = xywh[known, :2], xywh[known, 2:] / 2
+    inside = (centres - half >= -OVERHANG) & (centres + half <= hw[known, ::-1] + OVERHANG)
+    return bool(known.any()) and _share(inside) >= _ALL_BUT_A_FEW
+
+
 def layout_remarks(xywh: np.ndarray, hw: np.ndarray) -> list[str]:
     """Return what is to be said of boxes that are odd but may be meant: [T, 4] and [T, 2]."""
     if len(xywh) < _PERCENT_BOXES or np.median(hw.min(axis=1)) < _PERCENT_SIDE:
         return []
-    ends = xywh[:, :2] + xywh[:, 2:]
-    in_percent = (ends <= 100 + _ROUNDING * 100).all() and (ends.max(axis=0) > _PERCENT_REACH).all()
+    limit = 100 + _ROUNDING * 100
+    start, size = xywh[:, :2], xywh[:, 2:]
+    in_percent = (xywh <= limit).all() and any(
+        (ends <= limit).all() and (ends.max(axis=0) > _PERCENT_REACH).all()
+        for ends in (start + size, start + size / 2, size)  # corner and size, centre, corners
+    )
     return (
         [
             "all boxes lie within the first 100 pixels of their image, as if they were in percent "

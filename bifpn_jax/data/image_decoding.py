@@ -3,13 +3,14 @@
 import cv2
 import numpy as np
 
+from bifpn_jax.data.avif import decode_avif, is_avif
 from bifpn_jax.data.image_header import is_truncated
 from bifpn_jax.data.image_limit import MAX_PIXELS, stated_size, too_large
 from bifpn_jax.data.jpeg import decode_jpeg
 from bifpn_jax.data.netpbm import decode_netpbm
 from bifpn_jax.data.png import decode_png
 from bifpn_jax.data.tiff import SIGNATURES as TIFF
-from bifpn_jax.data.tiff import check_tiff, decode_tiff
+from bifpn_jax.data.tiff import check_tiff, decode_tiff, odd_bands
 from bifpn_jax.errors import UserError
 
 # The pipeline works on one image per thread; threads inside OpenCV would only get in their way.
@@ -81,6 +82,8 @@ def _decode(encoded: bytes) -> tuple[np.ndarray | None, int]:
         return decode_png(encoded)
     if encoded.startswith(TIFF):
         return decode_tiff(encoded)
+    if is_avif(encoded):
+        return decode_avif(encoded), 255
     if encoded.startswith(_NETPBM) and (decoded := decode_netpbm(encoded)) is not None:
         return decoded
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
@@ -112,6 +115,13 @@ def _not_an_image(encoded: bytes) -> str:
         return (
             "not an image that OpenCV can decode but a HEIC photograph, whatever its name; convert "
             "it to JPEG or PNG or leave the image out"
+        )
+    if is_avif(encoded):
+        return "an AVIF image, which needs Pillow 11.3 or newer; install it or convert the image"
+    if bands := odd_bands(encoded):
+        return (
+            f"a TIFF of {bands} bands that are not said to be RGB; save three of them as an RGB "
+            "image or leave the image out"
         )
     return (
         f"not an image that OpenCV can decode, or a damaged one ({len(encoded)} bytes, beginning "

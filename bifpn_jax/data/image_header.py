@@ -34,6 +34,13 @@ def image_hw(encoded: bytes) -> tuple[int, int] | None:
     return hw[::-1] if orientation in QUARTER_TURNS else hw
 
 
+def is_turned(encoded: bytes) -> bool:
+    """Whether EXIF says that a JPEG or PNG is to be turned or mirrored; False for other formats."""
+    if encoded.startswith(_JPEG):
+        return read_jpeg_header(encoded).orientation != 1
+    return encoded.startswith(_PNG) and _png_orientation(encoded) != 1
+
+
 def is_truncated(encoded: bytes) -> bool:
     """Whether a JPEG or PNG file stops before its end marker; False for any other format.
 

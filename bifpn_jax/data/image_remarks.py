@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from bifpn_jax.data.image_header import read_jpeg_header
+from bifpn_jax.data.image_header import is_turned, read_jpeg_header
 from bifpn_jax.data.png import kinds_before_pixels
 from bifpn_jax.data.tiff import SIGNATURES as TIFF
 from bifpn_jax.data.tiff import open_tiff
 
 ALPHA = "images with an alpha channel or a transparent colour, which is not used"
 BANDS = "images of more than three bands, of which the first three are used"
+TURNED = "images turned or mirrored as their EXIF tag says, for which the boxes must be annotated"
 CMYK = "CMYK images, turned to RGB without a colour profile"
 PAGES = "images of several pages or frames, of which the first is used"
 LOW_BITS = (
@@ -33,11 +34,13 @@ def header_remarks(encoded: bytes) -> list[str] | None:
     """
     if encoded.startswith(_JPEG):
         components = read_jpeg_header(encoded).components
-        return None if components == 0 else [CMYK] if components == 4 else []
+        if components == 0:
+            return None
+        return ([CMYK] if components == 4 else []) + _turned(encoded)
     if not encoded.startswith(_PNG) or len(encoded) < 26 or encoded[24] == 16:
         return None
     kinds = kinds_before_pixels(encoded)
-    return None if kinds is None else _png_remarks(encoded[25], kinds)
+    return None if kinds is None else _png_remarks(encoded[25], kinds) + _turned(encoded)
 
 
 def image_remarks(encoded: bytes, image: np.ndarray) -> list[str]:
@@ -51,7 +54,8 @@ def image_remarks(encoded: bytes, image: np.ndarray) -> list[str]:
         return header_remarks(encoded) or []
     if encoded.startswith(_PNG):
         kinds = kinds_before_pixels(encoded) or set()
-        return _png_remarks(encoded[25], kinds) + _low_bits(encoded[24], image)
+        remarks = _png_remarks(encoded[25], kinds) + _turned(encoded)
+        return remarks + _low_bits(encoded[24], image)
     page = _open(encoded)
     if page is None:
         return []
@@ -84,6 +88,10 @@ def add_up(found: Iterable[tuple[str, Collection[str]]]) -> list[str]:
 def _png_remarks(colour_type: int, kinds: Collection[bytes]) -> list[str]:
     has_alpha = colour_type in (4, 6) or b"tRNS" in kinds
     return ([PAGES] if b"acTL" in kinds else []) + ([ALPHA] if has_alpha else [])
+
+
+def _turned(encoded: bytes) -> list[str]:
+    return [TURNED] if is_turned(encoded) else []
 
 
 def _low_bits(bits: int, image: np.ndarray) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bifpn_jax import boxes as box_ops
 from bifpn_jax.data.image_decoding import decode_image
+from bifpn_jax.data.image_header import is_turned
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 
@@ -111,11 +112,14 @@ def load_image(record: Record, *, thorough: bool = False) -> np.ndarray:
     if record.original_hw is not None and image.shape[:2] != tuple(record.original_hw):
         (h, w), (stated_h, stated_w) = image.shape[:2], record.original_hw
         turned = (w, h) == (stated_h, stated_w)
-        cure = (
-            "its EXIF rotation is applied here; save it without that tag or annotate it upright"
-            if turned
-            else "annotate the file as it is or restore the original one"
-        )
+        cure = "annotate the file as it is or restore the original one"
+        if turned:
+            cure = "height and width are exchanged in the annotations, or the image was turned"
+            if is_turned(record.encoded):
+                cure = (
+                    "its EXIF rotation is applied here; save it without that tag or annotate it "
+                    "upright"
+                )
         raise BadImageError(
             f"{record.where}: the image is {w}x{h} pixels (width x height) but the annotations "
             f"say {stated_w}x{stated_h}, so its boxes would be misplaced; {cure}",

@@ -17,10 +17,11 @@ import numpy as np
 from bifpn_jax.data.jpeg import decode_jpeg
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITS, _COMPRESSION, _PHOTOMETRIC, _LARGEST, _EXTRA, _FORMAT = 258, 259, 262, 281, 338, 339  # tags
+_BITS, _COMPRESSION, _PHOTOMETRIC, _BANDS = 258, 259, 262, 277  # tags
+_LARGEST, _EXTRA, _FORMAT = 281, 338, 339
 _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _JPEG_TABLES = 273, 279, 324, 325, 347
 _JPEG, _DEFLATE = 7, (8, 32946)  # compressions
-_WHITE_IS_ZERO, _ASSOCIATED, _UNSIGNED = 0, 1, 1
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _ASSOCIATED, _UNSIGNED = 0, 1, 1, 1
 # Pillow's modes that it turns to RGB as OpenCV does.
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK"})
 
@@ -36,6 +37,8 @@ def decode_tiff(encoded: bytes) -> tuple[np.ndarray | None, int]:
     """
     tags = _read_tags(encoded)
     bits, forms = _numbers(tags, _BITS, 1), _numbers(tags, _FORMAT, _UNSIGNED)
+    if _odd_bands(tags):  # of 8 bits, OpenCV would take the first of them for grey
+        return None, 0
     if max(bits) <= 8 and set(forms) == {_UNSIGNED}:
         page = open_tiff(encoded)
         if page is not None and page.mode in _MODES:
@@ -55,6 +58,17 @@ def decode_tiff(encoded: bytes) -> tuple[np.ndarray | None, int]:
     white = _white(tags, image)
     is_inverted = _numbers(tags, _PHOTOMETRIC, 1)[0] == _WHITE_IS_ZERO
     return white - image if is_inverted else image, white
+
+
+def odd_bands(encoded: bytes) -> int:
+    """Return how many bands a TIFF file has that it calls neither grey nor colours, or 0."""
+    return _odd_bands(_read_tags(encoded)) if encoded.startswith(SIGNATURES) else 0
+
+
+def _odd_bands(tags: Mapping[int, Any]) -> int:
+    count, photometric = _numbers(tags, _BANDS, 1)[0], _numbers(tags, _PHOTOMETRIC, 1)[0]
+    is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+    return count if is_grey and count >= 3 and max(_numbers(tags, _BITS, 1)) <= 8 else 0
 
 
 def open_tiff(encoded: bytes) -> Any | None:

@@ -1,6 +1,5 @@
 """EfficientDet (arXiv 1911.09070): backbone, feature network, class and box heads."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from bifpn_jax.models.layers import (
     recomputed,
 )
 from bifpn_jax.models.networks import is_module, network_graph
-from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODELS
+from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODELS, check_normalization
 from bifpn_jax.named_parts import unknown
 
 Array = jax.Array
@@ -212,6 +211,8 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
     fields = [f for f in EfficientDet.__dataclass_fields__ if f not in ("parent", "name")]
     for key in settings:
         _check_choice("model setting", key, fields)
+    if isinstance(settings["image_hw"], int):
+        settings["image_hw"] = (settings["image_hw"],) * 2
     for key in ("aspect_ratios", "mean_rgb", "std_rgb", "image_hw"):
         if key in settings:
             if not isinstance(settings[key], list | tuple) or not settings[key]:
@@ -243,13 +244,7 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
     for key in ("conv_bias", "expanded_features", "separable", "separable_heads"):
         if not isinstance(getattr(model, key), bool):
             raise UserError(f"model setting {key}={getattr(model, key)!r} must be True or False.")
-    for key, least in (("mean_rgb", -math.inf), ("std_rgb", 0.0)):
-        value = getattr(model, key)
-        if len(value) != 3 or not all(
-            type(v) in (int, float) and least < v < math.inf for v in value
-        ):
-            above = " above 0" if least == 0.0 else ""
-            raise UserError(f"model setting {key}={value!r} must be three numbers{above}.")
+    check_normalization(model.mean_rgb, model.std_rgb)
     if model.min_level not in (3, 4, 5) or model.max_level not in range(5, 11):
         raise UserError(
             f"model levels {model.min_level}-{model.max_level} do not work: min_level must be 3-5 "

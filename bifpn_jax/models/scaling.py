@@ -6,6 +6,7 @@ roughly: `MODELS` is what they use, to the digit, and `deviations` says where th
 
 import difflib
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bifpn_jax.errors import UserError
@@ -17,6 +18,22 @@ IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 LITE_MEAN = (127.0, 127.0, 127.0)
 LITE_STD = (128.0, 128.0, 128.0)
+
+
+def check_normalization(mean_rgb: Sequence[float], std_rgb: Sequence[float]) -> None:
+    """Raises a UserError for what cannot be the mean and deviation of pixels in 0..255."""
+    for key, value, least in (("mean_rgb", mean_rgb, -math.inf), ("std_rgb", std_rgb, 0.0)):
+        if len(value) != 3 or not all(
+            type(v) in (int, float) and least < v < math.inf for v in value
+        ):
+            above = " above 0" if least == 0.0 else ""
+            raise UserError(f"model setting {key}={value!r} must be three numbers{above}.")
+    # A deviation of exactly 1 leaves pixels as they are.
+    if max(std_rgb) < 1:
+        raise UserError(
+            f"model setting std_rgb={std_rgb!r} looks like that of pixels in 0..1, they are in "
+            "0..255 here: multiply mean_rgb and std_rgb by 255."
+        )
 
 
 class Rule(NamedTuple):

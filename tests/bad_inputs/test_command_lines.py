@@ -30,6 +30,7 @@ WORDS = {
     "main --config=README.md": "README.md is no config",
     f"main {D0} stray": "unexpected argument 'stray'",
     f"main {D0} --workdri=x": "did you mean --workdir",
+    f"main {D0} --config.model.name=d4": "changes none of them; take that model's file",
     f"main {D0} --process_id=3 --process_count=1": "numbered from 0 to 0",
     f"main {D0} --process_count=0": "--process_count=0: give the number of processes",
     f"main {D0} --coordinator_address=host": "--coordinator_address=host: give the host",

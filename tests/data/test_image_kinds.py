@@ -202,3 +202,46 @@ def test_netpbm_of_fewer_than_8_bits():
 def test_what_is_no_image_of_8_or_16_bits_is_named(encoded, message):
     with pytest.raises(UserError, match=f"^dir/a.jpg: .*{message}"):
         decode_image(encoded, "dir/a.jpg")
+
+
+def avif(pixels, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "AVIF", quality=95, **options)
+    return file.getvalue()
+
+
+SMOOTH = cv2.resize(RGB[:4, :6], (60, 40), interpolation=cv2.INTER_LINEAR)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_avif_of_any_depth(bits, tmp_path):
+    deep = SMOOTH if bits == 8 else SMOOTH.astype(np.uint16) << (bits - 8)
+    options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 95]
+    cv2.imwrite(str(tmp_path / "x.avif"), deep[..., ::-1], options)
+    decoded = decode_image((tmp_path / "x.avif").read_bytes(), "x")
+    assert np.abs(decoded.astype(int) - SMOOTH).mean() < 5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_turned(orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    decoded = decode_image(avif(SMOOTH, exif=exif), "x")
+    # The turns of EXIF, written out.
+    turn = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (1, 1), 6: (3, 0), 7: (3, 1), 8: (1, 0)}
+    quarters, mirrored = turn.get(orientation, (0, 0))
+    expected = np.rot90(SMOOTH, quarters)
+    if orientation in (5, 7):
+        expected = SMOOTH.transpose(1, 0, 2)
+        expected = expected[::-1, ::-1] if orientation == 7 else expected
+    elif mirrored:
+        expected = expected[:, ::-1]
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded.astype(int) - expected).mean() < 5
+
+
+@pytest.mark.parametrize("bands", [3, 4, 5])
+def test_bands_that_are_not_said_to_be_colours_are_refused(bands):
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 30, bands), np.uint8)
+    with pytest.raises(UserError, match=f"a TIFF of {bands} bands that are not said to be RGB"):
+        decode_image(tiff(pixels, photometric=1), "x")

@@ -17,6 +17,7 @@ from bifpn_jax.data.image_remarks import (
     CMYK,
     LOW_BITS,
     PAGES,
+    TURNED,
     add_up,
     header_remarks,
     image_remarks,
@@ -42,6 +43,10 @@ def deep(kind, white):
 def animated(kind, **options):
     return encode(IMAGE, kind, save_all=True, append_images=[OTHER], duration=90, **options)
 
+
+TURN = Image.Exif()
+TURN[0x112] = 6  # a quarter to the right
+UPRIGHT = IMAGE.transpose(Image.Transpose.ROTATE_90)
 
 KINDS = {
     "JPEG": (encode(IMAGE, "JPEG"), []),
@@ -72,6 +77,11 @@ KINDS = {
     "grey TIFF": (encode(IMAGE.convert("L"), "TIFF"), []),
     "TIFF with alpha": (encode(RGBA, "TIFF"), [ALPHA]),
     "TIFF of a fourth band": (cv2.imencode(".tiff", np.asarray(RGBA))[1].tobytes(), [BANDS]),
+    "turned JPEG": (
+        encode(UPRIGHT, "JPEG", exif=TURN),
+        [TURNED],
+    ),
+    "turned PNG": (encode(UPRIGHT, "PNG", exif=TURN), [TURNED]),
     "CMYK TIFF": (encode(IMAGE.convert("CMYK"), "TIFF"), [CMYK]),
     "TIFF of two pages": (animated("TIFF"), [PAGES]),
     "TIFF of 16 bits": (deep(".tiff", 65535), []),

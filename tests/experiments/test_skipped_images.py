@@ -126,3 +126,10 @@ def test_a_resumed_run_must_leave_the_same_images_out():
     )
     with pytest.raises(UserError, match="image 3 was bad"):
         check_same_run(META, {**skip, "left_out": [3]}, "runs/x")
+
+
+def test_a_resumed_run_must_train_on_the_same_data():
+    check_same_run({**META, "train_data": "a"}, {**META, "train_data": "a"}, "runs/x")
+    check_same_run({**META, "train_data": "a"}, META, "runs/x")  # of an earlier version
+    with pytest.raises(UserError, match=r"^runs/x holds a run on other training data: .* changed"):
+        check_same_run({**META, "train_data": "a"}, {**META, "train_data": "b"}, "runs/x")

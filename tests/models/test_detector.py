@@ -359,7 +359,9 @@ def test_keywords_override_the_named_model():
         ("d0", {"network_repeats": -1}, "network_repeats=-1"),
         ("d0", {"aspect_ratios": ()}, "aspect_ratios=() must be a list"),
         ("d0", {"mean_rgb": 127.0}, "mean_rgb=127.0 must be a list"),
-        ("d0", {"image_hw": 512}, "image_hw=512 must be a list"),
+        ("d0", {"image_hw": "512"}, "image_hw='512' must be a list"),
+        ("d0", {"image_hw": (512,)}, "image_hw=(512,) must be height and width"),
+        ("d0", {"std_rgb": (0.229, 0.224, 0.225)}, "multiply mean_rgb and std_rgb by 255"),
         ("d0", {"min_level": 2}, "levels 2-7 do not work"),
         ("d0", {"max_level": 11}, "levels 3-11 do not work"),
         ("d0", {"min_level": 5, "max_level": 5}, "levels 5-5 do not work"),
@@ -372,3 +374,12 @@ def test_bad_arguments_get_one_line(name, settings, message):
         create_model(name, **settings)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_one_number_is_a_square_frame():
+    assert create_model("d0", image_hw=128).image_hw == (128, 128)
+
+
+def test_pixels_can_be_left_as_they_are():
+    model = create_model("d0", mean_rgb=(0.0, 0.0, 0.0), std_rgb=(1.0, 1.0, 1.0))
+    assert model.std_rgb == (1.0, 1.0, 1.0)

@@ -96,7 +96,7 @@ def test_what_is_given_replaces_what_was_trained(trained):
         ({"width": 24}, r"its weights do not fit a model with width=24"),
         ({"aspect_ratios": (1.0, 2.0)}, r"its weights do not fit a model with aspect_ratios="),
         ({"fusion": "fsat"}, "unknown fusion 'fsat': did you mean 'fast'"),
-        ({"image_hw": 64}, "image_hw=64 must be a list of numbers"),
+        ({"image_hw": "64"}, "image_hw='64' must be a list of numbers"),
         ({"image_hw": (64,)}, r"image_hw=\(64,\) must be height and width in pixels"),
         ({"nms_method": "soft"}, "method 'soft'"),
         ({"max_detections": 0}, "max_detections=0 must be a whole number, at least 1"),
