@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from logging import Formatter
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -85,7 +86,9 @@ def run(main: Main, *, arguments: str = "", fields: Mapping[str, str] | None = N
     keep_freed_memory()
     collect_garbage_rarely()
     logging.set_verbosity(logging.WARNING)
-    logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
+    handler = logging.get_absl_handler()
+    handler.addFilter(lambda record: "orbax" not in record.pathname)
+    handler.setFormatter(Formatter("%(levelname)s: %(message)s"))
     # XLA's C++ logs go around Python's logging; errors stay.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Not by setting the variable: jax is imported by now and has read it.

@@ -230,6 +230,10 @@ def _summary(found: ImageDetections, drawn: np.ndarray) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
 
 
+def _count(images: int) -> str:
+    return f"{images} image{'' if images == 1 else 's'}"
+
+
 def main(words: list[str]) -> int:
     """Runs the command; returns its exit status."""
     given = flags.FLAGS
@@ -263,7 +267,7 @@ def main(words: list[str]) -> int:
     for clause in add_up(remarks):
         print(f"note: {clause}", file=sys.stderr)
     print(
-        f"{len(images) - len(bad)} images in {seconds:.1f} s; their pictures and detections.json "
+        f"{_count(len(images) - len(bad))} in {seconds:.1f} s; their pictures and detections.json "
         f"({len(results)} detections with a score of at least {given.min_score:g}) are in {output}"
         + (f"; {len(bad)} more could not be read" if bad else "")
     )

@@ -17,7 +17,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.fingerprint import fingerprint, ground_truth_fingerprint
-from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.evaluation.metrics import CocoMetrics, format_score
 from bifpn_jax.evaluation.results import (
     EVALUATION_FILE,
     read_metrics,
@@ -27,6 +27,7 @@ from bifpn_jax.evaluation.results import (
 from bifpn_jax.json_files import read_json
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train import exchange, parallel
+from bifpn_jax.train.checkpoint import Checkpoints
 from bifpn_jax.train.state import TrainState
 from bifpn_jax.train.waiting import Waits
 from experiments import from_config
@@ -130,6 +131,37 @@ def comparable(metrics: Mapping[str, Any], best_metric: str) -> str:
     return fingerprint([measured, metrics.get("not_evaluated", [])])
 
 
+def measure_best_again(
+    config: ConfigDict,
+    checkpoints: Checkpoints,
+    target: Any,
+    evaluate_state: Callable[[TrainState, Path], dict[str, Any]],
+    workdir: Path,
+    say: Callable[[str], object],
+) -> None:
+    """Evaluates the best checkpoint as a run is evaluated now, so that it can stay the best.
+
+    Args:
+        config: of the run.
+        checkpoints: of the run, with a best one.
+        target: as `Checkpoints.restore` takes it.
+        evaluate_state: from `make_evaluation`.
+        workdir: of the run.
+        say: is given its score.
+    """
+    state, position, meta = checkpoints.restore(target, "best")
+    metrics, step = evaluate_state(state, workdir), int(state.step)
+    say(f"{score_line(config, step, metrics)}, the best checkpoint until now")
+    measured = comparable(metrics, config.checkpoint.best_metric)
+    checkpoints.save(step, state, position, meta, metrics, measured=measured, latest=False)
+
+
+def score_line(config: ConfigDict, step: int, metrics: Mapping[str, Any]) -> str:
+    """The line of an evaluation for the log."""
+    ap, ap50 = (format_score(metrics[name]) for name in ("AP", "AP50"))
+    return f"step {step}: AP {ap}  AP50 {ap50}  ({config.eval.weights} weights)"
+
+
 def earlier_evaluation(
     workdir: Path, step: int, config: Mapping[str, Any], source: Source
 ) -> tuple[dict[str, Any] | None, str]:
@@ -169,7 +201,8 @@ def _read_earlier(
 
 def differences(measured: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """What differs between the conditions of two evaluations, in words."""
-    names = [name for name in {**measured, **wanted} if measured.get(name) != wanted.get(name)]
+    # Of what only one of them depends on, such as sigma, the method says enough.
+    names = [name for name in wanted if measured.get(name, wanted[name]) != wanted[name]]
     told = [
         f"{name}={measured.get(name)!r} (now {wanted.get(name)!r})"
         for name in names

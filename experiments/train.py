@@ -17,7 +17,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from bifpn_jax.evaluation.metrics import format_score
 from bifpn_jax.models.fusion import edge_weights
 from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.models.networks import network_graph
@@ -44,6 +43,8 @@ from experiments.run_evaluation import (
     comparable,
     earlier_evaluation,
     make_evaluation,
+    measure_best_again,
+    score_line,
 )
 from experiments.run_history import (
     length_before,
@@ -189,7 +190,10 @@ def _train_and_evaluate(
             write_config(workdir, meta["config"])
         if metrics is None:
             line.write(f"step {first_step} is evaluated now: {why}")
+            if checkpoints.best_step not in (None, first_step):
+                measure_best_again(config, checkpoints, target, evaluate_state, workdir, line.write)
             metrics = evaluate_state(state, workdir)
+            line.write(score_line(config, first_step, metrics))
             save(first_step, metrics)
         checkpoints.close()
         if is_primary:
@@ -264,9 +268,9 @@ def _train_and_evaluate(
                 except Interrupted as interrupted:  # The step is saved, as without an evaluation.
                     stopping = interrupted.args[0]
             if metrics is not None:
-                ap, ap50 = (format_score(metrics[name]) for name in ("AP", "AP50"))
-                line.write(f"step {step}: AP {ap}  AP50 {ap50}  ({config.eval.weights} weights)")
-                writer.write(step, {f"eval/{k}": v for k, v in metrics.items() if _is_number(v)})
+                line.write(score_line(config, step, metrics))
+                scores = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+                writer.write(step, {f"eval/{name}": score for name, score in scores.items()})
             if save_now:
                 with timer.pause():
                     loop = {
@@ -294,7 +298,3 @@ def _train_and_evaluate(
         write_finished(workdir, step=length.total_steps, seconds=timer.seconds)
     line.write(f"trained for {format_seconds(timer.seconds)}; results are in {workdir}")
     return metrics
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)

@@ -74,9 +74,8 @@ def load_from_flags() -> Detector:
         )
     except UserError as error:
         # The library names its arguments, and the flags have the same names.
-        raise UserError(
-            re.sub(rf"(?<![-.\w])({'|'.join(_FLAGS)})=", r"--\1=", str(error))
-        ) from None
+        named = re.sub(rf"(?<![-.\w])({'|'.join(_FLAGS)})=", r"--\1=", str(error))
+        raise UserError(named.replace("--trust=True", "--trust")) from None
 
 
 def run_config(detector: Detector) -> ConfigDict:

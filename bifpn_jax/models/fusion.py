@@ -94,7 +94,7 @@ def check_fusion(method: str | Callable[[Array], Array]) -> None:
     if shape != weights.shape:
         raise UserError(
             f"fusion {_name(method)} makes {shape} of weights {weights.shape}; it must keep their "
-            "shape."
+            "shape: it turns the raw weights of a node's inputs into factors."
         )
 
 

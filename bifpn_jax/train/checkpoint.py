@@ -72,6 +72,7 @@ class Checkpoints:
         metrics: dict[str, float] | None = None,
         *,
         measured: str = "",
+        latest: bool = True,
     ) -> None:
         """Saves a checkpoint, unless that step is already there.
 
@@ -83,6 +84,7 @@ class Checkpoints:
             metrics: results of evaluating this very state; with them it may be kept as the best.
             measured: what the metrics were measured with. Only equal ones are compared; best
                 checkpoints of others are moved out of the way, with a warning.
+            latest: False for an older state, which can only be the best.
         """
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(jax.tree.map(parallel.one_copy, state)),
@@ -90,7 +92,7 @@ class Checkpoints:
             meta=ocp.args.JsonSave(meta),
         )
         # Forced, because a run that resumed from an older step saves below the newest.
-        if step not in self._latest.all_steps():
+        if latest and step not in self._latest.all_steps():
             self._latest.save(step, args=items, force=True)
         if metrics is None:
             return

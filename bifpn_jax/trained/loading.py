@@ -221,7 +221,9 @@ def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     attributes = EfficientDet.__dataclass_fields__.keys() - {"parent", "name", "num_classes"}
     for name in settings:
         if name not in attributes | _POSTPROCESSING:
-            near = difflib.get_close_matches(name, [*attributes, *_POSTPROCESSING], n=1)
+            known = sorted(attributes | _POSTPROCESSING)
+            near = difflib.get_close_matches(name, known, n=1)
+            near = near or [setting for setting in known if name in setting][:1]
             hint = f"did you mean {near[0]}?" if near else "see bifpn_jax.load_detector."
             raise UserError(f"a detector has no setting {name!r}; {hint}")
     postprocessing = {name: settings[name] for name in settings if name in _POSTPROCESSING}

@@ -15,7 +15,8 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.train.checkpoint_reader import read_json, read_weights, restore_meta
 from bifpn_jax.train.logs import MetricWriter
 from bifpn_jax.train.workdir_lock import lock_workdir
-from experiments import run_evaluation, train
+from bifpn_jax.trained import evaluate_detector, load_detector
+from experiments import from_config, run_evaluation, train
 from experiments.initialization import initial_variables
 
 MEASURED = ("train/seconds", "train/images_per_second")  # different every time
@@ -213,10 +214,16 @@ def test_a_finished_run_is_evaluated_again_with_other_settings(
     assert len(detections) == 11
     assert json.loads((finished / "config.json").read_text())["eval"]["max_detections"] == 1
     assert (finished / "finished.json").exists()
-    # The best one until now was measured otherwise.
-    assert checkpoint_steps(finished, "best") == [24]
-    assert len(checkpoint_steps(finished, "earlier_best")) == 1
+    # The best one until now was measured otherwise; it is measured again, and then compared.
+    (earlier,) = checkpoint_steps(finished, "earlier_best")
     assert "is not compared any more" in caplog.text
+    (best,) = checkpoint_steps(finished, "best")
+    source = from_config.source(config, "eval")
+    scores = {
+        step: evaluate_detector(load_detector(finished, step=step), source).metrics.summary["AP"]
+        for step in (24, earlier)
+    }
+    assert scores[best] == max(scores.values())
 
 
 def test_a_finished_run_is_evaluated_again_on_other_data(
