@@ -92,9 +92,9 @@ def _train_and_evaluate(
     parallel.check_batch_norm_group(config.model.batch_norm_group)
     is_primary = parallel.process_index() == 0
     waits = Waits(enabled=is_primary and config.log.progress, durations=compile_durations())
-    config = with_settings_of_weights(config, workdir, print if is_primary else lambda _: None)
-    waits.say("reading the data")
     with exchange.together(), exchange.primary_first():
+        config = with_settings_of_weights(config, workdir, print if is_primary else lambda _: None)
+        waits.say("reading the data")
         train_source, eval_source = from_config.sources(config)
     bad_images = SkippedImages(train_source, eval_source)
     label_map = train_source.label_map
