@@ -47,12 +47,11 @@ def with_settings_of_weights(
         return config
     if workdir is not None and has_checkpoint(workdir):
         saved = restore_meta(workdir, "latest")["config"]
-        settings = {
-            **{f"model.{name}": value for name, value in model_settings(saved).items()},
-            "data.antialias": saved["data"]["antialias"],
-        }
+        settings, antialias = model_settings(saved), saved["data"]["antialias"]
     else:
-        settings = _settings_of_weights(config)
+        settings, antialias = _settings_of_weights(config)
+    settings = {f"model.{name}": value for name, value in settings.items()}
+    settings["data.antialias"] = antialias
     released = create_model(config.model.name)
     config = config.copy_and_resolve_references()
     with config.unlocked():
@@ -73,7 +72,8 @@ def with_settings_of_weights(
     return config
 
 
-def _settings_of_weights(config: ConfigDict) -> dict[str, Any]:
+def _settings_of_weights(config: ConfigDict) -> tuple[dict[str, Any], bool]:
+    """Attributes of the model, and antialias."""
     try:
         file = open_weights(config.init_from)
     except UserError as error:
@@ -82,10 +82,7 @@ def _settings_of_weights(config: ConfigDict) -> dict[str, Any]:
     if not settings and "feature_network" in file.scheme.parts:
         fitting = [found for found in fitting_models(file) if found.name == config.model.name]
         settings = dict(fitting[0].settings) if len(fitting) == 1 else {}
-    return {
-        **{f"model.{name}": value for name, value in settings.items()},
-        "data.antialias": file.antialias,
-    }
+    return settings, file.antialias
 
 
 def initial_variables(

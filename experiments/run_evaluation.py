@@ -5,7 +5,7 @@ weights, the settings and the data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ def make_evaluation(
         shard_count=parallel.process_count(),
     )
     is_primary = parallel.process_index() == 0
+    # Once, because it reads all annotations.
+    measured_with = cache(lambda: conditions(config, source))
 
     def run(state: TrainState, ema: bool) -> tuple[CocoMetrics, list[dict[str, Any]], list[int]]:
         truth = source.ground_truth()
@@ -84,7 +86,7 @@ def make_evaluation(
 
     def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
         result, detections, skipped = run(state, config.eval.weights != "raw")
-        facts: dict[str, Any] = {"evaluated_with": conditions(config, source)}
+        facts: dict[str, Any] = {"evaluated_with": measured_with()}
         if model.num_classes != len(result.per_class):
             facts["num_classes"] = model.num_classes
         if skipped:

@@ -91,9 +91,10 @@ def _train_and_evaluate(
     rows = parallel.check_batch_size(config.train.batch_size, config.train.accumulate)
     parallel.check_batch_norm_group(config.model.batch_norm_group)
     is_primary = parallel.process_index() == 0
+    say = print if is_primary else lambda _: None
     waits = Waits(enabled=is_primary and config.log.progress, durations=compile_durations())
     with exchange.together(), exchange.primary_first():
-        config = with_settings_of_weights(config, workdir, print if is_primary else lambda _: None)
+        config = with_settings_of_weights(config, workdir, say)
         waits.say("reading the data")
         train_source, eval_source = from_config.sources(config)
     bad_images = SkippedImages(train_source, eval_source)
@@ -136,7 +137,6 @@ def _train_and_evaluate(
     # What the loop counts and has not logged yet; a resumed run goes on with it.
     loop = {"timer": {}, "dropped_boxes": 0, "steps": {}, "replaced_images": []}
     if checkpoints.latest_step is None:
-        say = print if is_primary else lambda _: None
         waits.say("making the initial values")
         with exchange.together():
             variables = initial_variables(config, model, train_source, say=say)

@@ -74,7 +74,7 @@ def load_from_flags() -> Detector:
         )
     except UserError as error:
         # The library names its arguments, and the flags have the same names.
-        named = re.sub(rf"(?<![-.\w])({'|'.join(_FLAGS)})=", r"--\1=", str(error))
+        named = re.sub(rf"(?<![-./\w])({'|'.join(_FLAGS)})=", r"--\1=", str(error))
         raise UserError(named.replace("--trust=True", "--trust")) from None
 
 

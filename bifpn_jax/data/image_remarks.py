@@ -13,7 +13,7 @@ from bifpn_jax.data.tiff import open_tiff
 
 ALPHA = "images with an alpha channel or a transparent colour, which is not used"
 BANDS = "images of more than three bands, of which the first three are used"
-TURNED = "images turned or mirrored as their EXIF tag says, for which the boxes must be annotated"
+TURNED = "images turned or mirrored as their EXIF tag says (boxes must fit the turned picture)"
 CMYK = "CMYK images, turned to RGB without a colour profile"
 PAGES = "images of several pages or frames, of which the first is used"
 LOW_BITS = (

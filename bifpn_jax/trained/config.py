@@ -27,6 +27,15 @@ def configured_postprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: evaluation.get(name, value) for name, value in PUBLISHED._asdict().items()}
 
 
+def model_attributes(model: EfficientDet) -> dict[str, Any]:
+    """The attributes of a model that a config has."""
+    return {
+        field: getattr(model, field)
+        for field in EfficientDet.__dataclass_fields__
+        if field not in ("parent", "name", "axis_name")
+    }
+
+
 def config_of(
     model: EfficientDet, *, name: str, antialias: bool, postprocessing: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -38,14 +47,9 @@ def config_of(
         antialias: how images are resized.
         postprocessing: arguments of `postprocess`.
     """
-    attributes = {
-        field: getattr(model, field)
-        for field in EfficientDet.__dataclass_fields__
-        if field not in ("parent", "name", "axis_name")
-    }
     return {
         "name": name,
-        "model": {"name": name, **attributes},
+        "model": {"name": name, **model_attributes(model)},
         "data": {"antialias": antialias},
         "eval": dict(postprocessing),
     }

@@ -15,8 +15,13 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.named_parts import code_names, trust_code
-from bifpn_jax.postprocess import PUBLISHED, check_postprocessing, postprocess
-from bifpn_jax.trained.config import config_of, configured_model, configured_postprocessing
+from bifpn_jax.postprocess import check_postprocessing, postprocess
+from bifpn_jax.trained.config import (
+    config_of,
+    configured_model,
+    configured_postprocessing,
+    model_attributes,
+)
 from bifpn_jax.trained.detector import SCORE_THRESHOLD, Detector
 from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.files import WeightFile, open_weights
@@ -153,7 +158,9 @@ def _of_own_model(file: WeightFile, model: EfficientDet, class_names: Sequence[s
 
 
 def _without_run(file: WeightFile, model: EfficientDet, name: str, label_map: LabelMap) -> Detector:
-    postprocessing = PUBLISHED._asdict()
+    # Somebody's own model with the weights of a run is still postprocessed as in that run.
+    run = saved_config(file.source, file.metadata) if "config" in file.metadata else {}
+    postprocessing = configured_postprocessing(run)
     return Detector(
         model,
         load_weights(file, model, report=None),
@@ -234,12 +241,7 @@ def _changed(detector: Detector, attributes: dict[str, Any]) -> EfficientDet:
     """The model with other attributes, checked as those of any model."""
     if not attributes:
         return detector.model
-    fields = {
-        name: getattr(detector.model, name)
-        for name in EfficientDet.__dataclass_fields__
-        if name not in ("parent", "name")
-    }
-    model = create_model(**{**fields, **attributes})
+    model = create_model(**{**model_attributes(detector.model), **attributes})
     if attributes.keys() - _SHAPELESS:
         there = traverse_util.flatten_dict(detector.variables)
         shapes = variable_shapes(model)

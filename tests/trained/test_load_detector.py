@@ -10,7 +10,7 @@ import pytest
 from bifpn_jax.data.shapes import LABEL_MAP
 from bifpn_jax.errors import UserError
 from bifpn_jax.train.checkpoint_reader import read_weights
-from bifpn_jax.trained import load_detector
+from bifpn_jax.trained import load_detector, save_detector
 from experiments.trained_model import run_config
 
 
@@ -136,6 +136,13 @@ def test_paths_that_are_no_workdir(trained, tmp_path):
 def copy(trained, tmp_path_factory):
     """A workdir of its own, to be changed."""
     return shutil.copytree(trained, tmp_path_factory.mktemp("copies") / "run")
+
+
+def test_a_model_of_ones_own_is_postprocessed_as_in_the_run(trained, tmp_path):
+    run = load_detector(trained, nms_method="hard", max_detections=7)
+    save_detector(tmp_path / "x.safetensors", run)
+    own = load_detector(tmp_path / "x.safetensors", run.model)
+    assert own.postprocessing == run.postprocessing
 
 
 def test_data_and_postprocessing_are_those_the_run_was_last_started_with(copy):
