@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bifpn_jax.data.transforms import letterbox_image
+from bifpn_jax.data.augment.transforms import letterbox_image
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.postprocess import Detections, postprocess

@@ -1,1 +1,1 @@
-"""Configurations: one short file per run, all on the base in `configs.base`."""
+"""Configurations: one short file per run, all on the base in `bifpn_jax.recipe.base`."""

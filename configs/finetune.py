@@ -6,7 +6,7 @@ r"""Fine-tunes published weights on your own images: COCO JSON files and folders
 
 What stands after the colon is the model. It starts from effdet's COCO weights of that model, or
 from others with `--config.init_from=WEIGHTS`: a detector's file, a workdir, or a name that
-`python -m experiments.fetch_weights --list` knows. Anchors, input size, normalisation and padding
+`bifpn weights --list` knows. Anchors, input size, normalisation and padding
 are those that the weights were trained with, unless the config sets others; the number of classes
 and their names come from the annotations.
 
@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.scaling import MODELS
-from configs import base
+from bifpn_jax.recipe import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -33,7 +33,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     Args:
         arg: name of the model, lite0 if there is none, "backbone" if the weights are of the
-            backbone alone, and switches of `configs.base`, with commas between them: "d0,debug".
+            backbone alone, and switches of `bifpn_jax.recipe.base`, with commas between them:
+            "d0,debug".
     """
     words = base.split_words(arg)
     names = [word for word in words if word in MODELS]

@@ -6,9 +6,9 @@ python -m experiments.main --config=configs/lite2.py --workdir=runs/lite2
 
 from ml_collections import ConfigDict
 
-from configs import base
+from bifpn_jax.recipe import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """See `configs.base`."""
+    """See `bifpn_jax.recipe.base`."""
     return base.get_config("lite2", arg)

@@ -6,9 +6,9 @@ python -m experiments.main --config=configs/lite3.py --workdir=runs/lite3
 
 from ml_collections import ConfigDict
 
-from configs import base
+from bifpn_jax.recipe import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """See `configs.base`."""
+    """See `bifpn_jax.recipe.base`."""
     return base.get_config("lite3", arg)

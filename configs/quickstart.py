@@ -8,11 +8,11 @@ recipe for a short run from scratch: AdamW, mild jitter, a cosine that ends at z
 
 from ml_collections import ConfigDict
 
-from configs import base
+from bifpn_jax.recipe import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """See `configs.base`."""
+    """See `bifpn_jax.recipe.base`."""
     config = base.get_config("d0")
     config.name = "quickstart"
     config.model.update(

@@ -13,15 +13,15 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.scaling import FACTORS, compound_scaling, scaled_settings
-from configs import base
+from bifpn_jax.recipe import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The recipe for a scaled model.
 
     Args:
-        arg: "phi=1.5", with single factors "phi=0,width=2", and switches of `configs.base`; phi is
-            0 if it is not there.
+        arg: "phi=1.5", with single factors "phi=0,width=2", and switches of
+            `bifpn_jax.recipe.base`; phi is 0 if it is not there.
     """
     words = base.split_words(arg)
     switches = [word for word in words if "=" not in word]

@@ -18,16 +18,16 @@ from typing import Any
 
 from absl import flags
 
+from bifpn_jax.command_line import command
 from bifpn_jax.errors import UserError
-from bifpn_jax.train import parallel
-from experiments import command
-from experiments.benchmarks import ceilings, effdet_peer, network, predictions, resources
-from experiments.benchmarks.contest import Contest
-from experiments.benchmarks.evaluation import coco_evaluation
-from experiments.benchmarks.input_pipeline import input_pipeline
-from experiments.benchmarks.options import Options, parse_cases
-from experiments.benchmarks.report import PAGE_FILE, write_report
-from experiments.results import counts
+from bifpn_jax.train import devices
+from experiments.paper import counts
+from experiments.performance import ceilings, effdet_peer, network, predictions, resources
+from experiments.performance.coco_scoring import coco_evaluation
+from experiments.performance.contest import Contest
+from experiments.performance.input_pipeline import input_pipeline
+from experiments.performance.options import Options, parse_cases
+from experiments.performance.report import PAGE_FILE, write_report
 
 FLAGS = flags.FLAGS
 
@@ -88,7 +88,7 @@ def _setting(options: Options, why: str) -> dict[str, Any]:
     packages = ["jax", "flax", *(("torch", "effdet", "timm") if options.peers else ())]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return {
-        "device": parallel.device_name(),
+        "device": devices.device_name(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": f"Python {platform.python_version()}, {versions}",
         "peers": "effdet" if options.peers else why,

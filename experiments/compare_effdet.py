@@ -17,13 +17,13 @@ import jax
 import numpy as np
 from absl import flags
 
+from bifpn_jax.command_line import command
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.weights import load_weights
-from bifpn_jax.weights.catalog import find_published
-from experiments import command
-from experiments.benchmarks import effdet_peer
+from bifpn_jax.weights.published.catalog import find_published
+from experiments.performance import effdet_peer
 
 # effdet's names of feature networks -> feature_network, fusion.
 NETWORKS = {

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import command
-from experiments.results.cost_figure import figure1
-from experiments.results.figure import Drawing
-from experiments.results.files import write_figure_page, write_results
-from experiments.results.plotting import plain_style, save_figure
-from experiments.results.runs import Results, read_results
-from experiments.results.scaling_figure import figure6
-from experiments.results.weights_figure import figure5
+from bifpn_jax.command_line import command
+from experiments.paper.cost_figure import figure1
+from experiments.paper.figure import Drawing
+from experiments.paper.files import write_figure_page, write_results
+from experiments.paper.finished_runs import Results, read_results
+from experiments.paper.plotting import plain_style, save_figure
+from experiments.paper.scaling_figure import figure6
+from experiments.paper.weights_figure import figure5
 from experiments.tables import choose
 
 FIGURES = ("1", "5", "6")

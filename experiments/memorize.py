@@ -14,12 +14,12 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from bifpn_jax.data.coco_json import CocoJson
+from bifpn_jax.command_line import command
+from bifpn_jax.data.sources.coco_folder import CocoJson
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import format_score
 from bifpn_jax.models.scaling import MODELS
-from configs import base
-from experiments import command
+from bifpn_jax.recipe import base
 
 FLAGS = flags.FLAGS
 
@@ -80,7 +80,7 @@ def memorize_config(
 
 def main(_: list[str]) -> None:
     """Runs the command."""
-    from experiments.train import train_and_evaluate
+    from bifpn_jax.runs.loop import train_and_evaluate
 
     source = CocoJson(FLAGS.images, FLAGS.annotations, bad_boxes="clip", bad_images="skip")
     subset = choose_images(source.ground_truth(), FLAGS.num_images, FLAGS.max_objects)

@@ -18,8 +18,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command
-from experiments.download import ask_before_download, define_download_flag
+from bifpn_jax.command_line import command
+from bifpn_jax.command_line.download_consent import ask_before_download, define_download_flag
 from experiments.sweeps.folder import (
     LOG_FILE,
     check_earlier,

@@ -13,15 +13,15 @@ from pathlib import Path
 
 from absl import flags
 
+from bifpn_jax.command_line import command
 from bifpn_jax.errors import UserError
-from experiments import command
-from experiments.results import backbone_table, fusion_table, latency, networks_table, published
-from experiments.results.files import write_results, write_table
-from experiments.results.models_table import table2
-from experiments.results.runs import Results, read_results
-from experiments.results.scaling_table import table1
-from experiments.results.study_table import study_table
-from experiments.results.table import Table
+from experiments.paper import backbone_table, fusion_table, latency, networks_table, paper_numbers
+from experiments.paper.files import write_results, write_table
+from experiments.paper.finished_runs import Results, read_results
+from experiments.paper.models_table import table2
+from experiments.paper.scaling_table import table1
+from experiments.paper.study_table import study_table
+from experiments.paper.table import Table
 
 TABLES = ("1", "2", "4", "5", "6")
 
@@ -67,7 +67,7 @@ def main(words: list[str]) -> None:
     """Runs the command."""
     given = flags.FLAGS
     numbers = choose("tables", given.tables, TABLES)
-    names = choose("latency_models", given.latency_models, list(published.EFFICIENTDET))
+    names = choose("latency_models", given.latency_models, list(paper_numbers.EFFICIENTDET))
     results = read_results(words)
     output = command.make_folder(given.output)
     if given.latency:
@@ -83,6 +83,6 @@ if __name__ == "__main__":
         "latency", False, "Measure the latency of Table 2's models on this machine; kept for later."
     )
     flags.DEFINE_list(
-        "latency_models", list(published.EFFICIENTDET), "Of which models, with --latency."
+        "latency_models", list(paper_numbers.EFFICIENTDET), "Of which models, with --latency."
     )
     command.run(main, arguments="RUN")

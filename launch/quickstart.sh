@@ -11,6 +11,6 @@ make_environment "$environment" "."
 python="$environment/bin/python"
 
 "$python" -m experiments.main --config=configs/quickstart.py --workdir="$workdir"
-"$python" -m experiments.predict --weights="$workdir" --output="$workdir/pictures" \
+"$python" -m bifpn_jax predict --weights="$workdir" --output="$workdir/pictures" \
     --eval_images=12
 echo "metrics: $workdir/metrics.json   pictures: $workdir/pictures   logs: $workdir/metrics.jsonl"

@@ -13,7 +13,7 @@ import jax
 import pytest
 from absl import flags
 
-from experiments.process_memory import collect_garbage_rarely
+from bifpn_jax.command_line.process_memory import collect_garbage_rarely
 
 # A tiny run that is really trained, for tests of what can be done with one.
 pytest_plugins = ["tiny_run"]

@@ -1,4 +1,4 @@
-"""Runs a command of `experiments` in this process, as `python -m` would: a start takes seconds."""
+"""Runs a command in this process, as `bifpn` or `python -m` would: a start takes seconds."""
 
 import io
 import re
@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import pytest
 from absl import flags, logging
 
-from experiments import command, evaluate, predict, train
+from bifpn_jax.command_line import command, process_memory
+from bifpn_jax.commands import bifpn, evaluate, predict
+from bifpn_jax.runs import loop
 
 # Imported before any run, because grain and TFDS define flags of their own, which must stay.
-_COMMANDS = (evaluate, predict, train)
+_COMMANDS = (evaluate, predict, loop)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,7 +31,9 @@ class Ended(NamedTuple):
 
 
 def run_command(name: str, *words: object, folder: Path = ROOT) -> Ended:
-    """Runs ``python -m experiments.NAME WORDS`` in the repository, or in another folder."""
+    """Runs ``bifpn NAME WORDS``, or ``python -m experiments.NAME WORDS``; in the repository, or in
+    another folder.
+    """
     out, err = io.StringIO(), io.StringIO()
     before = {key: _copy(value) for key, value in flags.FLAGS.__dict__.items()}
     verbosity = logging.get_verbosity()
@@ -46,9 +50,14 @@ def run_command(name: str, *words: object, folder: Path = ROOT) -> Ended:
         # absl would set up logging and memory for the whole process.
         patch.setattr(command.app, "run", lambda main, flags_parser: main(flags_parser(sys.argv)))
         patch.setattr(command, "keep_freed_memory", lambda: None)
+        patch.setattr(process_memory, "restart_with_huge_pages", lambda: None)
         patch.setenv("JAX_COMPILATION_CACHE_DIR", "")
         try:
-            runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
+            if name in bifpn.COMMANDS:
+                bifpn.run(name, list(map(str, words)))
+            else:
+                file = ROOT / "experiments" / f"{name.replace('.', '/')}.py"
+                runpy.run_path(str(file), run_name="__main__")
             status = 0
         except SystemExit as ended:
             status = ended.code or 0

@@ -15,43 +15,37 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom to the top. An entry is a module of bifpn_jax or a package with all in it; the
 # longest that fits a module is its own. A module imports from lower layers and its own entry.
 LAYERS = (
-    ["errors", "lettering", "models.cpu_convolutions"],
-    [
-        "json_files",
-        "boxes",
-        "anchors",
-        "drawing",
-        "named_parts",
-        "models.graphs",
-        "models.scaling",
-        "models.convolutions",
-        "models.batch_norm",
-        "models.initializers",
-        "models.resizing",
-    ],
-    ["matching", "nms", "models.layers", "models.fusion", "models.networks", "visualize"],
-    ["losses", "postprocess", "models.efficientnet", "models.feature_network", "models.heads"],
+    ["errors", "ops.cpu_forms", "inspection.colors", "inspection.lettering"],
+    ["json_files", "boxes", "anchors", "named_parts", "ops", "inspection.drawing"],
+    ["matching", "nms", "models.graphs", "models.scaling", "models.initializers"],
+    ["losses", "postprocess", "models.layers", "models.fusion", "models.networks"],
+    ["models.backbones", "models.feature_network", "models.heads"],
     ["models", "data"],
-    ["evaluation", "inference", "data_report", "data_pictures"],
+    ["evaluation", "inference", "inspection"],
     ["train"],
     ["weights"],
     ["trained"],
+    ["recipe"],
+    ["runs"],
     ["__init__"],
+    ["command_line"],
+    ["commands"],
+    ["__main__"],
 )
 
 # Heavy or optional packages, and the modules that are about them.
 HEAVY = {
-    "clu": ["train.logs"],
+    "clu": ["runs.logs"],
     "PIL": [],
-    "cv2": ["data", "drawing", "visualize"],
+    "cv2": ["data", "inspection"],
     "grain": ["data.pipeline"],
-    "matplotlib": [],
-    "orbax": ["train.checkpoint", "train.checkpoint_reader"],
+    "matplotlib": ["inspection.network_drawing"],
+    "orbax": ["train.checkpoints", "train.checkpoint_reader"],
     "faster_coco_eval": [],
     "pycocotools": [],
     "safetensors": [],
     "simplejpeg": ["data"],
-    "tensorboardX": ["train.logs"],
+    "tensorboardX": ["runs.logs"],
     "tensorflow": [],
     "tensorflow_datasets": ["data"],
     "tflite": [],
@@ -60,7 +54,7 @@ HEAVY = {
 
 # Modules that know about devices and processes, and what of JAX only they use.
 DEVICE_MODULES = {
-    "train.parallel",  # batches and states on the devices
+    "train.devices",  # batches and states on the devices
     "train.processes",  # how processes find each other and end
     "train.exchange",  # what they tell each other
 }

@@ -17,12 +17,11 @@ from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.models.scaling import MODELS
-from bifpn_jax.train import parallel
+from bifpn_jax.recipe import base, building
+from bifpn_jax.recipe.checks import check_config
+from bifpn_jax.train import devices
 from bifpn_jax.train.gradients import TRAIN_FIELDS
 from bifpn_jax.train.state import create_state
-from configs import base
-from experiments import from_config
-from experiments.config_checks import check_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(p.stem for p in ROOT.glob("configs/*.py") if p.stem not in ("__init__", "base"))
@@ -75,7 +74,7 @@ STEPS = ("d0", "lite0", "finetune", "quickstart")
 def test_the_forward_pass(name, arg):
     config = get_config(name, *arg)
     check_config(config)
-    model = from_config.model(config, CLASSES)
+    model = building.model(config, CLASSES)
     variables = variable_shapes(model)
     images = jax.ShapeDtypeStruct((2, *model.image_hw, 3), np.float32)
     outputs = jax.eval_shape(partial(model.apply, train=False), variables, images)
@@ -92,13 +91,13 @@ def test_the_forward_pass(name, arg):
 )
 def test_the_whole_training_step(name, arg):
     config = get_config(name, *arg)
-    model = from_config.model(config, CLASSES, axis_name=parallel.AXIS)
-    length = from_config.run_length(config, 117_266)
-    schedule = from_config.schedule(config, length)
+    model = building.model(config, CLASSES, axis_name=devices.AXIS)
+    length = building.run_length(config, 117_266)
+    schedule = building.schedule(config, length)
     variables = variable_shapes(model)
-    optimizer = from_config.optimizer(config, schedule, variables["params"])
+    optimizer = building.optimizer(config, schedule, variables["params"])
     state = jax.eval_shape(lambda v: create_state(v, optimizer), variables)
-    step = from_config.training_step(config, model, optimizer, schedule)
+    step = building.training_step(config, model, optimizer, schedule)
     boxes = config.data.max_boxes
     batch = {
         "image": ((*model.image_hw, 3), np.uint8),
@@ -107,11 +106,11 @@ def test_the_whole_training_step(name, arg):
         "labels": ((boxes,), np.int32),
     }
     assert set(batch) == set(TRAIN_FIELDS)
-    devices = parallel.device_count()
+    count = devices.device_count()
     new, metrics = jax.eval_shape(
-        parallel.map_as_one_program(step),
+        devices.map_as_one_program(step),
         state,
-        {k: jax.ShapeDtypeStruct((devices, 1, *s), dtype) for k, (s, dtype) in batch.items()},
+        {k: jax.ShapeDtypeStruct((count, 1, *s), dtype) for k, (s, dtype) in batch.items()},
     )
     assert jax.tree.structure(new) == jax.tree.structure(state)
     assert shapes_of(new) == shapes_of(state)
@@ -125,7 +124,7 @@ def test_a_config_is_the_released_model(name):
     assert set(PARAMETERS) == set(MODELS)
     config = get_config(name)
     assert config.name == config.model.name == name
-    assert from_config.model(config, CLASSES) == create_model(name, num_classes=90)
+    assert building.model(config, CLASSES) == create_model(name, num_classes=90)
     assert config.ema_decay == 0.9998
     assert config.optimizer.weight_decay == 4e-5
     assert config.train.epochs == (600 if name in ("d7", "d7x") else 300)
@@ -145,7 +144,7 @@ def test_the_debug_switch(name, arg):
     assert config.data.source == "shapes"
     assert config.train.steps <= 16
     assert max(config.model.image_hw) <= 128
-    model = from_config.model(config, CLASSES)
+    model = building.model(config, CLASSES)
     changed = {field for field in whole.model if whole.model[field] != config.model[field]}
     assert changed <= SIZES
     for group in ("optimizer", "loss", "augment"):
@@ -231,7 +230,7 @@ def test_scaled_configs():
 def test_the_papers_rows_have_the_papers_size():
     """Table 4: 12 M parameters with BiFPN."""
     module = importlib.import_module("configs.ablations.backbone_vs_bifpn")
-    model = from_config.model(module.get_config(), CLASSES)
+    model = building.model(module.get_config(), CLASSES)
     variables = variable_shapes(model)
     assert num_parameters(variables["params"]) == 11_812_117
 

@@ -7,11 +7,11 @@ import os
 import jax
 import pytest
 
-from bifpn_jax.data.shapes import DrawnShapes
+from bifpn_jax.data.sources.shapes import DrawnShapes
 from bifpn_jax.models.initial_values import init_variables
+from bifpn_jax.recipe import base
+from bifpn_jax.runs import loop, starting_weights
 from bifpn_jax.train.step import TrainStep
-from configs import base
-from experiments import initialization, train
 
 STEPS = 24
 
@@ -96,13 +96,13 @@ def run_training():
             return shared[model, seed]
 
         with pytest.MonkeyPatch.context() as patch:
-            make_train_step = once(train.parallel.map_train_step)
+            make_train_step = once(loop.parallel.map_train_step)
             patch.setattr(
-                train.parallel, "map_train_step", lambda step: around_step(make_train_step(step))
+                loop.parallel, "map_train_step", lambda step: around_step(make_train_step(step))
             )
-            patch.setattr(train.parallel, "map_predict_step", once(train.parallel.map_predict_step))
-            patch.setattr(initialization, "init_variables", init_once)
-            return train.train_and_evaluate(config, workdir)
+            patch.setattr(loop.parallel, "map_predict_step", once(loop.parallel.map_predict_step))
+            patch.setattr(starting_weights, "init_variables", init_once)
+            return loop.train_and_evaluate(config, workdir)
 
     return run
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.weights.pth_file import read_pth
+from bifpn_jax.weights.formats.pth_file import read_pth
 
 CLASSES = {
     "float64": "DoubleStorage",

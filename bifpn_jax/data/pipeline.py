@@ -28,6 +28,7 @@ from functools import partial
 import grain.python as grain
 import numpy as np
 
+from bifpn_jax.data.augment.transforms import draw_jitter, letterbox_image
 from bifpn_jax.data.batch_memory import BatchMemory
 from bifpn_jax.data.records import BadImageError, Record, Source
 from bifpn_jax.data.rows import (
@@ -38,7 +39,6 @@ from bifpn_jax.data.rows import (
     read_good,
     training_row,
 )
-from bifpn_jax.data.transforms import draw_jitter, letterbox_image
 from bifpn_jax.errors import UserError
 
 __all__ = [
@@ -48,6 +48,10 @@ __all__ = [
     "skipped_ids",
     "train_batches",
 ]
+
+# With get_state and set_state.
+TrainBatches = grain.DatasetIterator
+EvalBatches = grain.IterDataset
 
 # A row that is still to be made; its image will be in the array [H, W, 3] uint8 that it is given.
 _Row = Callable[[np.ndarray], Batch]

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from bifpn_jax import boxes as box_ops
-from bifpn_jax.data.image_decoding import decode_image
-from bifpn_jax.data.image_header import is_turned
+from bifpn_jax.data.images.image_decoding import decode_image
+from bifpn_jax.data.images.image_header import is_turned
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 

@@ -7,8 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bifpn_jax.data.augment.transforms import (
+    Example,
+    Jitter,
+    flip_horizontally,
+    jitter_crop,
+    letterbox,
+)
 from bifpn_jax.data.records import BadImageError, Record, Source, load_image
-from bifpn_jax.data.transforms import Example, Jitter, flip_horizontally, jitter_crop, letterbox
 from bifpn_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bifpn_jax.data.coco_file import read_annotation_file, unique_ids
+from bifpn_jax.data.coco.coco_file import read_annotation_file, unique_ids
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_engine import match_and_accumulate
 from bifpn_jax.evaluation.metrics import (

@@ -69,8 +69,8 @@ def detect_all(
         batches: dicts with at least ``image_id`` [B] and ``mask`` [B]; rows where the mask is False
             are dropped. A ``skipped_id`` [B], if there is one, says which stand for a bad image.
         label_map: from labels to the category ids of the ground truth; of a source that was
-            matched with the classes of a model, `bifpn_jax.data.sources.result_ids`. Detections of
-            a label without an id are left out.
+            matched with the classes of a model, `result_ids` of the source. Detections of a
+            label without an id are left out.
         progress: whether to show a progress bar, where stderr is a terminal.
         gather_rows: where several processes have a share of the batches each, puts the lists that
             they made of their images, as JSON, together into one; by default there is one process.

@@ -9,8 +9,7 @@ import numpy as np
 
 from bifpn_jax.anchors import ASPECT_RATIOS, anchor_grid
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.convolutions import PADDINGS
-from bifpn_jax.models.efficientnet import BACKBONES, EfficientNet
+from bifpn_jax.models.backbones.efficientnet import BACKBONES, EfficientNet
 from bifpn_jax.models.feature_network import (
     DOWNSAMPLINGS,
     UPSAMPLINGS,
@@ -28,6 +27,7 @@ from bifpn_jax.models.layers import (
 from bifpn_jax.models.networks import is_module, network_graph
 from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODELS, check_normalization
 from bifpn_jax.named_parts import unknown
+from bifpn_jax.ops.convolution import PADDINGS
 
 Array = jax.Array
 

@@ -5,7 +5,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from bifpn_jax.models.convolutions import max_pool
 from bifpn_jax.models.fusion import Fusion, global_attention
 from bifpn_jax.models.graphs import Graph, Node, level_of, output_ids
 from bifpn_jax.models.layers import (
@@ -17,8 +16,9 @@ from bifpn_jax.models.layers import (
     recomputed,
 )
 from bifpn_jax.models.networks import network_graph
-from bifpn_jax.models.resizing import resize_bilinear, resize_nearest
 from bifpn_jax.named_parts import is_code, load_code
+from bifpn_jax.ops.convolution import max_pool
+from bifpn_jax.ops.resizing import resize_bilinear, resize_nearest
 
 Array = jax.Array
 

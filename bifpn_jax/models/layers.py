@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bifpn_jax.models import convolutions
-from bifpn_jax.models.batch_norm import affine, batch_normalize
 from bifpn_jax.models.initializers import (
     Initializer,
     backbone_init,
@@ -24,6 +22,8 @@ from bifpn_jax.models.initializers import (
     zeros_init,
 )
 from bifpn_jax.named_parts import Parts
+from bifpn_jax.ops import convolution
+from bifpn_jax.ops.batch_norm import affine, batch_normalize
 
 Array = jax.Array
 
@@ -50,7 +50,7 @@ class Conv(nn.Module):
         stride: the same in both directions.
         use_bias: adds a vector per output channel.
         kernel_init, bias_init: initialisers.
-        padding: key of `convolutions.PADDINGS`.
+        padding: key of `convolution.PADDINGS`.
         is_output: nothing follows that the bias could be added in passing; for 1x1 kernels.
     """
 
@@ -75,11 +75,11 @@ class Conv(nn.Module):
         if self.use_bias:
             bias = parameter(self, "bias", self.bias_init, (self.features,)).astype(x.dtype)
         if self.is_output:
-            return convolutions.biased_conv(x, kernel, bias)
+            return convolution.biased_conv(x, kernel, bias)
         if gate is None:
-            x = convolutions.conv(x, kernel, stride=self.stride, padding=self.padding)
+            x = convolution.conv(x, kernel, stride=self.stride, padding=self.padding)
         else:
-            x = convolutions.gated_conv(x, gate, kernel)
+            x = convolution.gated_conv(x, gate, kernel)
         return x if bias is None else x + bias[None, None, None]
 
 
@@ -96,7 +96,7 @@ class DepthwiseConv(nn.Module):
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
         kernel = parameter(self, "kernel", self.kernel_init, shape)
-        return convolutions.depthwise_conv(
+        return convolution.depthwise_conv(
             x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding
         )
 

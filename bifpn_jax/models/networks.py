@@ -8,7 +8,7 @@ Every one is a function of the level range. BiFPN for levels 3-7, ids as they st
     P4  1 ──┬──> 7 <─ 6       ──────>  9     7 reads 1, 6       9 reads 1, 7, 8
     P3  0 ─────> 8 <─ 7                      8 reads 0, 7      12 reads 4, 11
 
-`python -m experiments.draw_network NAME` draws any of them.
+`bifpn draw NAME` draws any of them.
 """
 
 import difflib

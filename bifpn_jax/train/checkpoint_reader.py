@@ -1,6 +1,6 @@
 """Reading checkpoints: whole ones into a run, or weights and meta alone, for prediction.
 
-The layout is that of `bifpn_jax.train.checkpoint`.
+The layout is that of `bifpn_jax.train.checkpoints`.
 """
 
 import sys

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 
 from bifpn_jax.data.records import Source
-from bifpn_jax.data.sources import Relabelled, result_ids
+from bifpn_jax.data.sources.opening import Relabelled, result_ids
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.metrics import CocoMetrics
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.postprocess import Detections
-from bifpn_jax.train import parallel
+from bifpn_jax.train import devices
 from bifpn_jax.trained.detector import Detector
 
 # From variables and a batch on the devices to detections.
@@ -76,7 +76,7 @@ def evaluate_detector(
     source = Relabelled(source, detector.label_map)
     batches = eval_batches(
         source,
-        batch_size=parallel.round_up_batch_size(batch_size),
+        batch_size=devices.round_up_batch_size(batch_size),
         image_hw=detector.image_hw,
         max_boxes=_BOXES_IN_BATCH,
         antialias=detector.antialias,
@@ -89,13 +89,13 @@ def evaluate_detector(
         anchors=make_anchors(detector.model, detector.image_hw),
         **detector.postprocessing,
     )
-    step = around_step(parallel.map_predict_step(step))
-    variables = parallel.replicate(detector.variables)
+    step = around_step(devices.map_predict_step(step))
+    variables = devices.replicate(detector.variables)
     start, warm_up = None, 0
 
     def predict(batch: Mapping[str, np.ndarray]) -> Detections:
         nonlocal start, warm_up
-        detections = step(variables, parallel.split(batch, PREDICT_FIELDS))
+        detections = step(variables, devices.split(batch, PREDICT_FIELDS))
         if start is None:
             jax.block_until_ready(detections)
             start, warm_up = time.monotonic(), int(batch["mask"].sum())

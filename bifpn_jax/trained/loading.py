@@ -9,7 +9,7 @@ from typing import Any
 
 from flax import traverse_util
 
-from bifpn_jax.data.coco_categories import COCO
+from bifpn_jax.data.coco.coco_categories import COCO
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, create_model
@@ -24,10 +24,10 @@ from bifpn_jax.trained.config import (
 )
 from bifpn_jax.trained.detector import SCORE_THRESHOLD, Detector
 from bifpn_jax.weights import load_weights
-from bifpn_jax.weights.files import WeightFile, open_weights
+from bifpn_jax.weights.formats.opening import WeightFile, open_weights
 from bifpn_jax.weights.identify import Candidate, fitting_models
 from bifpn_jax.weights.matching_names import variable_shapes
-from bifpn_jax.weights.own import not_said, saved_config
+from bifpn_jax.weights.naming.own import not_said, saved_config
 
 _COCO_OUTPUTS = 90
 # Keywords of `postprocess` that a detector can be given; its score threshold has a name of its own.

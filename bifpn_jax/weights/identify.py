@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from bifpn_jax.models.backbones.efficientnet import BACKBONES, Classifier, block_table
 from bifpn_jax.models.detector import EfficientDet, create_model
-from bifpn_jax.models.efficientnet import BACKBONES, Classifier, block_table
 from bifpn_jax.models.scaling import MODELS
-from bifpn_jax.weights.catalog import weights_catalog
-from bifpn_jax.weights.files import WeightFile
+from bifpn_jax.weights.formats.opening import WeightFile
 from bifpn_jax.weights.matching_names import match_names, num_anchors, num_outputs
-from bifpn_jax.weights.scheme import Path
-from bifpn_jax.weights.timm import variant_of
+from bifpn_jax.weights.naming.scheme import Path
+from bifpn_jax.weights.naming.timm import variant_of
+from bifpn_jax.weights.published.catalog import weights_catalog
 
 # Settings that show in the names and shapes of weights. The others come with them: all published
 # weights without biases in front of batch norms, say, were trained with symmetric padding.

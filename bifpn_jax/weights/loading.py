@@ -10,10 +10,10 @@ from flax import traverse_util
 
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
+from bifpn_jax.models.backbones.efficientnet import Classifier
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.models.efficientnet import Classifier
 from bifpn_jax.models.initial_values import initial_values
-from bifpn_jax.weights.files import WeightFile, open_weights
+from bifpn_jax.weights.formats.opening import WeightFile, open_weights
 from bifpn_jax.weights.identify import fitting_models
 from bifpn_jax.weights.matching_names import Match, Resized, match_names
 from bifpn_jax.weights.report import LoadReport

@@ -8,10 +8,10 @@ from flax import traverse_util
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models import initial_values
+from bifpn_jax.models.backbones.efficientnet import Classifier
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.models.efficientnet import Classifier
-from bifpn_jax.weights.files import WeightFile
-from bifpn_jax.weights.scheme import Path
+from bifpn_jax.weights.formats.opening import WeightFile
+from bifpn_jax.weights.naming.scheme import Path
 
 _IMAGENET_HEAD = ("head_conv", "head_bn", "classifier")
 _LEFT_OUT = "left out, as asked"

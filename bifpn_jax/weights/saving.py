@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bifpn_jax.weights.own import flat_names
-from bifpn_jax.weights.safetensors_file import write_safetensors
+from bifpn_jax.weights.formats.safetensors_file import write_safetensors
+from bifpn_jax.weights.naming.own import flat_names
 
 
 def save_weights(

@@ -9,7 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import base, quickstart
+from bifpn_jax.recipe import base
+from configs import quickstart
 
 Rows = dict[str, dict[str, Any]]
 
@@ -20,7 +21,7 @@ def get_config(study: str, model: str, arg: str | None = None) -> ConfigDict:
     Args:
         study: its name.
         model: released model for the paper's scale.
-        arg: "shapes" for the small scale, and switches of `configs.base`.
+        arg: "shapes" for the small scale, and switches of `bifpn_jax.recipe.base`.
     """
     config = small_config() if is_small(arg) else base.get_config(model)
     config.study = config.name = study

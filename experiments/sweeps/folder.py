@@ -15,9 +15,9 @@ from typing import Any
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.json_files import read_json, write_json
+from bifpn_jax.recipe.checks import check_same_run
+from bifpn_jax.runs.logs import CONFIG_FILE, FINISHED_FILE
 from bifpn_jax.train.checkpoint_reader import FOLDER
-from bifpn_jax.train.logs import CONFIG_FILE, FINISHED_FILE
-from experiments.config_checks import check_same_run
 from experiments.sweeps.plan import Run, Study, config_flag
 
 SWEEP_FILE = "sweep.json"

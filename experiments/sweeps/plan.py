@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from bifpn_jax.command_line.network_file import inline_network_file
+from bifpn_jax.command_line.overrides import check_overrides, explain_value
 from bifpn_jax.errors import UserError
-from experiments.config_checks import check_config
-from experiments.network_file import inline_network_file
-from experiments.overrides import check_overrides, explain_value
+from bifpn_jax.recipe.checks import check_config
 
 _PYTHON = "python" if shutil.which("python") == sys.executable else sys.executable
 PROGRAM = (_PYTHON, "-m", "experiments.main")

@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import Any, NamedTuple, TextIO
 
 from bifpn_jax.evaluation.metrics import format_score
-from bifpn_jax.train.logs import METRICS_FILE
-from bifpn_jax.train.progress import StatusLine, format_seconds
+from bifpn_jax.runs.logs import METRICS_FILE
+from bifpn_jax.runs.progress import StatusLine, format_seconds
 
 _TAIL = 16_384  # bytes at the end of a log that hold its last lines
 _PLAIN_SECONDS = 60.0  # between two lines where there is no terminal

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from bifpn_jax.evaluation.metrics import format_score
 from bifpn_jax.evaluation.results import EVALUATION_FILE
-from bifpn_jax.train.interruption import Interrupted, StopRequest
-from bifpn_jax.train.progress import format_seconds
+from bifpn_jax.runs.interruption import Interrupted, StopRequest
+from bifpn_jax.runs.progress import format_seconds
 from experiments.sweeps.folder import (
     FINISHED_FILE,
     LOG_FILE,

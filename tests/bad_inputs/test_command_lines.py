@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from in_process import ROOT, Ended, assert_refused, run_command
 
-from bifpn_jax.data.coco_categories import COCO
+from bifpn_jax.command_line import trained_model
+from bifpn_jax.data.coco.coco_categories import COCO
 from bifpn_jax.errors import UserError
+from bifpn_jax.recipe import base
 from bifpn_jax.trained import Detector
-from configs import base
-from experiments import trained_model
 
 D0 = "--config=configs/d0.py"
 
@@ -213,7 +213,7 @@ def test_the_size_of_the_frame(size, monkeypatch, image, tmp_path):
 
     monkeypatch.setattr(trained_model, "load_detector", load_detector)
     run_command("predict", "--weights=x", f"--image_hw={size}", f"--output={tmp_path}", image)
-    ended = run_command("main", D0, f"--config.model.image_hw={size}", "--help_config")
+    ended = run_command("train", D0, f"--config.model.image_hw={size}", "--help_config")
     assert seen == [FRAMES[size]]
     assert f"--config.model.image_hw='{FRAMES[size]}'" in ended.out
 
@@ -221,7 +221,7 @@ def test_the_size_of_the_frame(size, monkeypatch, image, tmp_path):
 def test_a_home_folder_is_written_out(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     words = "--config.data.data_dir=~/sets", "--config.init_from=~"
-    ended = run_command("main", D0, *words, "--help_config")
+    ended = run_command("train", D0, *words, "--help_config")
     assert f"--config.data.data_dir={tmp_path}/sets\n" in ended.out
     assert f"--config.init_from={tmp_path}\n" in ended.out
 
@@ -231,7 +231,7 @@ def test_a_platform_that_is_not_here(platforms):
     if jax.default_backend() != "cpu":
         pytest.skip("what is missing here is for machines without an accelerator")
     ended = subprocess.run(
-        [sys.executable, "-m", "experiments.predict", "--weights=x", "README.md"],
+        [sys.executable, "-m", "bifpn_jax", "predict", "--weights=x", "README.md"],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": platforms},
         capture_output=True,
@@ -265,7 +265,7 @@ def test_a_config_does_not_register_parts(tmp_path):
         "NORMALIZERS['mine'] = lambda weights: weights\n"
         "def get_config(arg=None):\n    return base.get_config('d0', arg)\n"
     )
-    ended = run_command("main", f"--config={file}", f"--workdir={tmp_path / 'run'}")
+    ended = run_command("train", f"--config={file}", f"--workdir={tmp_path / 'run'}")
     assert_refused(ended, "fusion 'mine': .* set fusion=FILE.py:NAME")
-    ended = run_command("main", D0, "--config.model.fusion=absent.py:f", f"--workdir={tmp_path}")
+    ended = run_command("train", D0, "--config.model.fusion=absent.py:f", f"--workdir={tmp_path}")
     assert_refused(ended, r"absent\.py: no such file of code")

@@ -11,13 +11,13 @@ import pytest
 from in_process import assert_refused, run_command
 
 from bifpn_jax import inference
-from bifpn_jax.data.coco_json import CocoJson
-from bifpn_jax.data.image_remarks import ALPHA
+from bifpn_jax.command_line import trained_model
+from bifpn_jax.data.images.image_remarks import ALPHA
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.pipeline import eval_batches, skipped_ids, train_batches
 from bifpn_jax.data.records import BadImageError, load_image
+from bifpn_jax.data.sources.coco_folder import CocoJson
 from bifpn_jax.trained import Detector
-from experiments import trained_model
 
 
 def encoded(suffix, pixels, *options):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 from in_process import assert_refused, run_command
 
-from bifpn_jax.train.checkpoint import Checkpoints
-from configs import base
+from bifpn_jax.recipe import base
+from bifpn_jax.train.checkpoints import Checkpoints
 
 LABEL_MAP = {"category_ids": [1, 2], "names": ["cat", "dog"]}
 
@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint(case, workdir, tmp_path):
 def test_a_checkpoint_that_is_not_there(words, said, workdir, tmp_path):
     before = contents(workdir)
     output = tmp_path / "a.safetensors"
-    ended = run_command("export_weights", f"--weights={workdir}", f"--output={output}", words)
+    ended = run_command("export", f"--weights={workdir}", f"--output={output}", words)
     assert_refused(ended, said)
     assert contents(workdir) == before
     assert not output.exists()
@@ -210,7 +210,7 @@ def test_a_workdir_in_which_no_run_can_go_on(case, workdir, whole_run):
     change, words = RUNS[case]
     change(workdir)
     before = contents(workdir.parent)
-    assert_refused(run_command("main", *whole_run, f"--workdir={workdir}"), words, str(workdir))
+    assert_refused(run_command("train", *whole_run, f"--workdir={workdir}"), words, str(workdir))
     assert contents(workdir.parent) == before
 
 
@@ -219,5 +219,5 @@ def test_a_workdir_in_which_another_run_is(workdir, whole_run):
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write("process 1 on elsewhere")
         lock.flush()
-        ended = run_command("main", *whole_run, f"--workdir={workdir}")
+        ended = run_command("train", *whole_run, f"--workdir={workdir}")
     assert_refused(ended, "process 1 on elsewhere is training here")

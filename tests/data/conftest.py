@@ -50,7 +50,7 @@ class CocoFolder:
         self.annotations.write_text(json.dumps(self.content))
 
     def open(self, **options):
-        from bifpn_jax.data.coco_json import CocoJson
+        from bifpn_jax.data.sources.coco_folder import CocoJson
 
         return CocoJson(self.images, self.annotations, **options)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bifpn_jax.data.class_matching import match_names, some
-from bifpn_jax.data.coco_categories import COCO
+from bifpn_jax.data.coco.coco_categories import COCO
 from bifpn_jax.data.label_map import LabelMap
 
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from bifpn_jax.data.coco_categories import COCO
+from bifpn_jax.data.coco.coco_categories import COCO
 from bifpn_jax.data.label_map import LabelMap, ResultIds
 from bifpn_jax.errors import UserError
 

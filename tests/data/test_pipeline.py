@@ -10,7 +10,7 @@ from bifpn_jax.data.pipeline import (
     train_batches,
 )
 from bifpn_jax.data.records import load_image
-from bifpn_jax.data.shapes import DrawnShapes
+from bifpn_jax.data.sources.shapes import DrawnShapes
 from bifpn_jax.errors import UserError
 
 FRAME = (96, 128)
@@ -295,7 +295,7 @@ def test_a_damaged_image_stops_with_its_name(source):
 
 
 def test_real_images(shared):
-    from bifpn_jax.data.coco_json import CocoJson
+    from bifpn_jax.data.sources.coco_folder import CocoJson
 
     name = "instances_train2017_90.json"
     coco = CocoJson(shared / "data/coco90/images", shared / "data/coco90/annotations" / name)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bifpn_jax.data.image_header import ends_whole, image_hw, is_truncated
+from bifpn_jax.data.images.image_header import ends_whole, image_hw, is_truncated
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import Record, decode_image, load_image, to_coco
 from bifpn_jax.errors import UserError

@@ -12,13 +12,15 @@ from absl import flags
 from in_process import ROOT, run_command
 from ml_collections import config_flags
 
+from bifpn_jax.command_line import command
+from bifpn_jax.command_line.network_file import read_network
 from bifpn_jax.models.networks import network_graph
 from bifpn_jax.models.scaling import MODELS
-from bifpn_jax.weights.catalog import find_published, published
-from experiments import benchmark, command, compare_effdet, device_scaling, figures, tables
-from experiments.benchmarks.options import parse_cases
-from experiments.config_checks import check_config
-from experiments.network_file import read_network
+from bifpn_jax.recipe.checks import check_config
+from bifpn_jax.weights.published.catalog import find_published, published
+from experiments import benchmark, compare_effdet, figures, tables
+from experiments.performance import device_scaling
+from experiments.performance.options import parse_cases
 from experiments.sweeps.plan import Study, parse_seeds, plan_runs, read_rows
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -39,7 +41,7 @@ class Meaning(NamedTuple):
 
 
 def experiment(name: str, words: list[str], folder: Path) -> Meaning:
-    """Parses ``python -m experiments.NAME WORDS`` in a folder, and checks what it asks for.
+    """Parses ``bifpn NAME WORDS``, or ``python -m experiments.NAME WORDS``, in a folder, and checks what it asks for.
 
     Raises:
         AssertionError: the command would refuse it, with the line that it would say.
@@ -169,19 +171,20 @@ def _output(given: dict[str, Any], _: list[str]) -> Meaning:
 _KINDS: dict[str, Callable[[dict[str, Any], list[str]], Meaning]] = {
     "benchmark": _benchmark,
     "compare_effdet": _compare_effdet,
-    "device_scaling": _released,
-    "draw_network": _draw_network,
-    "evaluate": _evaluate,
-    "export_weights": _evaluate,
-    "fetch_weights": _fetch_weights,
+    "performance.device_scaling": _released,
+    "draw": _draw_network,
+    "eval": _evaluate,
+    "export": _evaluate,
+    "weights": _fetch_weights,
     "figures": _figures,
-    "fusion_speed": _output,
-    "inspect_data": _inspect_data,
+    "performance.fusion_speed": _output,
+    "inspect": _inspect_data,
     "main": _main,
+    "train": _main,
     "memorize": _memorize,
     "predict": _evaluate,
-    "roofline": _released,
-    "soak": _output,
+    "performance.roofline": _released,
+    "performance.soak": _output,
     "sweep": _sweep,
     "tables": _tables,
 }

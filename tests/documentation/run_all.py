@@ -51,7 +51,7 @@ SAVED, REFUSED = 75, 2
 RAN, STOPPED, EXPECTED = "ran", "stopped after saving", "refused as expected"
 DRY, SKIPPED, FAILED = "dry run", "skipped", "FAILED"
 
-TRAINING = ("main", "sweep", "memorize", "soak")
+TRAINING = ("main", "sweep", "memorize", "performance.soak")
 # A line on stderr -> why it is what is to be expected here.
 REFUSALS = {
     r"COCO 2017 is not here: agree to the download": "COCO is not here, and nobody agreed",
@@ -121,7 +121,7 @@ def stand_ins(checkout: Path) -> dict[str, str]:
         "python -m experiments.main …": "python -m experiments.main --config=configs/d0.py "
         "--workdir=runs/d0",
         "--processes=N": "--processes=2",
-        "draw_network NAME… --output=DIR": "draw_network fpn bifpn --output=runs/networks",
+        "draw NAME… --output=DIR": "draw fpn bifpn --output=runs/networks",
         "benchmark PART": "benchmark postprocess",
         "memorize --images=DIR --annotations=FILE": "memorize --images=photos/train "
         "--annotations=photos/train.json",
@@ -168,7 +168,7 @@ def prepare(folder: Path) -> Path:
 
 def draw_photos(folder: Path, split: str, count: int) -> None:
     """Writes drawn pictures to FOLDER/SPLIT and their COCO JSON beside it, and one to FOLDER."""
-    from bifpn_jax.data.shapes import DrawnShapes
+    from bifpn_jax.data.sources.shapes import DrawnShapes
 
     source = DrawnShapes(count, split="train" if split == "train" else "validation")
     (folder / split).mkdir(parents=True, exist_ok=True)
@@ -277,9 +277,9 @@ def progress(workdir: Path | None) -> set[tuple[str, float]]:
 
 
 def trainings(pid: int) -> list[int]:
-    """The process, or those below it, that are a command of `experiments`; the topmost of each."""
+    """The process, or those below it, that are a command; the topmost of each."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    if b"-m" in words and any(word.startswith(b"experiments.") for word in words):
+    if any(word.startswith(b"experiments.") or word.endswith(b"/bifpn") for word in words):
         return [pid]
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [found for child in children for found in trainings(int(child))]
@@ -292,7 +292,7 @@ def _workdir(words: list[str], trains: str) -> str | None:
     if not trains:
         return None
     values = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
-    default = {"memorize": "runs/memorize", "soak": "runs/soak"}.get(trains.split(".")[-1])
+    default = {"memorize": "runs/memorize", "soak": "runs/soak"}.get(trains.rpartition(".")[2])
     stem = Path(values.get("--config", "").partition(":")[0]).stem
     return values.get("--workdir") or values.get("--output") or default or f"runs/{stem}"
 

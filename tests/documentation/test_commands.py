@@ -22,7 +22,11 @@ from pages import (
 )
 from run_all import stand_ins
 
-SOURCES = sorted([*ROOT.glob("experiments/**/*.py"), *ROOT.glob("configs/**/*.py")])
+SOURCES = sorted(
+    file
+    for place in ("bifpn_jax/commands", "experiments", "configs")
+    for file in (ROOT / place).rglob("*.py")
+)
 DOCSTRINGS = [command for file in SOURCES for command in docstring_commands(file)]
 
 # What the reader has: pictures of his own, and their annotations.
@@ -30,7 +34,9 @@ PICTURES = ("photos/one.jpg", "photos/two.jpg", "photos/train/a.jpg", "photos/va
 ANNOTATIONS = ("photos/train.json", "photos/val.json")
 
 # What stands for something in docstrings, beside what `run_all` says about the pages.
-IN_DOCSTRINGS = {"experiments.NAME": "experiments.fetch_weights --list", "IMAGE...": "photos/*.jpg"}
+IN_DOCSTRINGS = {
+    "IMAGE...": "photos/*.jpg",
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +98,12 @@ def meaning(words: list[str], folder: Path, environment: dict[str, str]) -> Iter
         yield Meaning(makes=(rest[-1],))
     elif program == ".":
         yield Meaning(needs=(rest[0],))
-    elif words[:2] == ["python", "-m"] and rest[1] == "experiments.benchmarks.child":
+    elif words[:2] == ["python", "-m"] and rest[1] == "experiments.performance.child":
         yield child(rest[2:])
     elif words[:2] == ["python", "-m"] and rest[1].startswith("experiments."):
         yield command_lines.experiment(rest[1].removeprefix("experiments."), rest[2:], folder)
+    elif program == "bifpn":
+        yield command_lines.experiment(rest[0], rest[1:], folder)
     elif program == "python" and rest[0].endswith(".py"):
         listed = [sys.executable, *rest, "--list"]
         subprocess.run(listed, cwd=folder, check=True, capture_output=True)
@@ -115,7 +123,7 @@ def meaning(words: list[str], folder: Path, environment: dict[str, str]) -> Iter
 
 
 def child(words: list[str]) -> Meaning:
-    module = importlib.import_module("experiments.benchmarks.child")
+    module = importlib.import_module("experiments.performance.child")
     assert words[0] in module.MEASURES
     return Meaning()
 

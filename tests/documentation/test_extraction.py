@@ -114,12 +114,12 @@ def test_a_block_can_be_a_file():
         "python -m experiments.sweep --config=configs/ablations/fusion.py --rows=fats": "fast",
         "python -m experiments.tables --tables=3": "no such one",
         "python -m experiments.figures --figures=2": "no such one",
-        "python -m experiments.fetch_weights tf_efficientdet_d99": "did you mean",
-        "python -m experiments.draw_network panett": "panet",
+        "bifpn weights tf_efficientdet_d99": "did you mean",
+        "bifpn draw panett": "panet",
         "python -m experiments.benchmark forwards": "forwards",
         "python -m experiments.benchmark forward --forward=d0": "MODEL:BATCH",
-        "python -m experiments.evaluate --model=d0": "--weights=… is missing",
-        "python -m experiments.soak --step=3": "did you mean --steps",
+        "bifpn eval --model=d0": "--weights=… is missing",
+        "python -m experiments.performance.soak --step=3": "did you mean --steps",
         "python -m experiments.nothing": "nothing",
         "pytest tests/test_nothing.py": "test_nothing",
         "pytest tests --slw": "--slw",
@@ -147,7 +147,7 @@ def test_what_commands_read_and_write():
     [same] = meanings(Command("p", 1, word.format("tf_efficientdet_d0")), ROOT)
     assert same.needs == ("a", "b", "c", "d")
     assert same.run[1] != found.run[1]
-    predict = "python -m experiments.predict --weights=runs/x/y a.jpg --output=z"
+    predict = "bifpn predict --weights=runs/x/y a.jpg --output=z"
     [found] = meanings(Command("p", 1, predict), ROOT)
     assert found == command_lines.Meaning(("runs/x/y", "a.jpg"), ("z",))
     assert missing(found.needs, {"runs/x"}, ROOT) == ["a.jpg"]

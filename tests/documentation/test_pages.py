@@ -10,9 +10,9 @@ from command_lines import PROJECT, experiment
 from pages import LANGUAGES, ROOT, blocks, page_names, read_page, spans
 
 import bifpn_jax
+from bifpn_jax.recipe import base
+from bifpn_jax.recipe.fields import flat_fields
 from bifpn_jax.trained import load_detector
-from configs import base
-from experiments.config_fields import flat_fields
 
 PAGES = page_names()
 SPANS = [span for page in PAGES for span in spans(page, read_page(page))]

@@ -100,7 +100,7 @@ def test_settings_of_earlier_lines_are_in_force(run, tmp_path):
 def test_what_is_not_run_says_why(run):
     text = "launch/far.sh --gpus=2 python -m experiments.main …"
     assert run(text).outcome == DRY
-    ending = run("python -m experiments.evaluate --weights=FILE --images=DIR")
+    ending = run("bifpn eval --weights=FILE --images=DIR")
     assert ending[:2] == (SKIPPED, "needs the reference data ¹")
     assert run('pip install -e ".[peers]"')[:2] == (SKIPPED, "would install gigabytes")
     assert run("python tests/documentation/run_all.py")[:2] == (SKIPPED, "this script")
@@ -135,7 +135,7 @@ def test_the_count_and_the_status(monkeypatch, capsys, tmp_path):
 
 
 def test_the_pictures_are_a_dataset(tmp_path):
-    from bifpn_jax.data.coco_json import CocoJson
+    from bifpn_jax.data.sources.coco_folder import CocoJson
 
     run_all.draw_photos(tmp_path, "val", 3)
     source = CocoJson(str(tmp_path / "val"), str(tmp_path / "val.json"))

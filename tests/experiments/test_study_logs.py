@@ -8,7 +8,7 @@ import pytest
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.json_files import read_json
-from experiments.results.runs import read_lines, read_results, read_study
+from experiments.paper.finished_runs import read_lines, read_results, read_study
 
 LOGS = Path(__file__).resolve().parent / "study_logs"
 FUSION, SCALING = LOGS / "fusion", LOGS / "scaling"

@@ -14,7 +14,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import EfficientDet, Outputs, create_model, make_anchors
 from bifpn_jax.models.scaling import MODELS
-from configs import base
+from bifpn_jax.recipe import base
 
 # Anchors at the model's own size. tests/test_configs.py has the parameters.
 ANCHORS = {

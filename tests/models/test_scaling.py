@@ -4,8 +4,8 @@ import pytest
 
 from bifpn_jax import anchors
 from bifpn_jax.errors import UserError
+from bifpn_jax.models.backbones.efficientnet import BACKBONES
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.models.efficientnet import BACKBONES
 from bifpn_jax.models.scaling import (
     MODELS,
     compound_scaling,

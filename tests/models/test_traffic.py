@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bifpn_jax.models import convolutions
 from bifpn_jax.models.traffic import Traffic, count_traffic
+from bifpn_jax.ops import convolution
 
 F32, BF16 = 4, 2
 
@@ -32,7 +32,7 @@ def test_elementwise_work_costs_nothing_but_the_result():
 
 def test_the_native_form_of_a_depthwise_convolution_is_counted():
     x, kernel = shape(2, 6, 6, 4), shape(3, 3, 1, 4)
-    found = count(lambda x, k: convolutions.depthwise_conv(x, k, stride=2), x, kernel)
+    found = count(lambda x, k: convolution.depthwise_conv(x, k, stride=2), x, kernel)
     results = 2 * 3 * 3 * 4
     assert found == Traffic(2 * results * 9, F32 * (2 * 36 * 4 + 36 + 2 * results), 0)
 
@@ -42,7 +42,7 @@ def test_a_gradient_costs_a_convolution_per_operand():
     x, kernel = shape(1, 8, 8, 4), shape(3, 3, 1, 4)
 
     def loss(x, k):
-        return convolutions.depthwise_conv(x, k, stride=2).sum()
+        return convolution.depthwise_conv(x, k, stride=2).sum()
 
     forward = 2 * 4 * 4 * 4 * 9
     assert count(jax.value_and_grad(loss, (0, 1)), x, kernel).flops == 3 * forward

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from hypothesis import strategies as st
 
-from bifpn_jax.data.coco_json import CocoJson
+from bifpn_jax.data.sources.coco_folder import CocoJson
 
 SIZES = {"a.png": (40, 60), "b.png": (50, 30), "deep/c.png": (3, 200)}  # height, width
 

@@ -12,15 +12,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bifpn_jax.data.records import Record
-from bifpn_jax.data.rows import evaluation_row, training_row
-from bifpn_jax.data.transforms import (
+from bifpn_jax.data.augment.transforms import (
     Jitter,
     flip_horizontally,
     jitter_crop,
     letterbox,
     resize,
 )
+from bifpn_jax.data.records import Record
+from bifpn_jax.data.rows import evaluation_row, training_row
 from properties.strategies import COLOURS, painted_images
 
 ROUNDING = 2  # levels of 255, for the fixed-point arithmetic of OpenCV and of Pillow

@@ -13,16 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.train import exchange, parallel, processes
-from bifpn_jax.train.checkpoint import Checkpoints
+from bifpn_jax.train import devices, exchange, processes
+from bifpn_jax.train.checkpoints import Checkpoints
 from bifpn_jax.train.step import TrainStep
 
 folder = Path(sys.argv[1])
 processes.start(timeout=60, heartbeat=10)
-me = parallel.process_index()
+me = devices.process_index()
 facts = {
-    "process": [me, parallel.process_count(), parallel.device_count(), processes.several()],
-    "rows_to_read": parallel.check_batch_size(8),
+    "process": [me, devices.process_count(), devices.device_count(), processes.several()],
+    "rows_to_read": devices.check_batch_size(8),
     "gather": [len(data) for data in exchange.gather(b"x" * (3 + 1000 * me))],
     "empty": [data.decode() for data in exchange.gather(b"")],
     "rows": exchange.gather_rows([[10 + me, [0.1]], [12 + me, []]][: 2 - me]),
@@ -49,7 +49,7 @@ with exchange.primary_first():
 
 
 def add_up(state, batch):
-    return jax.lax.psum(jnp.sum(batch["x"]), parallel.AXIS)
+    return jax.lax.psum(jnp.sum(batch["x"]), devices.AXIS)
 
 
 def update(state, total):
@@ -60,12 +60,12 @@ compilations = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, *_, **__: compilations.append(event.endswith("/backend_compile_duration"))
 )
-run = parallel.map_train_step(
+run = devices.map_train_step(
     TrainStep(add_up, update, lambda state: jax.ShapeDtypeStruct((), np.float32))
 )
-state = parallel.replicate({"sum": np.zeros(3, np.float32), "step": np.int32(0)})
+state = devices.replicate({"sum": np.zeros(3, np.float32), "step": np.int32(0)})
 whole = np.arange(8, dtype=np.float32)
-batch = parallel.split({"x": whole[4 * me : 4 * me + 4]}, ("x",))
+batch = devices.split({"x": whole[4 * me : 4 * me + 4]}, ("x",))
 exchange.gather(b"")
 compilations.clear()
 state, metrics = run(state, batch)
@@ -73,7 +73,7 @@ state, metrics = run(state, batch)
 facts["compilations"] = sum(compilations)
 facts["total"] = float(metrics["total"])
 
-predict = parallel.map_predict_step(lambda variables, batch: variables["step"] * batch["x"])
+predict = devices.map_predict_step(lambda variables, batch: variables["step"] * batch["x"])
 facts["predicted"] = np.asarray(predict(state, batch)).tolist()
 
 checkpoints = Checkpoints(folder, keep_latest=2)
@@ -81,7 +81,7 @@ checkpoints = Checkpoints(folder, keep_latest=2)
 checkpoints.save(2, state, {"next_index": 16}, {"name": "two"}, {"AP": 0.5 - me})
 checkpoints.save(3, state, {"next_index": 24}, {"name": "two"}, {"AP": 0.4 + me})
 checkpoints.wait()
-restored, position, meta = checkpoints.restore(parallel.replicated_shapes(state))
+restored, position, meta = checkpoints.restore(devices.replicated_shapes(state))
 again, _ = run(restored, batch)
 facts["restored"] = [np.asarray(again["sum"]).tolist(), int(again["step"]), position, meta]
 facts["best"] = checkpoints.best_step

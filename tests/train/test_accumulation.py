@@ -8,7 +8,7 @@ from random_weights import random_variables
 from tiny_model import tiny_model
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.train import parallel
+from bifpn_jax.train import devices
 from bifpn_jax.train.optimizer import make_optimizer
 
 HW, PARTS = (64, 64), 2
@@ -65,6 +65,6 @@ def test_running_statistics_are_updated_once_per_part(steps):
 
 
 def test_a_batch_that_cannot_be_cut_is_refused():
-    assert parallel.check_batch_size(48, accumulate=3) == 48
+    assert devices.check_batch_size(48, accumulate=3) == 48
     with pytest.raises(UserError, match=r"6 images, which cannot be cut into 4 parts: change"):
-        parallel.check_batch_size(48, accumulate=4)
+        devices.check_batch_size(48, accumulate=4)

@@ -12,8 +12,8 @@ import pytest
 from several_processes import ROOT, finish, free_port, start
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.train import exchange, parallel, processes
-from bifpn_jax.train.checkpoint import Checkpoints
+from bifpn_jax.train import devices, exchange, processes
+from bifpn_jax.train.checkpoints import Checkpoints
 
 START = "from bifpn_jax.train import processes as p; from bifpn_jax.train import exchange; "
 
@@ -102,7 +102,7 @@ def test_checkpoints_of_two_processes(exchanged):
         assert fact["best"] == 2
     # And here, in one process with eight devices.
     shapes = {"sum": np.zeros(3, np.float32), "step": np.int32(0)}
-    target = parallel.replicated_shapes(shapes)
+    target = devices.replicated_shapes(shapes)
     checkpoints = Checkpoints(folder)
     state, position, _ = checkpoints.restore(target)
     checkpoints.close()

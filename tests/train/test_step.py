@@ -13,7 +13,8 @@ from random_weights import state_dict_by_formula
 
 from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.train.gradients import LossSettings, assign, loss_fn
-from bifpn_jax.weights import effdet, load_weights
+from bifpn_jax.weights import load_weights
+from bifpn_jax.weights.naming import effdet
 
 
 class Step(NamedTuple):

@@ -10,16 +10,17 @@ from random_weights import random_variables
 from tiny_model import tiny_model
 from torch_files import write_pth
 
-from bifpn_jax.data.coco_categories import COCO
+from bifpn_jax.command_line.trained_model import run_config
+from bifpn_jax.data.coco.coco_categories import COCO
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import load_image
-from bifpn_jax.data.shapes import LABEL_MAP, draw_record
+from bifpn_jax.data.sources.shapes import LABEL_MAP, draw_record
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import create_model
 from bifpn_jax.named_parts import trust_code
 from bifpn_jax.trained import Detector, load_detector, save_detector
-from bifpn_jax.weights import effdet, save_weights
-from experiments.trained_model import run_config
+from bifpn_jax.weights import save_weights
+from bifpn_jax.weights.naming import effdet
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_a_model_of_ones_own_takes_its_weights(tmp_path):
 
 
 def test_metadata_is_kept(tmp_path):
-    from bifpn_jax.weights.safetensors_file import read_safetensors
+    from bifpn_jax.weights.formats.safetensors_file import read_safetensors
 
     save_weights(tmp_path / "x.safetensors", {"params": {"a": np.ones(2)}}, {"x": json.dumps(1)})
     assert read_safetensors(tmp_path / "x.safetensors")[1] == {"x": "1"}

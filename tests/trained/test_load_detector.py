@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from bifpn_jax.data.shapes import LABEL_MAP
+from bifpn_jax.command_line.trained_model import run_config
+from bifpn_jax.data.sources.shapes import LABEL_MAP
 from bifpn_jax.errors import UserError
 from bifpn_jax.train.checkpoint_reader import read_weights
 from bifpn_jax.trained import load_detector, save_detector
-from experiments.trained_model import run_config
 
 
 def test_everything_comes_from_the_workdir(trained, tiny_config):

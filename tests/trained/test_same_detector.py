@@ -6,8 +6,8 @@ import json
 import pytest
 from in_process import run_command
 
-from bifpn_jax.data.coco_json import CocoJson
 from bifpn_jax.data.records import load_image
+from bifpn_jax.data.sources.coco_folder import CocoJson
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.results import coco_results
 from bifpn_jax.postprocess import Detections

@@ -6,12 +6,13 @@ import pytest
 from random_weights import state_dict_by_formula
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.models.backbones.efficientnet import Classifier
 from bifpn_jax.models.detector import create_model
-from bifpn_jax.models.efficientnet import Classifier
-from bifpn_jax.weights import effdet, load_weights, timm
-from bifpn_jax.weights.files import open_weights
+from bifpn_jax.weights import load_weights
+from bifpn_jax.weights.formats.opening import open_weights
 from bifpn_jax.weights.identify import fitting_models
 from bifpn_jax.weights.matching_names import variable_shapes
+from bifpn_jax.weights.naming import effdet, timm
 
 
 def empty_state_dict(model, scheme=effdet.SCHEME):

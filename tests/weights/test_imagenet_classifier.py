@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from bifpn_jax.models.efficientnet import Classifier
-from bifpn_jax.weights import efficientnet_pytorch, timm
-from bifpn_jax.weights.pth_file import read_pth
+from bifpn_jax.models.backbones.efficientnet import Classifier
+from bifpn_jax.weights.formats.pth_file import read_pth
+from bifpn_jax.weights.naming import efficientnet_pytorch, timm
 
 STRIDES = {1: 2, 3: 2, 5: 2, 11: 2}  # of the blocks that have one, by number
 EPSILON = 1e-3

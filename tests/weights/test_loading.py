@@ -10,19 +10,12 @@ from random_weights import random_variables, state_dict_by_formula
 from torch_files import write_pth
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.models.backbones.efficientnet import Classifier
 from bifpn_jax.models.detector import create_model
-from bifpn_jax.models.efficientnet import Classifier
 from bifpn_jax.models.initial_values import init_variables
-from bifpn_jax.weights import (
-    automl,
-    effdet,
-    efficientnet_pytorch,
-    load_weights,
-    own,
-    save_weights,
-    timm,
-)
+from bifpn_jax.weights import load_weights, save_weights
 from bifpn_jax.weights.matching_names import variable_shapes
+from bifpn_jax.weights.naming import automl, effdet, efficientnet_pytorch, own, timm
 
 
 @pytest.fixture(scope="module", params=["d0", "d1", "lite0"])
@@ -328,7 +321,7 @@ def test_entries_of_no_known_code_base_are_refused(model):
 
 
 def test_differences_of_the_settings_are_said(tmp_path, model, variables):
-    from bifpn_jax.weights.files import open_weights
+    from bifpn_jax.weights.formats.opening import open_weights
 
     save_weights(tmp_path / "x.safetensors", variables)
     trained_with = {"aspect_ratios": (1.0, 2.0, 0.5), "padding": "same"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.train.interruption import Interrupted
+from bifpn_jax.runs.interruption import Interrupted
 from experiments.sweep import sweep
 from experiments.sweeps.folder import locked
 

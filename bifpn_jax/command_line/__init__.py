@@ -1,0 +1,1 @@
+"""What all commands share: flags, help, checks of words, and errors as one line."""

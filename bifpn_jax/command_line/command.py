@@ -1,0 +1,259 @@
+"""What all commands share: the config flag, help, and errors as one line instead of a traceback."""
+
+import difflib
+import os
+import re
+import select
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from logging import Formatter
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from bifpn_jax.command_line.command_help import asks_for_help, command_help, own_flags
+from bifpn_jax.command_line.command_values import check_values, explain_flag
+from bifpn_jax.command_line.command_words import prepare_words
+from bifpn_jax.command_line.disk_space import full_disk
+from bifpn_jax.command_line.network_file import inline_network_file
+from bifpn_jax.command_line.overrides import (
+    check_overrides,
+    config_file,
+    explain_value,
+    keep_last,
+    nearest_fields,
+)
+from bifpn_jax.command_line.process_memory import collect_garbage_rarely, keep_freed_memory
+from bifpn_jax.errors import UserError
+from bifpn_jax.runs.interruption import Interrupted
+from bifpn_jax.runs.waiting import leave_at_once
+from bifpn_jax.train import processes
+from bifpn_jax.train.devices import check_devices
+
+# Exit statuses. SAVED and PEER_IS_GONE: the same command goes on from what is saved.
+FAILED = 2
+SAVED = 75
+PEER_IS_GONE = 76
+STOPPED = 130  # by Ctrl-C where there is nothing to go on from, as shells have it
+PIPE_CLOSED = 141  # as of a tool that SIGPIPE has ended
+
+# For --help_config where no --config is given.
+_DEFAULT_CONFIG = Path(__file__).parents[1] / "configs" / "d0.py"
+
+Main = Callable[[list[str]], int | None]
+
+
+def define_config_flag() -> None:
+    """Defines ``--config=FILE[:WORDS]``, required, with its ``--config.x.y=VALUE`` overrides."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "A file in configs/, and after a colon the words that it takes: configs/d0.py:debug. "
+        "--config.train.batch_size=32 sets one of its fields.",
+        lock_config=True,
+    )
+    flags.DEFINE_bool(
+        "help_config",
+        False,
+        "List the fields of the config (of configs/d0.py if there is no --config) with their "
+        "meaning, the values that they take and those that they have, and end.",
+    )
+    flags.mark_flag_as_required("config")
+
+
+def run(main: Main, *, arguments: str = "", fields: Mapping[str, str] | None = None) -> None:
+    """Parses the flags and runs `main` with the words that are no flags, if it takes any.
+
+    Its return value is the exit status; an interrupted run that saved leaves with `SAVED`.
+    Compiled programs are kept in ``~/.cache/bifpn_jax`` for the next run, unless the environment
+    variable JAX_COMPILATION_CACHE_DIR names another place. Memory is kept as in `process_memory`.
+
+    Args:
+        main: the command; the docstring of its module is its help.
+        arguments: what the words that are no flags are, "IMAGE"; "" where there must be none.
+        fields: of a command without --config, the flags that stand for fields of a config:
+            {"data.eval_images": "images"}. Messages name them instead.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of `bifpn.run`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    keep_freed_memory()
+    collect_garbage_rarely()
+    logging.set_verbosity(logging.WARNING)
+    handler = logging.get_absl_handler()
+    handler.addFilter(lambda record: "orbax" not in record.pathname)
+    handler.setFormatter(Formatter("%(levelname)s: %(message)s"))
+    # XLA's C++ logs go around Python's logging; errors stay.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Not by setting the variable: jax is imported by now and has read it.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path.home() / ".cache" / "bifpn_jax"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    with _quiet_where_nobody_reads():
+        app.run(
+            lambda argv: sys.exit(_call(main, argv[1:], arguments, fields or {})),
+            flags_parser=partial(_parse, main=main, arguments=arguments),
+        )
+
+
+@contextmanager
+def _quiet_where_nobody_reads() -> Iterator[None]:
+    """Context that ends the process as SIGPIPE would where its output is closed: ``… | head``."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        streams = [stream for stream in (sys.stdout, sys.stderr) if _is_closed_pipe(stream)]
+        if not streams:
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in streams:  # What is left in its buffer is flushed at the very end.
+            os.dup2(nowhere, stream.fileno())
+        processes.leave(PIPE_CLOSED)
+
+
+def _is_closed_pipe(stream: TextIO) -> bool:
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _call(main: Main, words: list[str], arguments: str, fields: Mapping[str, str]) -> int | None:
+    if words and not arguments:
+        meant = f"did you mean --{words[0]}?" if "=" in words[0] else ""
+        fail(f"unexpected argument {words[0]!r}; {meant or 'options are written --name=value.'}")
+    if not all(words):
+        fail(f"one of the arguments is empty; leave it out, or give {arguments}.")
+    try:
+        return main(words)
+    except Interrupted:
+        leave_at_once(SAVED)
+        return SAVED
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        leave_at_once(STOPPED)
+        processes.leave(STOPPED)
+    except UserError as error:
+        fail(name_own_flags(str(error), fields))
+    except Exception as error:
+        if processes.peer_is_gone(error):
+            line = next(iter(str(error).splitlines()), "")[:200]
+            fail(f"another process of this run is gone ({line}).", PEER_IS_GONE)
+        full = full_disk(error)
+        if full is not None:
+            fail(
+                f"{full}: no space is left on this disk; free some and start the same command "
+                "again. What was complete is intact, and a training run goes on from there."
+            )
+        if not processes.several():
+            try:
+                check_devices()
+            except UserError as reason:
+                fail(reason)
+            raise
+        # A proper end would wait for the others, which wait for this process.
+        traceback.print_exc()
+        processes.leave(1)
+
+
+def _parse(argv: Sequence[str], *, main: Main, arguments: str) -> list[str]:
+    if asks_for_help(argv[1:]):
+        full = any("helpfull" in word for word in argv[1:])
+        print(command_help(main.__globals__["__doc__"], arguments, full=full))
+        processes.leave(0)
+    fields = {}
+    try:
+        words = prepare_words(argv[1:])
+        if "config" in flags.FLAGS:
+            wanted = any(re.fullmatch("--?help_config(=true)?", word) for word in words)
+            if wanted and not config_file(words):
+                words = [f"--config={_DEFAULT_CONFIG}", *words]
+            fields = check_overrides(words)
+        rest = flags.FLAGS([argv[0], *keep_last(words)])
+        check_values()
+        if "config" in flags.FLAGS:
+            if flags.FLAGS.help_config:
+                _print_config_help(config_file(words))
+                processes.leave(0)
+            inline_network_file(flags.FLAGS.config)
+        return rest
+    except UserError as error:
+        fail(error)
+    except flags.UnrecognizedFlagError as error:
+        fail(f"--{error.flagname} is not a flag of this command; {_near(error.flagname, fields)}")
+    except flags.IllegalFlagValueError as error:
+        missing = re.match(r"flag (--\w+)=None: .* must have a value other than None", str(error))
+        if missing:
+            fail(f"{missing[1]}=… is missing; --help lists the flags.")
+        fail(explain_flag(explain_value(str(error), fields)))
+    except flags.Error as error:
+        text = " ".join(str(error).split())
+        without = re.match(r"Missing value for flag (\S+)", text)
+        fail(f"{without[1]} has no value; write {without[1]}=…" if without else text)
+
+
+def _near(name: str, fields: Mapping[str, object]) -> str:
+    """What may be meant by a flag that there is not."""
+    own = [flag.name for flag in own_flags()]
+    if near := difflib.get_close_matches(name.replace("-", "_"), own, 1):
+        return f"did you mean --{near[0]}?"
+    if fields:
+        near = nearest_fields(name.removeprefix("config.").replace("-", "_"), fields)
+        return near or "--help lists the flags, --help_config the fields of the config."
+    if re.match(r"config\b", name) and "weights" in own:
+        return "the model of --weights brings its config along. --help lists the flags."
+    return "--help lists the flags."
+
+
+def _print_config_help(file: str) -> None:
+    from bifpn_jax.command_line.config_help import config_help
+
+    title = "configs/d0.py" if file == str(_DEFAULT_CONFIG) else file
+    width = min(100, shutil.get_terminal_size().columns)
+    print(config_help(flags.FLAGS.config, title, width))
+
+
+def name_own_flags(message: str, fields: Mapping[str, str]) -> str:
+    """A message about a config, for the user of a command that has no --config.
+
+    Args:
+        message: may name fields, ``--config.data.bad_boxes=skip`` or ``config.data.eval_images``.
+        fields: those that the command has a flag for, and the flag.
+    """
+    if "config" in flags.FLAGS:
+        return message
+
+    def own(found: re.Match[str]) -> str:
+        flag = fields.get(found[1])
+        return f"--{flag}" if flag else f"config.{found[1]}"
+
+    return re.sub(r"(?:--)?\bconfig\.(\w+(?:\.[a-z]\w*)*)", own, message)
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder for the results, made if need be; called before anything is computed."""
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--output={path}: cannot make this folder ({error.strerror}); name another one."
+        ) from error
+    return folder
+
+
+def fail(message: object, status: int = FAILED) -> NoReturn:
+    """Prints one line and exits."""
+    print(f"error: {message}", file=sys.stderr)
+    processes.leave(status)

@@ -1,0 +1,78 @@
+"""The words of a command line before flags are parsed: what is meant by them, or cannot be."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from bifpn_jax.command_line.image_size import parse_image_hw
+from bifpn_jax.errors import UserError
+
+_SIZE = "config.model.image_hw"
+_DASHES = "‐‑‒–—―−"  # what text processors make of hyphens
+# What is written for true and false.
+_BOOLEANS = {"true": "true", "yes": "true", "1": "true"} | {
+    "false": "false",
+    "no": "false",
+    "0": "false",
+}
+
+
+def prepare_words(words: Sequence[str]) -> list[str]:
+    """The words with ``~`` and a single number for the frame's size written out.
+
+    Args:
+        words: of the command line, without the program.
+
+    Raises:
+        UserError: a word that would be misread: it says how to write it.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    before = ["", *words][:end]
+    for word, previous in zip(words[:end], before, strict=True):
+        _check(word, previous)
+    return [*map(_written_out, words[:end]), *words[end:]]
+
+
+def _check(word: str, previous: str) -> None:
+    if word[:1] in _DASHES and "=" in word and not Path(word).exists():
+        right = f"--{word.lstrip(_DASHES + '-')}"
+        raise UserError(f"{word!r} begins with {word[0]!r}, not with hyphens; write {right}.")
+    name, equals, value = word.partition("=")
+    if name.startswith("-") and equals:
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            raise UserError(
+                f"{word}: the quotes have become part of the value; write {name}={value[1:-1]}."
+            )
+        if value[:1] in ("‘", "’", "“", "”"):
+            raise UserError(f"{word}: these quotes are none to a shell; write ' or \" instead.")
+    if not previous.startswith("-"):
+        return
+    if previous.endswith(",") and "=" in previous and not word.startswith("-"):
+        raise UserError(
+            f"{previous} {word}: a list is written without spaces, {previous}{word.lstrip(',')}."
+        )
+    if word.lower() in _BOOLEANS and _may_be_boolean(previous, word):
+        raise UserError(f"{previous} {word}: write {previous}={_BOOLEANS[word.lower()]}.")
+
+
+def _may_be_boolean(option: str, value: str) -> bool:
+    """Whether an option without "=" takes no value from the next word, which looks like one."""
+    name = option.lstrip("-")
+    if name.startswith("config."):
+        return "=" not in option and not value.isdecimal()
+    return name in flags.FLAGS and flags.FLAGS[name].boolean
+
+
+def _written_out(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if not name.startswith("-") or not equals:
+        return word
+    if value.startswith("~"):
+        return f"{name}={os.path.expanduser(value)}"
+    # Two numbers in brackets, or what is wrong, are left to the checks of the config.
+    if name.lstrip("-") == _SIZE and re.fullmatch(r"\d+|\d+\s*[x×X,]\s*\d+", value):
+        return f"{name}={parse_image_hw(value, _SIZE)}"
+    return word

@@ -1,0 +1,95 @@
+"""The flags that name a trained detector, and the config of the run that it comes from."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from bifpn_jax.command_line.image_size import parse_image_hw
+from bifpn_jax.errors import UserError
+from bifpn_jax.models.scaling import MODELS
+from bifpn_jax.recipe import base
+from bifpn_jax.recipe.fields import ADDED_FIELDS
+from bifpn_jax.trained import Detector, load_detector
+
+_FLAGS = ("model", "weights", "class_names", "step", "image_hw", "trust")
+
+
+def define_flags() -> None:
+    """Defines the flags that say which weights to use, and how to use them."""
+    flags.DEFINE_string(
+        "model", "", "Name of the model, d0 … d7x or lite0 …; needed where the weights fit several."
+    )
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "Workdir of a training run, file of weights (.pth, .safetensors, .tflite, TensorFlow "
+        "checkpoint), or a name that bifpn weights --list knows.",
+        required=True,
+    )
+    flags.DEFINE_list(
+        "class_names", None, "Classes of a file that does not name them, in the order of outputs."
+    )
+    flags.DEFINE_string("step", "", "Its checkpoint: best, latest or a step; best if there is one.")
+    flags.DEFINE_bool("ema", True, "Averaged weights; --noema takes the raw ones.")
+    flags.DEFINE_enum(
+        "nms", None, ("gaussian", "hard"), "Kind of NMS; by default as in the run's config."
+    )
+    flags.DEFINE_bool(
+        "trust", False, "Run the files of code that the weights name as parts of their model."
+    )
+    flags.DEFINE_string(
+        "image_hw",
+        None,
+        "Height and width of the network's frame in pixels, 512,640, or one number for a square; "
+        "by default the model's own.",
+    )
+
+
+def load_from_flags() -> Detector:
+    """Reads the detector that the command line names, with its settings."""
+    given = flags.FLAGS
+    step = given.step or None
+    if step not in (None, "best", "latest"):
+        if not step.isdecimal():
+            raise UserError(f"--step={step}: give best, latest or the number of a step.")
+        step = int(step)
+    image_hw = parse_image_hw(given.image_hw, "image_hw") if given.image_hw else None
+    settings: dict[str, Any] = {}
+    if given.nms:
+        settings["nms_method"] = given.nms
+    if image_hw:
+        settings["image_hw"] = image_hw
+    try:
+        return load_detector(
+            given.weights,
+            given.model,
+            step=step,
+            ema=given.ema,
+            class_names=given.class_names or (),
+            trust=given.trust,
+            **settings,
+        )
+    except UserError as error:
+        # The library names its arguments, and the flags have the same names.
+        named = re.sub(rf"(?<![-./\w])({'|'.join(_FLAGS)})=", r"--\1=", str(error))
+        raise UserError(named.replace("--trust=True", "--trust")) from None
+
+
+def run_config(detector: Detector) -> ConfigDict:
+    """All fields of the config of the run that trained a detector.
+
+    What a run of an earlier version did not have yet is as it was then. Of a detector that no run
+    here trained, they are those of its model's config.
+    """
+    saved = detector.config
+    name = saved.get("model", {}).get("name", "d0")
+    config = base.get_config(name if name in MODELS else "d0")
+    config.update_from_flattened_dict(ADDED_FIELDS)
+    complete = config.to_dict()
+    for field, value in saved.items():
+        is_group = isinstance(value, Mapping) and isinstance(complete.get(field), Mapping)
+        complete[field] = {**complete[field], **value} if is_group else value
+    return ConfigDict(complete)

@@ -1,0 +1,1 @@
+"""What `bifpn WORD` runs, one file each."""

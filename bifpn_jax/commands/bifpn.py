@@ -1,0 +1,91 @@
+"""The console script ``bifpn WORD``, also ``python -m bifpn_jax WORD``."""
+
+import difflib
+import importlib
+import signal
+import sys
+from typing import NamedTuple
+
+from bifpn_jax.command_line.process_memory import restart_with_huge_pages
+
+
+class Command(NamedTuple):
+    """The module of a command, and what it does in a line."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "train": Command("train", "Train a detector and evaluate it, as a config says."),
+    "eval": Command("evaluate", "Evaluate a trained detector on a COCO-format dataset."),
+    "predict": Command("predict", "Find objects in images and draw them."),
+    "inspect": Command("inspect_data", "Look at a dataset as training sees it."),
+    "weights": Command("fetch_weights", "List and download published weights."),
+    "export": Command("export_weights", "Write a trained detector as one file."),
+    "draw": Command("draw_network", "Draw feature networks as in the paper's Figure 2."),
+}
+
+_HELP = ("help", "-h", "--help", "--helpshort", "--helpfull")
+
+
+def main() -> None:
+    """Runs the command that the first word of the command line names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name == "--version":
+        from bifpn_jax import __version__
+
+        print(f"bifpn_jax {__version__}")
+        return
+    if not name or name in _HELP:
+        print(_overview())
+        sys.exit(0 if name else 2)
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}."
+        print(f"error: bifpn has no command {name!r}; {hint}", file=sys.stderr)
+        sys.exit(2)
+    # First, because starting over costs least before the imports.
+    restart_with_huge_pages()
+    run(name, sys.argv[2:])
+
+
+def run(name: str, words: list[str]) -> None:
+    """Runs one of `COMMANDS` with the words that follow its name; ends the process."""
+    _say_loading()
+    sys.argv = [f"bifpn {name}", *words]
+    from bifpn_jax.command_line import command
+
+    module = importlib.import_module(f"bifpn_jax.commands.{COMMANDS[name].module}")
+    module.define_flags()
+    command.run(
+        module.main,
+        arguments=getattr(module, "ARGUMENTS", ""),
+        fields=getattr(module, "FIELD_FLAGS", None),
+    )
+
+
+def _say_loading() -> None:
+    """While imports take seconds, Ctrl-C just ends the process and a terminal shows a word."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.stderr.isatty():
+        sys.stderr.write("loading …\r")
+        sys.stderr.flush()
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {entry.summary}" for name, entry in COMMANDS.items()]
+    return "\n".join(
+        [
+            "bifpn COMMAND [--name=value …]",
+            "",
+            "EfficientDet for JAX.",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "`bifpn COMMAND --help` lists the flags of a command.",
+        ]
+    )

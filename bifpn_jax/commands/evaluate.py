@@ -1,0 +1,167 @@
+r"""Evaluates a trained model on any COCO-format dataset.
+
+    bifpn eval --model=d0 --weights=runs/d0 --images=DIR --annotations=FILE \
+        --output=runs/d0/evaluation
+
+prints COCO's twelve numbers and the AP of every class, and writes metrics.json and detections.json
+(COCO's results format). The categories of the annotations are matched with those of the model by
+name; results are in the ids of the annotations. Without --images and --annotations it takes the
+evaluation data of the run's config.
+"""
+
+import dataclasses
+import math
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from bifpn_jax.command_line import command, trained_model
+from bifpn_jax.command_line.download_consent import define_download_flag
+from bifpn_jax.command_line.own_data import own_eval_source
+from bifpn_jax.data.records import BAD_IMAGES, Source
+from bifpn_jax.data.sources.opening import Relabelled
+from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.detection_limit import limit_warning
+from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
+from bifpn_jax.evaluation.table import metrics_table
+from bifpn_jax.runs.compile_keys import evaluation_key
+from bifpn_jax.runs.waiting import waits_on_terminal
+from bifpn_jax.trained import evaluate_detector
+
+# Fields of a config that this command has flags for, and the flags.
+FIELD_FLAGS = {
+    "data.eval_images": "images",
+    "data.eval_annotations": "annotations",
+    "data.bad_boxes": "bad_boxes",
+    "data.bad_images": "bad_images",
+}
+
+
+def open_data(
+    config: ConfigDict,
+    num_classes: int,
+    images: str = "",
+    annotations: str = "",
+    *,
+    bad_boxes: str = "",
+    agreed: bool = False,
+) -> Source:
+    """The dataset to evaluate on.
+
+    Args:
+        config: of the run; where neither folder nor file is given, its evaluation data is taken.
+        num_classes: of the detector.
+        images: a folder of images.
+        annotations: its COCO JSON.
+        bad_boxes: as `CocoJson` takes it; "" for that of the config.
+        agreed: whether COCO 2017 may be downloaded without asking.
+    """
+    data = config.data
+    if not images and not annotations:
+        return own_eval_source(
+            config,
+            num_classes,
+            agreed=agreed,
+            instead="name images with --images=DIR --annotations=FILE",
+        )
+    if not images or not annotations:
+        missing = "annotations=FILE" if images else "images=DIR"
+        raise UserError(f"--{missing} is missing; give --images and --annotations, or neither.")
+    from bifpn_jax.data.sources.coco_folder import CocoJson
+
+    try:
+        return CocoJson(
+            images,
+            annotations,
+            bad_boxes=bad_boxes or data.bad_boxes,
+            bad_images=data.bad_images,
+            split="eval",
+        )
+    except UserError as error:
+        raise UserError(command.name_own_flags(str(error), FIELD_FLAGS)) from None
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    trained_model.define_flags()
+    define_download_flag()
+    flags.DEFINE_string("images", "", "Folder of images.")
+    flags.DEFINE_string("annotations", "", "COCO JSON of the images.")
+    flags.DEFINE_enum(
+        "bad_boxes",
+        None,
+        ("error", "skip", "clip"),
+        "What to do about impossible boxes; by default as in the run's config.",
+    )
+    flags.DEFINE_enum(
+        "bad_images",
+        None,
+        BAD_IMAGES,
+        "What to do about images that cannot be read; by default as in the run's config.",
+    )
+    flags.DEFINE_integer(
+        "max_detections",
+        None,
+        "How many detections per image are kept and scored; by default as in the run's config.",
+        lower_bound=1,
+        upper_bound=10_000,
+    )
+    flags.DEFINE_string("output", "runs/evaluate", "Folder for the results.")
+    flags.DEFINE_integer("batch_size", 0, "Images at a time; 0: as in the config.", lower_bound=0)
+
+
+def main(_: list[str]) -> None:
+    """Runs the command."""
+    given = flags.FLAGS
+    command.check_devices()
+    output = command.make_folder(given.output)
+    detector = trained_model.load_from_flags()
+    config = trained_model.run_config(detector)
+    if given.bad_images:
+        config.data.bad_images = given.bad_images
+    if given.max_detections:
+        changed = {**detector.postprocessing, "max_detections": given.max_detections}
+        detector = dataclasses.replace(detector, postprocessing=changed)
+    source = open_data(
+        config,
+        len(detector.label_map),
+        given.images,
+        given.annotations,
+        bad_boxes=given.bad_boxes or "",
+        agreed=given.download,
+    )
+    source = Relabelled(source, detector.label_map)
+    print(f"weights: {detector.source}\ndata: {source.summary()}", flush=True)
+    limit = detector.postprocessing["max_detections"]
+    if too_few := limit_warning(source, limit, "--max_detections"):
+        print(too_few, flush=True)
+    for image in source.left_out:
+        print(f"left out image {image.image_id}: {image}", flush=True)
+    result = evaluate_detector(
+        detector,
+        source,
+        batch_size=given.batch_size,
+        bad_images=config.data.bad_images,
+        num_threads=config.data.num_threads or None,
+        progress=True,
+        around_step=lambda step: waits_on_terminal().first(
+            "compiling the model", step, key=evaluation_key(config)
+        ),
+    )
+    facts = {
+        "weights": given.weights,
+        "checkpoint": given.step or "default",
+        "step": detector.step,
+        "ema": given.ema,
+        "data": source.name,
+    }
+    write_metrics(output / EVALUATION_FILE, result.metrics, **facts)
+    write_detections(output / "detections.json", result.detections)
+    print(metrics_table(result.metrics))
+    if result.skipped:
+        ids = ", ".join(map(str, result.skipped))
+        print(f"\nbad images that were not evaluated: {len(result.skipped)} (ids {ids})")
+    speed = (
+        "" if math.isnan(result.images_per_second) else f"{result.images_per_second:.1f} images/s; "
+    )
+    print(f"\n{speed}metrics.json and detections.json are in {output}")

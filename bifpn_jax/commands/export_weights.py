@@ -1,0 +1,32 @@
+"""Writes a trained model as one file: its weights, its config and its classes.
+
+    bifpn export --weights=runs/mine --output=mine.safetensors
+
+The file stands for the workdir, or for whatever --weights names, wherever weights are asked for:
+--weights of the other commands, --config.init_from, `bifpn_jax.load_detector`.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from bifpn_jax.command_line import trained_model
+from bifpn_jax.errors import UserError
+from bifpn_jax.trained import save_detector
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    trained_model.define_flags()
+    flags.DEFINE_string("output", None, "The file to write, NAME.safetensors.", required=True)
+
+
+def main(_: list[str]) -> None:
+    """Runs the command."""
+    path = Path(flags.FLAGS.output).expanduser()
+    if path.suffix != ".safetensors":
+        raise UserError(f"--output={path}: let the name of the file end in .safetensors.")
+    if not path.parent.is_dir():
+        raise UserError(f"--output={path}: there is no folder {path.parent}; make it first.")
+    save_detector(path, trained_model.load_from_flags())
+    print(path)

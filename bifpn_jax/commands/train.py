@@ -1,0 +1,43 @@
+"""Trains and evaluates: ``python -m experiments.main --config=configs/d1.py --workdir=runs/d1``.
+
+Every field of the config can be set, ``--config.train.batch_size=32``; a word after a colon changes
+several, ``--config=configs/d1.py:debug``. Started again with the same workdir, the run goes on.
+
+On many machines the same command runs in every process; a scheduler that JAX knows says which it
+is, otherwise ``--coordinator_address``, ``--process_id`` and ``--process_count`` do.
+
+It leaves with status 0 when the run is complete, 2 where the user can put something right, 75
+after Ctrl-C or SIGTERM, with everything saved, and 76 where another process of the run is gone.
+Both signals also end what compiles, at once: nothing was trained since what is saved.
+"""
+
+from absl import flags
+
+from bifpn_jax.command_line import command
+from bifpn_jax.command_line.download_consent import ask_before_download, define_download_flag
+from bifpn_jax.command_line.process_flags import define_process_flags, start_from_flags
+from bifpn_jax.recipe.checks import check_config
+from bifpn_jax.runs.waiting import Waits
+from bifpn_jax.train.devices import process_index
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    command.define_config_flag()
+    define_download_flag()
+    define_process_flags()
+    flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/NAME.")
+
+
+def main(_: list[str]) -> None:
+    """Runs the command."""
+    check_config(FLAGS.config)
+    start_from_flags()
+    Waits(enabled=process_index() == 0 and FLAGS.config.log.progress).say("loading the program")
+    from bifpn_jax.runs.loop import train_and_evaluate
+
+    ask_before_download(FLAGS.config.data, FLAGS.download)
+    workdir = FLAGS.workdir or f"runs/{FLAGS.config.name}"
+    train_and_evaluate(FLAGS.config, workdir)

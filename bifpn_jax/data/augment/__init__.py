@@ -1,0 +1,1 @@
+"""Augmentations of an image with its boxes."""

@@ -1,0 +1,1 @@
+"""Image files: read, checked and decoded."""

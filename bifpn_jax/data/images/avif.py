@@ -1,0 +1,46 @@
+"""AVIF files to pixels: by Pillow, which heeds their depth and the turn that they ask for.
+
+OpenCV gives 10 and 12 bits as small numbers of 16, and leaves the picture unturned.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+
+from bifpn_jax.data.images.image_limit import too_large
+
+BRANDS = (b"ftypavif", b"ftypavis")
+
+
+def is_avif(encoded: bytes) -> bool:
+    """Whether a file says that it is AVIF."""
+    return encoded[4:12] in BRANDS
+
+
+def decode_avif(encoded: bytes) -> np.ndarray | None:
+    """Decode the first frame to [H, W, 3] uint8 RGB, turned; None where Pillow has no AVIF.
+
+    Raises:
+      ValueError: the file is damaged, or too large.
+    """
+    from PIL import ImageOps
+
+    page = _open(encoded)
+    if page is None:
+        return None
+    if too_large(page.size):
+        raise ValueError(f"{page.size[0]}x{page.size[1]} pixels, more than are decoded")
+    try:
+        return np.asarray(ImageOps.exif_transpose(page).convert("RGB"))
+    except Exception as error:  # of many kinds, for what is damaged
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def _open(encoded: bytes) -> Any | None:
+    try:
+        from PIL import AvifImagePlugin  # of Pillow 11.3 and newer
+
+        return AvifImagePlugin.AvifImageFile(io.BytesIO(encoded))
+    except Exception:  # without libavif, or a header that is odd
+        return None

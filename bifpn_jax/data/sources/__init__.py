@@ -1,0 +1,1 @@
+"""Sources: one file per format that images and boxes come in."""

@@ -1,0 +1,287 @@
+"""Records from prepared TFDS detection sets, and the schema that our own builders write.
+
+Sets must be prepared as array_record, which needs no TensorFlow to read. The encoded images are
+handed on as they are; decoding is the pipeline's business. The schema is the usual one of TFDS
+detection sets (COCO, VOC, ...): ``image`` and a sequence ``objects`` with ``bbox``
+(``[y0, x0, y1, x1]`` relative to the image) and ``label``; ``image/id``, ``image/filename``,
+``objects/is_crowd``, ``objects/area`` and ``annotations`` are used where they exist.
+"""
+
+import difflib
+import json
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from bifpn_jax import boxes as box_ops
+from bifpn_jax.data.images.image_header import image_hw
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.records import (
+    BadImageError,
+    Record,
+    annotation_entries,
+    category_entries,
+    decode_image,
+    image_entry,
+)
+from bifpn_jax.errors import UserError
+
+_MANY = 20_000  # images; beyond that nothing but training reads a whole set
+
+
+def detection_features(names: tuple[str, ...]) -> tfds.features.FeaturesDict:
+    """Return the schema of this project's builders.
+
+    Beside the usual fields it keeps the objects of an image as the JSON text of their COCO
+    annotations: TFDS stores every float in 32 bits, and evaluation should see the exact numbers.
+    """
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "image/filename": tfds.features.Text(),
+            "image/id": np.int64,
+            "objects": tfds.features.Sequence(
+                {
+                    "id": np.int64,
+                    "bbox": tfds.features.BBoxFeature(),
+                    "area": np.float32,
+                    "label": tfds.features.ClassLabel(names=names),
+                    "is_crowd": np.bool_,
+                }
+            ),
+            "annotations": tfds.features.Text(),
+        }
+    )
+
+
+def to_example(record: Record, annotations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a record in the form that a builder with ``detection_features`` yields.
+
+    Args:
+      record: its ``original_hw`` must be known.
+      annotations: the COCO annotations of its objects, in the same order.
+    """
+    height, width = record.original_hw
+    relative = record.boxes / np.array([height, width, height, width], np.float32)[None]
+    return {
+        "image": record.encoded,
+        "image/filename": record.where,
+        "image/id": int(record.image_id),
+        "objects": [
+            {
+                "id": annotation["id"],
+                "bbox": tfds.features.BBox(*np.clip(relative[i], 0, 1).tolist()),
+                "area": float(record.area[i]),
+                "label": int(record.labels[i]),
+                "is_crowd": bool(record.is_crowd[i]),
+            }
+            for i, annotation in enumerate(annotations)
+        ],
+        "annotations": json.dumps(annotations),
+    }
+
+
+class TfdsRecords:
+    """The records of one split of a prepared TFDS detection set.
+
+    Attributes:
+      name: the set and the split.
+      label_map: the set's classes; category ids are those of the builder's metadata
+        (``category_ids``) and otherwise the labels counted from 1.
+      left_out: nothing; the images are not looked at before they are read.
+    """
+
+    left_out: tuple[BadImageError, ...] = ()
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        data_dir: str | Path | None = None,
+        *,
+        bad_images: str = "error",
+    ) -> None:
+        """Open a prepared set.
+
+        Args:
+          name: of the set, with config and version where needed: "voc/2007", "coco2017:1.0.0".
+          split: "train", "validation", also a part such as "train[:10%]".
+          data_dir: where TFDS keeps its sets; None is TFDS's own default.
+          bad_images: with "skip", an image whose size cannot be found out is not in the ground
+            truth and counts as one without boxes.
+
+        Raises:
+          UserError: not prepared, prepared in a format that needs TensorFlow, no such split, or no
+            detection set.
+        """
+        self.name = f"{name} ({split})"
+        self._skip = bad_images == "skip"
+        builder = tfds.builder_from_directory(_find_prepared(name, tfds_dir(data_dir)))
+        info = builder.info
+        self.label_map = _read_label_map(info, name)
+        try:
+            self._examples = builder.as_data_source(
+                split, decoders={"image": tfds.decode.SkipDecoding()}
+            )
+        except ValueError:
+            raise UserError(
+                f"{name} has no split {split!r}; set --config.data.train_split and "
+                f"--config.data.eval_split to {' or '.join(sorted(info.splits))}, or to a part of "
+                "one, such as 'train[:90%]'"
+            ) from None
+        if not len(self._examples):
+            raise UserError(f"{self.name} has no images; choose another split")
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Record:
+        """Read one record; a box without area is left out."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return self._to_record(self._examples[index], index)
+
+    def box_counts(self) -> np.ndarray | None:
+        """Return the number of boxes of each image, crowds not counted; None for a large set."""
+        if len(self) > _MANY:
+            return None
+        return np.array([self._box_count(index) for index in range(len(self))], np.int64)
+
+    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the content of a COCO annotation file; this reads the whole split.
+
+        With this project's builders the annotations are exactly those of the original file.
+        """
+        images, annotations = [], []
+        for index in range(len(self)):
+            example = self._examples[index]
+            try:
+                record = self._to_record(example, index)
+            except BadImageError:
+                if not self._skip:
+                    raise
+                continue
+            images.append(image_entry(record))
+            annotations += (
+                json.loads(example["annotations"])
+                if "annotations" in example
+                else annotation_entries(record, self.label_map, first_id=len(annotations) + 1)
+            )
+        return {
+            "images": images,
+            "annotations": annotations,
+            "categories": category_entries(self.label_map),
+        }
+
+    def summary(self) -> str:
+        """Return one line about the dataset for the log."""
+        return f"{self.name}: {len(self)} images, {len(self.label_map)} classes"
+
+    def _box_count(self, index: int) -> int:
+        try:
+            return int((~self[index].is_crowd).sum())
+        except BadImageError:
+            if not self._skip:
+                raise
+            return 0
+
+    def _to_record(self, example: dict[str, Any], index: int) -> Record:
+        encoded, objects = bytes(example["image"]), example["objects"]
+        where = example.get("image/filename", b"").decode() or f"{self.name}, record {index}"
+        image_id = int(example.get("image/id", index + 1))
+        try:
+            hw = image_hw(encoded) or decode_image(encoded, where).shape[:2]
+        except UserError as error:
+            raise BadImageError(error, image_id) from None
+        # A sequence of objects comes as Python lists, empty ones without any shape.
+        relative = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
+        boxes = box_ops.clip(relative * np.array(hw * 2, np.float32)[None], hw)
+        crowd = objects.get("is_crowd", [False] * len(boxes))
+        area = objects.get("area", box_ops.area(boxes))
+        whole = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        return Record(
+            image_id=image_id,
+            encoded=encoded,
+            where=where,
+            boxes=boxes[whole],
+            labels=np.asarray(objects["label"], np.int32)[whole],
+            is_crowd=np.asarray(crowd, bool)[whole],
+            area=np.asarray(area, np.float32)[whole],
+            original_hw=hw,
+        )
+
+
+def tfds_dir(data_dir: str | Path | None) -> Path:
+    """Return the folder of TFDS's prepared sets: ``data_dir``, or TFDS's own default."""
+    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+
+
+def _find_prepared(name: str, root: Path) -> Path:
+    """Return the folder of the newest prepared version of a set, or the one that is asked for."""
+    path, _, version = name.partition(":")
+    there = sorted(
+        (folder for folder in (root / path).glob("*") if _has_version_name(folder)),
+        key=lambda folder: tfds.core.Version(folder.name),
+    )
+    found = [folder for folder in there if fnmatch(folder.name, version or "*")]
+    if not found:
+        others = [f"{path}:{folder.name}" for folder in there]
+        # Above a config, as in "voc", or beside it.
+        for level in (root / path, (root / path).parent):
+            files = () if others or level == root else level.glob("*/*/features.json")
+            configs = sorted({file.parent.parent.name for file in files})
+            others += [f"{level.relative_to(root)}/{config}" for config in configs]
+        near = f" (there is {', '.join(others)})" if others else _known_name(path.split("/")[0])
+        raise UserError(
+            f"TFDS set {name!r} is not prepared in {root}{near}",
+            "set --config.data.data_dir to where it is, or prepare it: "
+            f"{_prepare_command(name, root)}",
+        )
+    info = json.loads((found[-1] / "dataset_info.json").read_text())
+    written = info.get("fileFormat", "tfrecord")
+    if written != "array_record":
+        raise UserError(
+            f"{found[-1]}: prepared as {written}, which only TensorFlow can read",
+            f"delete that folder and prepare it as array_record: {_prepare_command(path, root)}",
+        )
+    return found[-1]
+
+
+def _known_name(name: str) -> str:
+    """A hint at the set of TFDS that is meant by a name that none has."""
+    known = tfds.list_builders(with_community_datasets=False)
+    near = [] if name in known else difflib.get_close_matches(name, known, 1, 0.75)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _has_version_name(folder: Path) -> bool:
+    is_version = re.fullmatch(r"\d+\.\d+\.\d+", folder.name) is not None
+    return is_version and (folder / "dataset_info.json").is_file()
+
+
+def _prepare_command(name: str, root: Path) -> str:
+    return (
+        f'python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, '
+        f"data_dir={str(root)!r}, file_format='array_record').download_and_prepare()\" "
+        "(some sets need TensorFlow for this step: pip install 'bifpn_jax[tensorflow]')"
+    )
+
+
+def _read_label_map(info: tfds.core.DatasetInfo, name: str) -> LabelMap:
+    features = info.features
+    try:
+        label = features["objects"]["label"]
+        _ = features["objects"]["bbox"], features["image"]
+        names = tuple(label.names)
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"TFDS set {name!r} is no detection set: it needs image, objects/bbox and "
+            f"objects/label but has {', '.join(sorted(features))}; choose another set"
+        ) from None
+    ids = (info.metadata or {}).get("category_ids", range(1, len(names) + 1))
+    return LabelMap(tuple(int(i) for i in ids), names)

@@ -1,0 +1,1 @@
+"""Convolution, pooling, resizing and batch norm as plain functions, lowered for each platform."""

@@ -1,0 +1,234 @@
+"""From the fields of a config to the calls of the library; the only place that knows both."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import optax
+from ml_collections import ConfigDict
+
+from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.pipeline import EvalBatches, TrainBatches, eval_batches, train_batches
+from bifpn_jax.data.records import Source
+from bifpn_jax.data.sources.opening import Relabelled, match_classes, open_source
+from bifpn_jax.errors import UserError
+from bifpn_jax.inference import PREDICT_FIELDS, predict_step
+from bifpn_jax.models.detector import EfficientDet, make_anchors
+from bifpn_jax.postprocess import Detections
+from bifpn_jax.train import devices
+from bifpn_jax.train.gradients import LossSettings
+from bifpn_jax.train.optimizer import make_optimizer
+from bifpn_jax.train.schedule import longest_warmup, make_schedule, peak_learning_rate
+from bifpn_jax.train.step import TrainStep, make_train_step
+from bifpn_jax.trained.config import configured_model, configured_postprocessing
+
+
+class RunLength(NamedTuple):
+    """How long a run is.
+
+    Attributes:
+        total_steps: updates.
+        steps_per_epoch: updates per pass over the data, not rounded.
+    """
+
+    total_steps: int
+    steps_per_epoch: float
+
+    def steps(self, epochs: float) -> int:
+        """Whole steps in some epochs, at least one."""
+        return max(1, round(epochs * self.steps_per_epoch))
+
+
+def run_length(config: ConfigDict, num_images: int) -> RunLength:
+    """Length of the run on a dataset; ``train.steps`` wins over ``train.epochs`` if it is not 0."""
+    per_epoch = num_images / config.train.batch_size
+    total = config.train.steps or max(1, round(config.train.epochs * per_epoch))
+    return RunLength(total, per_epoch)
+
+
+def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
+    """The "train" or "eval" part of the config's dataset.
+
+    Training data is labelled as the config says, with `num_classes` outputs where those are
+    category ids; evaluation data as its file is, to be matched with the classes of the model.
+    """
+    data = config.data
+    opened = open_source(
+        data.source,
+        split,
+        data_dir=data.data_dir or None,
+        train_images=data.train_images,
+        train_annotations=data.train_annotations,
+        eval_images=data.eval_images,
+        eval_annotations=data.eval_annotations,
+        train_split=data.train_split,
+        eval_split=data.eval_split,
+        bad_boxes=data.bad_boxes,
+        bad_images=data.bad_images,
+        **(data.shapes if data.source == "shapes" else {}),
+    )
+    if data.label_space == "category_id" and split == "train":
+        outputs = num_classes or config.model.num_classes or max(opened.label_map.category_ids)
+        opened = Relabelled(opened, opened.label_map.with_gaps(outputs))
+    return opened
+
+
+def sources(config: ConfigDict) -> tuple[Source, Source]:
+    """Training and evaluation data, both with the labels of the training data."""
+    train, evaluation = source(config, "train"), source(config, "eval")
+    return train, match_classes(train, evaluation)
+
+
+def model(
+    config: ConfigDict, label_map: LabelMap | None, axis_name: str | None = None
+) -> EfficientDet:
+    """The config's model, with as many classes as the label map has."""
+    num_classes = config.model.num_classes
+    if label_map is not None:
+        if num_classes not in (0, len(label_map)):
+            raise UserError(
+                f"config.model.num_classes={num_classes} but the data has "
+                f"{len(label_map)} classes: leave it 0, or set "
+                "--config.data.label_space=category_id for outputs that are category ids."
+            )
+        num_classes = len(label_map)
+    return configured_model(config, num_classes, axis_name=axis_name)
+
+
+def schedule(config: ConfigDict, length: RunLength) -> optax.Schedule:
+    """Learning rate of a step.
+
+    Raises:
+        UserError: the warm-up does not fit in the run.
+    """
+    given = config.schedule
+    curve = {"decay": given.decay, "offset_cosine": given.offset_cosine}
+    warmup_steps = length.steps(given.warmup_epochs) if given.warmup_epochs > 0 else 0
+    longest = longest_warmup(length.total_steps, **curve)
+    if warmup_steps > longest:
+        # Cut, not rounded, so that what is advised does fit.
+        fits = math.floor(1000 * longest / length.steps_per_epoch) / 1000 if longest else 0.0
+        why = " with the published cosine" if longest < length.total_steps - 1 else ""
+        raise UserError(
+            f"config.schedule.warmup_epochs={given.warmup_epochs:g}: a warm-up of {warmup_steps} "
+            f"steps does not fit in a run of {length.total_steps} steps{why}, at most {longest} "
+            f"do: set --config.schedule.warmup_epochs={fits} or less, or lengthen the run with "
+            "--config.train.steps or --config.train.epochs."
+        )
+    return make_schedule(
+        peak=peak_learning_rate(config.train.batch_size, given.base_rate),
+        total_steps=length.total_steps,
+        warmup_steps=warmup_steps,
+        warmup_init=given.warmup_init,
+        **curve,
+    )
+
+
+def optimizer(
+    config: ConfigDict, rate: optax.Schedule, params: Any
+) -> optax.GradientTransformation:
+    """The optimizer for parameters, or their shapes."""
+    settings = config.optimizer
+    return make_optimizer(
+        rate,
+        params,
+        name=settings.name,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm or None,
+        clip_each_norm=settings.clip_each_norm or None,
+        freeze=settings.freeze or None,
+    )
+
+
+def loss_settings(config: ConfigDict) -> LossSettings:
+    """Constants of the loss."""
+    return LossSettings(**config.loss)
+
+
+def training_step(
+    config: ConfigDict,
+    model: EfficientDet,
+    optimizer: optax.GradientTransformation,
+    rate: optax.Schedule,
+) -> TrainStep:
+    """The step of (state, batch) with all else from the config."""
+    return make_train_step(
+        model=model,
+        anchors=make_anchors(model, model.image_hw),
+        optimizer=optimizer,
+        schedule=rate,
+        settings=loss_settings(config),
+        max_ema_decay=config.ema_decay,
+        seed=config.seed,
+        freeze=config.optimizer.freeze or None,
+        accumulate=config.train.accumulate,
+        skip_nonfinite=config.train.nonfinite == "skip",
+    )
+
+
+def postprocessing(config: ConfigDict) -> dict[str, Any]:
+    """Arguments of `postprocess` for an evaluation."""
+    return configured_postprocessing(config)
+
+
+def predict_fn(config: ConfigDict, model: EfficientDet) -> Callable[[Any, Any], Detections]:
+    """(variables, host batch) -> detections [B, …], on all devices, as the config postprocesses."""
+    step = devices.map_predict_step(
+        partial(
+            predict_step,
+            model=model,
+            anchors=make_anchors(model, model.image_hw),
+            **postprocessing(config),
+        )
+    )
+    return lambda variables, batch: step(variables, devices.split(batch, PREDICT_FIELDS))
+
+
+def training_batches(
+    config: ConfigDict,
+    model: EfficientDet,
+    source: Source,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> TrainBatches:
+    """Endless augmented batches; of several shards, the share of one."""
+    return train_batches(
+        source,
+        batch_size=config.train.batch_size,
+        image_hw=model.image_hw,
+        max_boxes=config.data.max_boxes,
+        seed=config.seed,
+        flip=config.augment.flip,
+        jitter=tuple(config.augment.jitter),
+        antialias=config.data.antialias,
+        bad_images=config.data.bad_images,
+        num_threads=config.data.num_threads or None,
+        shard_index=shard_index,
+        shard_count=shard_count,
+    )
+
+
+def evaluation_batches(
+    config: ConfigDict,
+    model: EfficientDet,
+    source: Source,
+    batch_size: int = 0,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> EvalBatches:
+    """Batches of one evaluation; a batch size of 0 is the config's. Of several shards, one's."""
+    return eval_batches(
+        source,
+        batch_size=devices.round_up_batch_size(batch_size or config.eval.batch_size),
+        image_hw=model.image_hw,
+        max_boxes=config.data.max_boxes,
+        antialias=config.data.antialias,
+        bad_images=config.data.bad_images,
+        num_threads=config.data.num_threads or None,
+        shard_index=shard_index,
+        shard_count=shard_count,
+    )

@@ -1,0 +1,218 @@
+"""Evaluates the state of a run, as its config says, and leaves the results in its workdir.
+
+``metrics.json`` says what its numbers are of: the step, and under ``evaluated_with`` the kind of
+weights, the settings and the data.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from bifpn_jax.data.records import Source
+from bifpn_jax.data.sources.opening import result_ids
+from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.coco_eval import evaluate_detections
+from bifpn_jax.evaluation.evaluator import detect_all, without_images
+from bifpn_jax.evaluation.fingerprint import fingerprint, ground_truth_fingerprint
+from bifpn_jax.evaluation.metrics import CocoMetrics, format_score
+from bifpn_jax.evaluation.results import (
+    EVALUATION_FILE,
+    read_metrics,
+    write_detections,
+    write_metrics,
+)
+from bifpn_jax.json_files import read_json
+from bifpn_jax.models.detector import EfficientDet
+from bifpn_jax.train import exchange, devices
+from bifpn_jax.train.checkpoints import Checkpoints
+from bifpn_jax.train.state import TrainState
+from bifpn_jax.runs.waiting import Waits
+from bifpn_jax.recipe import building
+from bifpn_jax.runs.compile_keys import evaluation_key
+
+
+def make_evaluation(
+    config: ConfigDict,
+    model: EfficientDet,
+    source: Source,
+    on_skipped: Callable[[Sequence[int]], object] = lambda _: None,
+    waits: Waits | None = None,
+) -> Callable[[TrainState, Path], dict[str, Any]]:
+    """A function that evaluates a state, writes the files and returns the metrics.
+
+    Each process detects in its share of the images; the first scores all of them and writes, and
+    all get its numbers, and under "evaluated_with" what they are of. With both kinds of weights the
+    raw ones' numbers are prefixed "raw_", and the detections are those of the averaged ones. The
+    files are in the category ids of the source's own annotations, whatever the labels of the model.
+    `on_skipped` gets the ids of bad images, which are not scored; `waits` is told of compilation.
+
+    Raises:
+        Interrupted: by `waits`, while it compiles; nothing is written.
+    """
+    predict = building.predict_fn(config, model)
+    if waits is not None:
+        predict = waits.first("compiling the evaluation", predict, key=evaluation_key(config))
+    batches = building.evaluation_batches(
+        config,
+        model,
+        source,
+        shard_index=devices.process_index(),
+        shard_count=devices.process_count(),
+    )
+    is_primary = devices.process_index() == 0
+    # Once, because it reads all annotations.
+    measured_with = cache(lambda: conditions(config, source))
+
+    def run(state: TrainState, ema: bool) -> tuple[CocoMetrics, list[dict[str, Any]], list[int]]:
+        truth = source.ground_truth()
+        detections, skipped = detect_all(
+            partial(predict, state.variables(ema=ema)),
+            truth,
+            batches,
+            label_map=result_ids(source),
+            progress=is_primary and config.log.progress,
+            gather_rows=exchange.gather_rows if devices.process_count() > 1 else None,
+        )
+        on_skipped(skipped)
+        truth = without_images(truth, skipped)
+        limit = config.eval.max_detections
+        metrics = exchange.from_primary(
+            lambda: evaluate_detections(truth, detections, max_detections=limit).to_json()
+        )
+        return CocoMetrics.from_json(metrics), detections, skipped
+
+    def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
+        result, detections, skipped = run(state, config.eval.weights != "raw")
+        facts: dict[str, Any] = {"evaluated_with": measured_with()}
+        if model.num_classes != len(result.per_class):
+            facts["num_classes"] = model.num_classes
+        if skipped:
+            facts["not_evaluated"] = sorted(skipped)
+        if config.eval.weights == "both":
+            raw, _, _ = run(state, False)
+            numbers = raw.to_json()
+            facts |= {f"raw_{name}": numbers[name] for name in raw.summary}
+        if is_primary:
+            # Absent while the two files may not belong together.
+            (workdir / EVALUATION_FILE).unlink(missing_ok=True)
+            write_detections(workdir / "detections.json", detections)
+            write_metrics(workdir / EVALUATION_FILE, result, step=int(state.step), **facts)
+        return {**result.to_json(), **facts}
+
+    return evaluate_state
+
+
+def conditions(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """What an evaluation's numbers depend on besides the model: kind of weights, settings, data."""
+    truth = source.ground_truth()
+    return {
+        **settings(config),
+        "images": len(truth["images"]),
+        "boxes": len(truth["annotations"]),
+        "data": ground_truth_fingerprint(truth),
+    }
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `conditions` that a config says."""
+    evaluation, data = config["eval"], config["data"]
+    found = {name: evaluation[name] for name in ("weights", "pre_nms_top_k", "max_detections")}
+    used = "sigma" if evaluation["nms_method"] == "gaussian" else "iou_threshold"
+    found |= {name: evaluation[name] for name in ("nms_method", used)}
+    return found | {"antialias": data["antialias"]}
+
+
+def comparable(metrics: Mapping[str, Any], best_metric: str) -> str:
+    """A fingerprint that is equal where two evaluations' `best_metric` may be compared."""
+    measured = dict(metrics["evaluated_with"])
+    if measured["weights"] == "both":  # Each number is of one of them.
+        measured["weights"] = "raw" if best_metric.startswith("raw_") else "ema"
+    return fingerprint([measured, metrics.get("not_evaluated", [])])
+
+
+def measure_best_again(
+    config: ConfigDict,
+    checkpoints: Checkpoints,
+    target: Any,
+    evaluate_state: Callable[[TrainState, Path], dict[str, Any]],
+    workdir: Path,
+    say: Callable[[str], object],
+) -> None:
+    """Evaluates the best checkpoint as a run is evaluated now, so that it can stay the best.
+
+    Args:
+        config: of the run.
+        checkpoints: of the run, with a best one.
+        target: as `Checkpoints.restore` takes it.
+        evaluate_state: from `make_evaluation`.
+        workdir: of the run.
+        say: is given its score.
+    """
+    state, position, meta = checkpoints.restore(target, "best")
+    metrics, step = evaluate_state(state, workdir), int(state.step)
+    say(f"{score_line(config, step, metrics)}, the best checkpoint until now")
+    measured = comparable(metrics, config.checkpoint.best_metric)
+    checkpoints.save(step, state, position, meta, metrics, measured=measured, latest=False)
+
+
+def score_line(config: ConfigDict, step: int, metrics: Mapping[str, Any]) -> str:
+    """The line of an evaluation for the log."""
+    ap, ap50 = (format_score(metrics[name]) for name in ("AP", "AP50"))
+    return f"step {step}: AP {ap}  AP50 {ap50}  ({config.eval.weights} weights)"
+
+
+def earlier_evaluation(
+    workdir: Path, step: int, config: Mapping[str, Any], source: Source
+) -> tuple[dict[str, Any] | None, str]:
+    """The metrics that are in a workdir already, or None and why they are not those wanted.
+
+    Of several processes all get what the first finds.
+
+    Args:
+        workdir: of the run.
+        step: the state's.
+        config: of the run now.
+        source: its evaluation data now.
+    """
+    wanted = conditions(config, source)
+    return exchange.from_primary(lambda: _read_earlier(workdir / EVALUATION_FILE, step, wanted))
+
+
+def _read_earlier(
+    path: Path, step: int, wanted: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, str]:
+    if not path.exists():
+        return None, f"there is no {EVALUATION_FILE}"
+    try:
+        read_metrics(path)
+        found = read_json(path)
+    except UserError as error:
+        return None, str(error)
+    if found.pop("step", None) != step:
+        return None, f"{EVALUATION_FILE} is of another step"
+    measured = found.get("evaluated_with")
+    if not isinstance(measured, dict):
+        return None, f"{EVALUATION_FILE} does not say what it was measured with"
+    if measured != wanted:
+        return None, f"{EVALUATION_FILE} was measured with {differences(measured, wanted)}"
+    return found, ""
+
+
+def differences(measured: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What differs between the conditions of two evaluations, in words."""
+    # Of what only one of them depends on, such as sigma, the method says enough.
+    names = [name for name in wanted if measured.get(name, wanted[name]) != wanted[name]]
+    told = [
+        f"{name}={measured.get(name)!r} (now {wanted.get(name)!r})"
+        for name in names
+        if name not in ("images", "boxes", "data")
+    ]
+    if "data" in names:
+        told.append(
+            f"other evaluation data, {measured.get('images')} images with "
+            f"{measured.get('boxes')} boxes (now {wanted.get('images')} with {wanted.get('boxes')})"
+        )
+    return ", ".join(told)

@@ -1,0 +1,78 @@
+"""What a run that goes on says about its past: how its schedule has changed since."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from bifpn_jax.data.records import Source
+from bifpn_jax.evaluation.fingerprint import ground_truth_fingerprint
+from bifpn_jax.recipe import building
+from bifpn_jax.recipe.fields import with_added_fields
+from bifpn_jax.recipe.building import RunLength
+
+_LENGTH_FIELDS = ("epochs", "steps")
+
+
+def training_fingerprint(source: Source) -> str:
+    """What training data is known again by, wherever it lies; "" for a set too large to read."""
+    if source.box_counts() is None:
+        return ""
+    return ground_truth_fingerprint(source.ground_truth())
+
+
+def length_before(saved: Mapping[str, Any], num_images: int) -> RunLength:
+    """The length that a run had when it saved a checkpoint.
+
+    Args:
+        saved: meta of the checkpoint; those of earlier versions do not say it, and it follows from
+            their config if the data is as large as it was.
+        num_images: in the training data now.
+    """
+    if "length" in saved:
+        return RunLength(*saved["length"])
+    return building.run_length(with_added_fields(saved["config"]), num_images)
+
+
+def schedule_change(
+    config: ConfigDict, length: RunLength, saved: Mapping[str, Any], num_images: int, step: int
+) -> str:
+    """One line about a schedule that is longer or shorter than before, "" if it is neither.
+
+    Args:
+        config: of the run now.
+        length: of the run now.
+        saved: meta of the checkpoint that it goes on from.
+        num_images: in the training data now.
+        step: of that checkpoint.
+    """
+    before = length_before(saved, num_images)
+    if before.total_steps == length.total_steps:
+        return ""
+    old = with_added_fields(saved["config"])
+    changes = [
+        f"train.{name} changed from {old.train[name]} to {config.train[name]}"
+        for name in _LENGTH_FIELDS
+        if old.train[name] != config.train[name]
+    ]
+    if before.steps_per_epoch != length.steps_per_epoch:
+        changes.append("the number of training images changed")
+    why = f"{' and '.join(changes)} ({before.total_steps} steps before, now {length.total_steps})"
+    if step >= length.total_steps:
+        return (
+            f"this run is at step {step}, beyond the end of the new schedule, step "
+            f"{length.total_steps}, because {why}: nothing is trained"
+        )
+    # The rate of the update that comes next; a run at its end has had its last one.
+    last = building.schedule(old, before)(min(step, before.total_steps - 1))
+    new = building.schedule(config, length)(step)
+    return (
+        f"learning rate at step {step}: {float(last):.1e} → {float(new):.1e} because {why}; for a "
+        "schedule from the start take these weights into a new workdir with --config.init_from"
+    )
+
+
+def with_length_of(config: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A config, as JSON, with the length of the run that it describes: that of a saved one."""
+    lengths = {name: saved["config"]["train"][name] for name in _LENGTH_FIELDS}
+    return {**config, "train": {**config["train"], **lengths}}

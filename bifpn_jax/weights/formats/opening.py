@@ -1,0 +1,167 @@
+"""Opens weights of any kind, which is recognised by a file's content and not by its name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.weights.formats.pth_file import read_pth
+from bifpn_jax.weights.formats.safetensors_file import read_safetensors
+from bifpn_jax.weights.formats.tf_checkpoint import is_tf_checkpoint, read_tf_checkpoint
+from bifpn_jax.weights.naming import automl, effdet, efficientnet_pytorch, own, timm
+from bifpn_jax.weights.naming.scheme import Scheme
+from bifpn_jax.weights.naming.tflite_detector import read_tflite
+from bifpn_jax.weights.published.catalog import find_published, published
+from bifpn_jax.weights.published.download import fetch
+
+SCHEMES = (
+    own.SCHEME,
+    effdet.SCHEME,
+    automl.SCHEME,
+    automl.IMAGENET_SCHEME,
+    timm.SCHEME,
+    efficientnet_pytorch.SCHEME,
+)
+KINDS = (
+    "an effdet or timm .pth or .safetensors, a TensorFlow checkpoint, an EfficientDet-Lite "
+    ".tflite, a workdir of a training run, or a name from `bifpn weights "
+    "--list`"
+)
+
+# The Lite models' files for phones were made with anchors of exactly these width / height ratios.
+_TFLITE_ASPECTS = (1.0, 2.0, 0.5)
+
+
+class WeightFile(NamedTuple):
+    """Opened weights.
+
+    Attributes:
+        source: what messages call it.
+        label: what kind of weights they are, in two or three words.
+        entries: {name in the file: array in the file's layout}.
+        scheme: how its entries are named.
+        settings: attributes of `EfficientDet` with which the weights were trained, where the file
+            or its entry in the catalog says more than a model's name does.
+        folded: whether its batch norms are folded away.
+        antialias: whether its known accuracy was measured on images that were resized so.
+        metadata: texts stored in the file; weights of this project have a "config" and a
+            "label_map" there, as JSON.
+        step: of a checkpoint in a workdir, the number of updates made.
+    """
+
+    source: str
+    label: str
+    entries: Mapping[str, np.ndarray]
+    scheme: Scheme
+    settings: Mapping[str, Any]
+    folded: bool = False
+    antialias: bool = False
+    metadata: Mapping[str, str] = {}
+    step: int | None = None
+
+
+def open_weights(
+    source: str | Path | Mapping[str, np.ndarray],
+    *,
+    step: int | str | None = None,
+    ema: bool = True,
+) -> WeightFile:
+    """Reads weights of any kind.
+
+    Args:
+        source: a path, the name of published weights (fetched if need be), or a state dict
+            {name: array}.
+        step: of a workdir, a step, "latest" or "best"; None for the best if there is one, else
+            the latest.
+        ema: of a workdir, whether to take the averaged weights, or the raw ones.
+
+    Raises:
+        UserError: nothing is there, it cannot be read, its names are of no known code base, or a
+            step is given for what is no workdir.
+    """
+    if isinstance(source, Mapping):
+        return _named("the state dict", source)
+    path = locate(source)
+    name = str(path)
+    if path.is_dir() and (path / "checkpoints").is_dir():
+        # Reads orbax, which is slow to import.
+        from bifpn_jax.weights.workdir import read_workdir
+
+        found = read_workdir(path, step, ema=ema)
+        return WeightFile(
+            name,
+            found.label,
+            found.entries,
+            own.SCHEME,
+            **own.trained_with(name, found.metadata),
+            metadata=found.metadata,
+            step=found.step,
+        )
+    if step is not None:
+        raise UserError(
+            f"{path} is not a workdir and has one set of weights; leave step={step!r} out."
+        )
+    settings = _published_settings(path)
+    if is_tf_checkpoint(path):
+        return _named(name, read_tf_checkpoint(path), settings)
+    if path.is_dir():
+        above = next((p for p in path.absolute().parents if (p / "checkpoints").is_dir()), None)
+        hint = f"{above} is one" if above else "that is a folder with checkpoints/ in it"
+        raise UserError(f"{path} is not the workdir of a training run; {hint}; or give {KINDS}.")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[4:8] == b"TFL3":
+        settings = {"aspect_ratios": _TFLITE_ASPECTS, **settings}
+        kind = {"label": "EfficientDet-Lite .tflite", "folded": True, "antialias": True}
+        return _named(name, read_tflite(path), settings, **kind)
+    if start[:2] in (b"PK", b"\x80\x02"):
+        return _named(name, read_pth(path), settings)
+    if start[8:9] == b"{":
+        entries, metadata = read_safetensors(path)
+        return _named(name, entries, settings, metadata=metadata)
+    if start[:4] == b"\x89HDF":
+        raise UserError(f"{path} is a Keras .h5 file; take the checkpoint (.tar.gz) beside it.")
+    raise UserError(f"{path} holds no weights that can be read; give {KINDS}.")
+
+
+def locate(source: str | Path) -> Path:
+    """The path of weights, those of published ones after fetching them into the cache."""
+    path = Path(source).expanduser()
+    if path.exists() or path.with_name(path.name + ".index").exists():
+        return path
+    if path.name != str(source) or path.suffix:
+        raise UserError(f"{source}: no such file or folder; give {KINDS}.")
+    return fetch(published(path.name))
+
+
+def _published_settings(path: Path) -> Mapping[str, Any]:
+    entry = find_published(path.name)
+    return entry.settings if entry else {}
+
+
+def _named(
+    source: str,
+    entries: Mapping[str, np.ndarray],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    label: str = "",
+    antialias: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    **facts: Any,
+) -> WeightFile:
+    metadata = metadata or {}
+    for scheme in SCHEMES:
+        if scheme.recognises(entries.keys()):
+            known = {"settings": settings or {}, "antialias": antialias or scheme is effdet.SCHEME}
+            if "config" in metadata:
+                known = own.trained_with(source, metadata)
+            return WeightFile(
+                source, label or scheme.label, entries, scheme, **known, metadata=metadata, **facts
+            )
+    first = ", ".join(sorted(entries)[:3]) or "none"
+    raise UserError(
+        f"{source}: entries of an unknown kind (the first: {first}); give the weights of a whole "
+        "EfficientDet or of an ImageNet EfficientNet."
+    )

@@ -1,0 +1,162 @@
+"""Names of google/automl's detectors and of TensorFlow's ImageNet EfficientNets.
+
+A parameter here, e.g. `backbone/block_3/expand_conv/kernel`, is one variable there,
+`efficientnet-b0/blocks_3/conv2d/kernel`; fusion weights are one scalar per edge there. Kernels have
+the same layout but for the depthwise ones.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from bifpn_jax.models.backbones.efficientnet import BACKBONES, Classifier, block_table
+from bifpn_jax.models.detector import EfficientDet
+from bifpn_jax.models.networks import network_graph
+from bifpn_jax.weights.naming.scheme import CLASSIFIER, DETECTOR, IMAGENET_HEAD, Path, Scheme
+from bifpn_jax.weights.naming.timm import variant_of
+
+# Leaves of a batch norm; convolutions and dense layers have "kernel" and "bias" there as well.
+_NORM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
+
+# Why an entry that no variable asked for is not needed; the first pattern that fits counts.
+_UNUSED = (
+    (re.compile(r"(^|/)(Momentum|Adam(_1)?|RMSProp(_1)?)$"), "optimizer state"),
+    (re.compile(r"/\.OPTIMIZER_SLOT/|(^|/)_?optimizer/"), "optimizer state"),
+    (re.compile(r"(^|/)(global_step|save_counter)$"), "counters of steps"),
+    (re.compile(r"^efficientnet-\w+/head/"), IMAGENET_HEAD),
+)
+_HEAD = {
+    "head_conv": "head/conv2d",
+    "head_bn": "head/tpu_batch_normalization",
+    "classifier": "head/dense",
+}
+
+
+def entries(path: Path, model: EfficientDet | Classifier, names: Collection[str]) -> list[str]:
+    """Names of the variables that make up the one at `path` (without its collection)."""
+    part, *rest = path
+    if part == "backbone":
+        return [_backbone_name(rest, model)]
+    if part in _HEAD:
+        leaf = _NORM[rest[0]] if part == "head_bn" else rest[0]
+        return [f"efficientnet-{model.variant}/{_HEAD[part]}/{leaf}"]
+    if part == "feature_network":
+        return _network_names(rest, model)
+    return [_head_name(part, rest)]
+
+
+def convert(arrays: Sequence[np.ndarray], path: Path) -> np.ndarray:
+    """Variables in this project's layout, float32.
+
+    Depthwise kernels [kh, kw, C, 1] -> [kh, kw, 1, C]; fusion weights, N scalars -> [N],
+    or N vectors -> [N, C].
+    """
+    if path[-1] == "weights":
+        edges = [np.ravel(array).astype(np.float32) for array in arrays]
+        lengths = {len(edge) for edge in edges}
+        per_channel = len(lengths) == 1 and lengths != {1}
+        return np.stack(edges) if per_channel else np.concatenate(edges)
+    (value,) = arrays
+    value = np.asarray(value, np.float32)
+    depthwise = path[-1] == "kernel" and path[-2].startswith("depthwise")
+    return value.transpose(0, 1, 3, 2) if depthwise and value.ndim == 4 else value
+
+
+def unused(name: str) -> str:
+    """Why a variable that no parameter asked for holds nothing that a model needs, or ""."""
+    return next((reason for pattern, reason in _UNUSED if pattern.search(name)), "")
+
+
+def _recognises_detector(names: Collection[str]) -> bool:
+    return any(name.startswith(("fpn_cells/cell_", "class_net/class-")) for name in names)
+
+
+def _recognises_classifier(names: Collection[str]) -> bool:
+    stem = re.compile(r"efficientnet-\w+/stem/conv2d/kernel")
+    return any(map(stem.fullmatch, names)) and not _recognises_detector(names)
+
+
+def _backbone_name(rest: list[str], model: EfficientDet | Classifier) -> str:
+    variant = variant_of(model)
+    module, *layer = rest
+    scope = f"efficientnet-{variant}"
+    if module == "stem_conv":
+        return f"{scope}/stem/conv2d/{layer[0]}"
+    if module == "stem_bn":
+        return f"{scope}/stem/tpu_batch_normalization/{_NORM[layer[0]]}"
+    number = int(module.removeprefix("block_"))
+    scope = f"{scope}/blocks_{number}"
+    if layer[0] == "squeeze_excite":
+        op = {"reduce": "conv2d", "expand": "conv2d_1"}[layer[1]]
+        return f"{scope}/se/{op}/{layer[2]}"
+    if layer[0] == "depthwise_conv":
+        return f"{scope}/depthwise_conv2d/depthwise_kernel"
+    # Layers of one kind are numbered in the order in which they are used.
+    _, blocks = block_table(BACKBONES[variant])
+    order = ["expand", "depthwise", "project"][0 if blocks[number].expand != 1 else 1 :]
+    what, kind = layer[0].split("_")
+    if kind == "bn":
+        return f"{scope}/tpu_batch_normalization{_suffix(order.index(what))}/{_NORM[layer[1]]}"
+    order.remove("depthwise")
+    return f"{scope}/conv2d{_suffix(order.index(what))}/{layer[1]}"
+
+
+def _suffix(position: int) -> str:
+    return f"_{position}" if position else ""
+
+
+def _network_names(rest: list[str], model: EfficientDet) -> list[str]:
+    if rest[0].startswith("level_"):
+        level = rest[0].removeprefix("level_")
+        return [f"resample_p{level}/{_resample_name(rest[1:])}"]
+    cell = rest[0].removeprefix("cell_")
+    number, what = re.fullmatch(r"node_(\d+)_(.+)", rest[1]).groups()
+    scope = f"fpn_cells/cell_{cell}/fnode{number}"
+    # Features are numbered on: the inputs of a cell, then its nodes.
+    own_id = model.max_level - model.min_level + 1 + int(number)
+    graph = network_graph(model.feature_network, model.min_level, model.max_level)
+    node = graph[int(number)]
+    if what == "fusion":
+        return [f"{scope}/WSM{_suffix(i)}" for i in range(len(node.inputs))]
+    if what.startswith("edge_"):
+        source = int(what.removeprefix("edge_"))
+        edge = f"resample_{node.inputs.index(source)}_{source}_{own_id}"
+        return [f"{scope}/{edge}/{_resample_name(rest[2:])}"]
+    scope = f"{scope}/op_after_combine{own_id}"
+    if what == "bn":
+        return [f"{scope}/bn/{_NORM[rest[2]]}"]
+    return [f"{scope}/conv/{_separable_name(rest[2:])}"]
+
+
+def _resample_name(layer: list[str]) -> str:
+    return f"bn/{_NORM[layer[1]]}" if layer[0] == "bn" else f"conv2d/{layer[1]}"
+
+
+def _head_name(part: str, rest: list[str]) -> str:
+    kind = part.removesuffix("_head")
+    scope, layer = f"{kind}_net/{kind}", rest[0]
+    if layer == "predictor":
+        return f"{scope}-predict/{_separable_name(rest[1:])}"
+    if match := re.fullmatch(r"bn_(\d+)_level_(\d+)", layer):
+        return f"{scope}-{match[1]}-bn-{match[2]}/{_NORM[rest[1]]}"
+    return f"{scope}-{layer.removeprefix('conv_')}/{_separable_name(rest[1:])}"
+
+
+def _separable_name(layer: list[str]) -> str:
+    # The bias belongs to the pointwise convolution; ordinary convolutions have no first part.
+    return layer[-1] if layer[-1] == "bias" or len(layer) == 1 else f"{layer[0]}_kernel"
+
+
+SCHEME = Scheme(
+    label="google/automl detector",
+    parts=DETECTOR,
+    recognises=_recognises_detector,
+    entries=entries,
+    convert=convert,
+    unused=unused,
+)
+
+IMAGENET_SCHEME = SCHEME._replace(
+    label="TensorFlow ImageNet EfficientNet", parts=CLASSIFIER, recognises=_recognises_classifier
+)

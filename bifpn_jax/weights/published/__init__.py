@@ -1,0 +1,1 @@
+"""The catalog of published weights, and downloading them."""

@@ -1,1 +1,0 @@
-"""The parts of `experiments.benchmark`: each measures one kind of work, ours beside others'."""

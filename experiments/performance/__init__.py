@@ -1,0 +1,1 @@
+"""Speed and memory: of this project beside others, of its parts, of many devices, over time."""

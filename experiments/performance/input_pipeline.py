@@ -1,0 +1,147 @@
+"""Reading, decoding and augmenting training images."""
+
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bifpn_jax.data.pipeline import train_batches
+from bifpn_jax.data.records import decode_image
+from bifpn_jax.data.sources.coco_folder import CocoJson
+from bifpn_jax.data.sources.shapes import DrawnShapes
+from bifpn_jax.errors import UserError
+from experiments.performance import effdet_peer
+from experiments.performance.contest import OURS, Contest
+from experiments.performance.options import Options
+
+BARE = "bare decoding"
+_HW = (640, 640)
+_BATCH = 16
+_BATCHES = 8  # per round
+_DRAWN, _NAMES = 64, 32
+_WARM_UP = 2
+_REST = 1.0  # seconds between turns, in which whoever reads ahead comes to its end
+
+
+class Reader(NamedTuple):
+    """A contestant that may read ahead.
+
+    Attributes:
+        read: reads what is timed.
+        discard: takes at least what has been read ahead, so that the time of `read` begins, as it
+            ends, with nothing in stock.
+    """
+
+    read: Callable[[], object]
+    discard: Callable[[], object] = lambda: None
+
+
+def input_pipeline(options: Options) -> list[Contest]:
+    """Seconds for eight batches of 16 at 640 pixels, flipped and scaled, with a thread per core.
+
+    Bare decoding, of as many of the same files by the same decoder and threads, is the limit; it
+    neither reads files nor keeps images.
+    """
+    threads = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, annotations = options.images, options.annotations
+        if (folder is None) != (annotations is None):
+            raise UserError("--images and --annotations go together; give both or neither.")
+        if folder is None or annotations is None:
+            folder, annotations = write_drawn_images(Path(temporary), _DRAWN, _NAMES)
+        files = [path.read_bytes() for path in image_paths(folder, annotations)]
+        ours = train_batches(
+            CocoJson(folder, annotations),
+            batch_size=_BATCH,
+            image_hw=_HW,
+            max_boxes=100,
+            seed=0,
+            num_threads=threads,
+        )
+        with ThreadPoolExecutor(threads) as pool:
+            readers = {
+                # It reads a batch ahead, and a row for each thread.
+                OURS: _batch_reader(ours, ahead=2),
+                BARE: Reader(bare_decoding(pool, files, _BATCH * _BATCHES)),
+            }
+            if options.peers:
+                theirs = effdet_peer.loader(str(folder), str(annotations), _HW, _BATCH, threads)
+                # PyTorch's workers read two batches ahead each.
+                readers["effdet's loader"] = _batch_reader(theirs, ahead=2 * threads)
+            work = f"input, {_BATCH * _BATCHES} images at {_HW[0]} pixels, {threads} threads"
+            return [Contest(work, "", "s", time_readers(readers, options.rounds))]
+
+
+def time_readers(readers: Mapping[str, Reader], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each reader in each round; nobody reads ahead in the time of another."""
+    names = list(readers)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(_WARM_UP + rounds):
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            readers[name].discard()
+            start = time.perf_counter()
+            readers[name].read()
+            if turn >= _WARM_UP:
+                seconds[name].append(time.perf_counter() - start)
+            time.sleep(_REST)
+    return seconds
+
+
+def bare_decoding(
+    pool: ThreadPoolExecutor, files: Sequence[bytes], count: int
+) -> Callable[[], object]:
+    """Decodes files from memory, one after another in each thread, round and round."""
+    chosen = list(itertools.islice(itertools.cycle(files), count))
+
+    def run() -> None:
+        for _ in pool.map(lambda encoded: decode_image(encoded, "").shape, chosen):
+            pass
+
+    return run
+
+
+def write_drawn_images(folder: Path, count: int, names: int) -> tuple[Path, Path]:
+    """JPEGs of drawn shapes, 480 to 640 pixels, and their COCO file.
+
+    Every file has several names, each a record of its own: to shuffle few records costs more per
+    record than to shuffle many.
+    """
+    source = DrawnShapes(count, sides=(480, 640))
+    truth = source.ground_truth()
+    images, annotations = [], []
+    for i in range(len(source)):
+        (folder / source[i].where).write_bytes(source[i].encoded)
+    for copy in range(names):
+        for image in truth["images"]:
+            name = f"{copy}_{image['file_name']}"
+            os.link(folder / image["file_name"], folder / name)
+            images.append(image | {"id": image["id"] + copy * count, "file_name": name})
+        for annotation in truth["annotations"]:
+            again = {
+                "id": annotation["id"] + copy * len(truth["annotations"]),
+                "image_id": annotation["image_id"] + copy * count,
+            }
+            annotations.append(annotation | again)
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(truth | {"images": images, "annotations": annotations}))
+    return folder, path
+
+
+def image_paths(folder: Path, annotations: Path) -> list[Path]:
+    """The files that an annotation file names."""
+    entries = json.loads(annotations.read_text())["images"]
+    return [folder / entry["file_name"] for entry in entries]
+
+
+def _batch_reader(batches: Iterator[Any], ahead: int) -> Reader:
+    def take(count: int) -> None:
+        for _ in range(count):
+            next(batches)
+
+    return Reader(lambda: take(_BATCHES), lambda: take(ahead))

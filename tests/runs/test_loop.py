@@ -1,0 +1,502 @@
+import itertools
+import json
+import os
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from bifpn_jax.data.sources.shapes import DrawnShapes
+from bifpn_jax.errors import UserError
+from bifpn_jax.recipe import building
+from bifpn_jax.runs import evaluating, loop
+from bifpn_jax.train.checkpoint_reader import read_json, read_weights, restore_meta
+from bifpn_jax.runs.logs import MetricWriter
+from bifpn_jax.runs.starting_weights import initial_variables
+from bifpn_jax.runs.workdir_lock import lock_workdir
+from bifpn_jax.trained import evaluate_detector, load_detector
+
+MEASURED = ("train/seconds", "train/images_per_second")  # different every time
+
+
+def read_lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def results_of(workdir):
+    """Everything that a run logged but the clock."""
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in read_lines(workdir)]
+
+
+def checkpoint_steps(workdir, name):
+    return sorted(int(path.name) for path in (workdir / "checkpoints" / name).iterdir())
+
+
+def arrays(workdir, step):
+    """All arrays of a checkpoint by name."""
+    with ocp.PyTreeCheckpointer() as reader:
+        path = workdir / "checkpoints" / "latest" / str(step) / "state"
+        tree = reader.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        restored = reader.restore(path, restore_args=as_numpy)
+    return {
+        jax.tree_util.keystr(name): array
+        for name, array in jax.tree_util.tree_leaves_with_path(restored)
+    }
+
+
+def stop_at(monkeypatch, step):
+    """SIGTERM arrives while the results of this step are logged."""
+    write = MetricWriter.write
+
+    def write_and_stop(self, logged, values):
+        write(self, logged, values)
+        if logged == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(MetricWriter, "write", write_and_stop)
+
+
+def test_what_a_run_leaves(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "detections.json",
+        "finished.json",
+        "fusion_weights.jsonl",
+        "metrics.json",
+        "metrics.jsonl",
+        "parameters.txt",
+        "tensorboard",
+    }
+    config = json.loads((trained / "config.json").read_text())
+    assert config["model"]["backbone"] == "nano"
+    assert config == restore_meta(trained, "latest")["config"]
+    assert (
+        restore_meta(trained)["label_map"]["names"] == DrawnShapes(1).label_map.to_json()["names"]
+    )
+    logged = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    weights = [
+        json.loads(line) for line in (trained / "fusion_weights.jsonl").read_text().splitlines()
+    ]
+    assert [w["step"] for w in weights] == [m["step"] for m in logged if "train/loss" in m]
+    assert "cell_0/node_0" in weights[-1]["weights"]
+    finished = json.loads((trained / "finished.json").read_text())
+    assert finished["step"] == weights[-1]["step"]
+    assert finished["seconds"] > 0
+    overview = (trained / "parameters.txt").read_text()
+    assert "backbone/stem_conv/kernel" in overview
+    assert "Total:" in overview
+    assert list((trained / "tensorboard").iterdir())
+    assert checkpoint_steps(trained, "latest") == [20, 24]
+    assert len(checkpoint_steps(trained, "best")) == 1
+
+
+def test_every_logged_step_is_a_line(trained):
+    lines = read_lines(trained)
+    training = [line for line in lines if "train/loss" in line]
+    assert [line["step"] for line in training] == list(range(2, 25, 2))
+    for line in training:
+        assert line["train/loss"] == pytest.approx(
+            line["train/class_loss"] + 50 * line["train/box_loss"], rel=1e-4
+        )
+        assert line["train/epoch"] == pytest.approx(line["step"] * 8 / 20)
+    # The clock of the speed starts after the first step.
+    assert all(line["train/images_per_second"] > 0 for line in training)
+    assert [line["step"] for line in lines if "eval/AP" in line] == [12, 24]
+
+
+def test_the_loss_falls(trained):
+    losses = [line["train/loss"] for line in read_lines(trained) if "train/loss" in line]
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    assert max(losses[-3:]) < min(losses[:3])
+
+
+def test_every_image_is_evaluated_once(trained):
+    # 11 images in batches of 8.
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["num_images"] == 11
+    assert metrics["step"] == 24
+    assert set(metrics["per_class"]) == set(DrawnShapes(1).label_map.names)
+    detections = json.loads((trained / "detections.json").read_text())
+    assert len(detections) == metrics["num_detections"]
+    assert {detection["image_id"] for detection in detections} == set(range(1, 12))
+    last = [line for line in read_lines(trained) if "eval/AP" in line][-1]
+    assert last["eval/AP"] == metrics["AP"]
+    assert last["eval/num_images"] == 11
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    trained, tiny_config, run_training, tmp_path, monkeypatch
+):
+    # Step 6 is logged, 7 is neither logged nor saved by itself.
+    with monkeypatch.context() as patch:
+        stop_at(patch, 6)
+        with pytest.raises(loop.Interrupted) as interrupted:
+            run_training(tiny_config(), tmp_path)
+    assert interrupted.value.args[0] == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert checkpoint_steps(tmp_path, "latest") == [5, 7]
+    assert [line["step"] for line in results_of(tmp_path)] == [2, 4, 6]
+    assert not (tmp_path / "metrics.json").exists()
+
+    # And once more after an evaluation: what that one found does not make the run complete.
+    with monkeypatch.context() as patch:
+        stop_at(patch, 14)
+        with pytest.raises(loop.Interrupted):
+            run_training(tiny_config(), tmp_path)
+    assert checkpoint_steps(tmp_path, "latest") == [12, 15]
+
+    metrics = run_training(tiny_config(), tmp_path)
+    assert results_of(tmp_path) == results_of(trained)
+    assert metrics | {"step": 24} == json.loads((trained / "metrics.json").read_text())
+    for file in ("metrics.json", "detections.json", "config.json", "parameters.txt"):
+        assert (tmp_path / file).read_bytes() == (trained / file).read_bytes()
+    last = "checkpoints/latest/24"
+    assert read_json(tmp_path / last, "iterator") == read_json(trained / last, "iterator")
+    ours, expected = arrays(tmp_path, 24), arrays(trained, 24)
+    assert ours.keys() == expected.keys()
+    assert len(ours) > 900
+    for name in expected:
+        assert ours[name].tobytes() == expected[name].tobytes(), name
+
+
+def test_a_complete_run_returns_at_once(trained, tiny_config, run_training, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("checkpoints/**/*")}
+
+    def fail(*_):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(loop.parallel, "prefetch", fail)
+    metrics = run_training(tiny_config(), trained)
+    assert metrics["AP"] == json.loads((trained / "metrics.json").read_text())["AP"]
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("checkpoints/**/*")}
+
+
+def test_a_run_that_was_stopped_before_its_last_evaluation_is_evaluated(
+    trained, tiny_config, run_training, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    expected = json.loads((workdir / "metrics.json").read_text())
+    (workdir / "metrics.json").write_text(json.dumps(expected | {"step": 12, "AP": 0.0}))
+    metrics = run_training(tiny_config(), workdir)
+    assert metrics["AP"] == expected["AP"]
+    assert json.loads((workdir / "metrics.json").read_text()) == expected
+
+
+def read_metrics(workdir):
+    return json.loads((workdir / "metrics.json").read_text())
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_finished_run_is_evaluated_again_with_other_settings(
+    finished, tiny_config, run_training, caplog
+):
+    before = read_metrics(finished)
+    assert before["evaluated_with"]["max_detections"] == 100
+    config = tiny_config()
+    config.eval.max_detections = 1
+    metrics = run_training(config, finished)
+    after = read_metrics(finished)
+    assert after == {"step": 24, **metrics}
+    assert after["evaluated_with"] == before["evaluated_with"] | {"max_detections": 1}
+    assert after["num_detections"] == 11 < before["num_detections"]
+    detections = json.loads((finished / "detections.json").read_text())
+    assert len(detections) == 11
+    assert json.loads((finished / "config.json").read_text())["eval"]["max_detections"] == 1
+    assert (finished / "finished.json").exists()
+    # The best one until now was measured otherwise; it is measured again, and then compared.
+    (earlier,) = checkpoint_steps(finished, "earlier_best")
+    assert "is not compared any more" in caplog.text
+    (best,) = checkpoint_steps(finished, "best")
+    source = building.source(config, "eval")
+    scores = {
+        step: evaluate_detector(load_detector(finished, step=step), source).metrics.summary["AP"]
+        for step in (24, earlier)
+    }
+    assert scores[best] == max(scores.values())
+
+
+def test_a_finished_run_is_evaluated_again_on_other_data(
+    finished, tiny_config, run_training, monkeypatch
+):
+    before = read_metrics(finished)
+    config = tiny_config()
+    config.data.shapes.num_eval = 5
+    with pytest.raises(UserError, match=r"data\.shapes\.num_eval=5"):
+        run_training(config, finished)
+    assert read_metrics(finished) == before
+    # Of the same name, with other boxes.
+    sources = loop.from_config.sources
+
+    def changed(config):
+        training, evaluation = sources(config)
+        truth = evaluation.ground_truth()
+        truth["annotations"] = truth["annotations"][1:]
+        evaluation.ground_truth = lambda: truth
+        return training, evaluation
+
+    monkeypatch.setattr(loop.from_config, "sources", changed)
+    metrics = run_training(tiny_config(), finished)
+    after = read_metrics(finished)
+    assert after == {"step": 24, **metrics}
+    assert after["evaluated_with"]["data"] != before["evaluated_with"]["data"]
+    assert after["evaluated_with"]["boxes"] == before["evaluated_with"]["boxes"] - 1
+
+
+@pytest.mark.parametrize("content", ["older", "damaged", "other step", "absent"])
+def test_metrics_that_cannot_be_trusted_are_measured_again(
+    content, finished, tiny_config, run_training
+):
+    before = read_metrics(finished)
+    path = finished / "metrics.json"
+    if content == "older":
+        path.write_text(json.dumps({k: v for k, v in before.items() if k != "evaluated_with"}))
+    elif content == "damaged":
+        path.write_text("{")
+    elif content == "other step":
+        path.write_text(json.dumps(before | {"step": 12}))
+    else:
+        path.unlink()
+    run_training(tiny_config(), finished)
+    assert read_metrics(finished) == before
+
+
+def test_a_crash_while_results_are_written_is_noticed(
+    finished, tiny_config, run_training, monkeypatch
+):
+    """Whenever it comes, the next start ends with files that belong together."""
+    config = tiny_config()
+    config.eval.max_detections = 1
+
+    def crash(*_, **__):
+        raise RuntimeError("crash")
+
+    for function in ("write_detections", "write_metrics"):
+        with monkeypatch.context() as patch:
+            patch.setattr(run_evaluation, function, crash)
+            with pytest.raises(RuntimeError, match="crash"):
+                run_training(config, finished)
+        assert not (finished / "metrics.json").exists()
+        assert not (finished / "finished.json").exists()
+    run_training(config, finished)
+    assert read_metrics(finished)["num_detections"] == 11
+    assert len(json.loads((finished / "detections.json").read_text())) == 11
+
+
+def test_a_run_beyond_its_new_end_is_left_as_it_was_trained(
+    finished, tiny_config, run_training, capsys
+):
+    config = tiny_config()
+    config.train.steps = 9
+    config.log.progress = True
+    before = read_metrics(finished)
+    run_training(config, finished)
+    said = capsys.readouterr().err
+    assert "at step 24, beyond the end of the new schedule, step 9, because loop.steps " in said
+    assert "steps 24 to" not in said
+    assert json.loads((finished / "config.json").read_text())["train"]["steps"] == 24
+    assert read_metrics(finished) == before
+
+
+def test_a_new_run_takes_all_weights_of_a_workdir(trained, tiny_config):
+    """The averaged ones of its best checkpoint."""
+    config = tiny_config()
+    config.init_from = str(trained)
+    label_map = DrawnShapes(1).label_map
+    model = loop.from_config.model(config, label_map)
+    said = []
+    variables = initial_variables(config, model, None, say=said.append)
+    expected = read_weights(trained, "best", ema=True)
+    assert jax.tree.structure(variables) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert len(jax.tree.leaves(variables)) > 100
+    raw = read_weights(trained, "best", ema=False)
+    differ = jax.tree.map(lambda a, b: not np.array_equal(a, b), expected, raw)
+    assert any(jax.tree.leaves(differ))
+    assert said
+
+
+def test_ctrl_c_while_the_first_step_compiles(tiny_config, run_training, tmp_path, capsys):
+    """Nothing is saved, nothing is lost, and the workdir is free again."""
+
+    def slow(step_fn):
+        def step(state, batch):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(3)
+            return step_fn(state, batch)
+
+        return step
+
+    began = time.monotonic()
+    with pytest.raises(loop.Interrupted) as interrupted:
+        run_training(tiny_config(), tmp_path, slow)
+    assert time.monotonic() - began < 120
+    assert interrupted.value.args == (signal.SIGINT,)
+    assert "SIGINT: stopped before a step was made; nothing is lost" in capsys.readouterr().err
+    assert not (tmp_path / "lock").exists()
+    assert checkpoint_steps(tmp_path, "latest") == []
+
+
+def test_sigterm_while_the_evaluation_compiles_saves_the_step(
+    tiny_config, run_training, tmp_path, monkeypatch
+):
+    original = loop.from_config.predict_fn
+
+    def slow(config, model):
+        predict = original(config, model)
+
+        def call(variables, batch):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(3)
+            return predict(variables, batch)
+
+        return call
+
+    monkeypatch.setattr(loop.from_config, "predict_fn", slow)
+    with pytest.raises(loop.Interrupted) as interrupted:
+        run_training(tiny_config(), tmp_path)
+    assert interrupted.value.args == (signal.SIGTERM, 12)
+    assert checkpoint_steps(tmp_path, "latest") == [10, 12]
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_raw_weights_are_evaluated_beside_the_averaged_ones(
+    trained, tiny_config, run_training, tmp_path
+):
+    shutil.copytree(trained, tmp_path / "run")
+    expected = json.loads((trained / "metrics.json").read_text())
+    (tmp_path / "run" / "metrics.json").unlink()
+    config = tiny_config()
+    config.eval.weights = "both"
+    metrics = run_training(config, tmp_path / "run")
+    assert metrics["AP"] == expected["AP"]
+    assert metrics["raw_AP"] != metrics["AP"]
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found.pop("evaluated_with") == expected.pop("evaluated_with") | {"weights": "both"}
+    assert {name: found[name] for name in expected} == expected
+    assert {"step": 24} | metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value", "was"),
+    [("model", "width", 24, 16), ("optimizer", "weight_decay", 0.5, 4e-5), ("", "seed", 1, 0)],
+)
+def test_a_run_goes_on_with_its_own_config_only(
+    trained, tiny_config, run_training, group, field, value, was
+):
+    config = tiny_config()
+    (config[group] if group else config)[field] = value
+    name = f"{group}.{field}" if group else field
+    with pytest.raises(UserError) as error:
+        run_training(config, trained)
+    message = str(error.value)
+    assert f"{name}={value!r} (it was {was!r})" in message
+    assert str(trained) in message
+    assert "\n" not in message
+
+
+def test_a_second_run_in_the_same_workdir_is_refused(tiny_config, run_training, tmp_path):
+    with lock_workdir(tmp_path), pytest.raises(UserError, match="is training here") as error:
+        run_training(tiny_config(), tmp_path)
+    assert f"{tmp_path}: process {os.getpid()} on " in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_the_devices_cannot_share(tiny_config, run_training, tmp_path):
+    config = tiny_config()
+    config.train.batch_size = 12
+    with pytest.raises(UserError, match="batch size 12 cannot be split over 8 devices"):
+        run_training(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, run_training, tmp_path):
+    """The weights blow up before step 8; the last checkpoint is of step 5."""
+    steps = itertools.count(1)
+
+    def blow_up(train_step):
+        def step(state, batch):
+            if next(steps) == 8:
+                state = state.replace(params=jax.tree.map(lambda x: 1e30 * x, state.params))
+            return train_step(state, batch)
+
+        return step
+
+    with pytest.raises(UserError, match=r"step 8: loss (nan|inf)") as error:
+        run_training(tiny_config(), tmp_path, blow_up)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "learning rate 0.00" in message
+    ids = message.partition("with ids ")[2].partition(". ")[0].split(", ")
+    assert len(ids) == 8
+    assert set(map(int, ids)) <= set(range(1, 21))
+    assert checkpoint_steps(tmp_path, "latest") == [5]
+    for name, array in arrays(tmp_path, 5).items():
+        assert np.isfinite(array).all(), name
+    assert [line["step"] for line in read_lines(tmp_path)] == [2, 4, 6]
+
+
+def on_coco_files(config, train, evaluation):
+    config.data.update(
+        {
+            "source": "coco_json",
+            "train_images": str(loop.images),
+            "train_annotations": str(loop.annotations),
+            "eval_images": str(evaluation.images),
+            "eval_annotations": str(evaluation.annotations),
+        }
+    )
+    return config
+
+
+def test_files_with_category_ids_of_their_own(
+    tiny_config, run_training, coco_shapes, trained, tmp_path
+):
+    ids = (3, 7, 40, 90)
+    metrics = run_training(on_coco_files(tiny_config(), *coco_shapes(ids)), tmp_path)
+    assert restore_meta(tmp_path)["label_map"]["category_ids"] == list(ids)
+    found = json.loads((tmp_path / "detections.json").read_text())
+    assert found
+    assert {detection["category_id"] for detection in found} <= set(ids)
+    assert list(metrics["per_class"]) == ["circle", "rectangle", "triangle", "cross"]
+    # The same images under other ids and from other files; boxes differ in the last digit.
+    ours, expected = (
+        [line["train/loss"] for line in results_of(run) if "train/loss" in line]
+        for run in (tmp_path, trained)
+    )
+    assert ours == pytest.approx(expected, rel=0.02)
+
+
+def test_outputs_that_are_category_ids(tiny_config, run_training, coco_shapes, tmp_path):
+    config = on_coco_files(tiny_config(), *coco_shapes((1, 2, 4)))
+    config.data.label_space = "category_id"
+    metrics = run_training(config, tmp_path)
+    label_map = restore_meta(tmp_path)["label_map"]
+    assert label_map["category_ids"] == [1, 2, 3, 4]
+    assert label_map["names"] == ["circle", "rectangle", "unused-3", "triangle"]
+    assert list(metrics["per_class"]) == ["circle", "rectangle", "triangle"]
+    found = json.loads((tmp_path / "detections.json").read_text())
+    assert {detection["category_id"] for detection in found} & {2, 4}
+
+
+def test_data_that_is_wrong_is_found_before_anything_is_written(
+    tiny_config, run_training, coco_shapes, tmp_path
+):
+    train_files, evaluation = coco_shapes()
+    content = json.loads(evaluation.annotations.read_text())
+    content["categories"][0]["name"] = "disc"
+    evaluation.annotations.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"'disc' \(id 1, which .*train\.json calls 'circle'\)"):
+        run_training(on_coco_files(tiny_config(), train_files, evaluation), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
