@@ -46,7 +46,7 @@ STOPPED = 130  # by Ctrl-C where there is nothing to go on from, as shells have 
 PIPE_CLOSED = 141  # as of a tool that SIGPIPE has ended
 
 # For --help_config where no --config is given.
-_DEFAULT_CONFIG = Path(__file__).parents[1] / "configs" / "d0.py"
+_DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "d0.py"
 
 Main = Callable[[list[str]], int | None]
 

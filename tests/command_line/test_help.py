@@ -2,17 +2,17 @@
 
 import importlib
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
+from in_process import run_command
 
 from bifpn_jax.command_line import command
 from bifpn_jax.command_line.command_help import asks_for_help
 from bifpn_jax.command_line.config_help import config_help, values_of
+from bifpn_jax.commands import bifpn
 from bifpn_jax.data.coco.coco_objects import BAD_BOXES
 from bifpn_jax.data.sources.shapes import _OPTIONS
 from bifpn_jax.recipe import base
@@ -21,10 +21,17 @@ from bifpn_jax.recipe.field_descriptions import FIELDS, GROUPS, field_of
 from bifpn_jax.recipe.fields import flat_fields
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = sorted(
-    path.stem for path in ROOT.glob("experiments/*.py") if "command.run(" in path.read_text()
-)
-WITH_CONFIG = ("fusion_speed", "inspect_data", "main", "sweep")
+# How a command is called -> its module.
+COMMANDS = {
+    name: f"bifpn_jax.commands.{entry.module}" for name, entry in bifpn.COMMANDS.items()
+} | {
+    ".".join(path.relative_to(ROOT / "experiments").with_suffix("").parts): ".".join(
+        path.relative_to(ROOT).with_suffix("").parts
+    )
+    for path in sorted(ROOT.glob("experiments/**/*.py"))
+    if "command.run(" in path.read_text()
+}
+WITH_CONFIG = ("inspect", "performance.fusion_speed", "sweep", "train")
 CONFIGS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in ROOT.glob("configs/**/*.py")
@@ -33,33 +40,12 @@ CONFIGS = sorted(
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs a command of experiments in this process, as far as help is concerned."""
-    # Importing them defines the flags of grain and TFDS, which must stay.
-    importlib.import_module("bifpn_jax.runs.loop")
+def call():
+    """Runs a command in this process, as far as help is concerned."""
 
     def run(name, *words):
-        before = {
-            key: {k: list(v) if isinstance(v, list) else v for k, v in value.items()}
-            if isinstance(value, dict)
-            else value
-            for key, value in flags.FLAGS.__dict__.items()
-        }
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", [name, *words])
-        monkeypatch.setattr(
-            command.app, "run", lambda main, flags_parser: main(flags_parser(sys.argv))
-        )
-        monkeypatch.setattr(command, "keep_freed_memory", lambda: None)
-        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-        try:
-            with pytest.raises(SystemExit) as ended:
-                runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
-        finally:
-            flags.FLAGS.__dict__.clear()
-            flags.FLAGS.__dict__.update(before)
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
+        ended = run_command(name, *words)
+        return ended.status, ended.out, ended.err
 
     return run
 
@@ -74,10 +60,11 @@ def test_all_commands_are_tested():
 def test_help_of_every_command(name, call):
     status, out, err = call(name, "--help")
     assert (status, err) == (0, "")
-    module = importlib.import_module(f"experiments.{name}")
-    assert out.startswith(f"python -m experiments.{name}")
+    module = importlib.import_module(COMMANDS[name])
+    program = f"bifpn {name}" if name in bifpn.COMMANDS else f"python -m experiments.{name}"
+    assert out.startswith(f"{program} ")
     assert module.__doc__.strip().splitlines()[0].replace("``", "") in out
-    source = (ROOT / "experiments" / f"{name}.py").read_text()
+    source = Path(module.__file__).read_text()
     own = re.findall(r"flags\.DEFINE_\w+\(\s*\"(\w+)\"", source)
     for flag in own:
         assert re.search(rf"^  --(\[no\])?{flag}\b", out, re.MULTILINE), flag
@@ -93,12 +80,12 @@ def test_help_of_every_command(name, call):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_other_ways_to_ask(call):
-    out = call("soak", "--help")[1]
+    out = call("performance.soak", "--help")[1]
     assert "more than 3 % after" in out
     assert "Training steps. (default: 20000)" in out
     for word in ("--helpshort", "-help", "--help=true"):
-        assert call("soak", "--steps=9", word, "--no_such=1") == (0, out, "")
-    status, full, err = call("soak", "--helpfull")
+        assert call("performance.soak", "--steps=9", word, "--no_such=1") == (0, out, "")
+    status, full, err = call("performance.soak", "--helpfull")
     assert (status, err) == (0, "")
     assert full.startswith(out.rstrip())
     assert "--[no]logtostderr" in full

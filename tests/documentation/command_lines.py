@@ -41,7 +41,7 @@ class Meaning(NamedTuple):
 
 
 def experiment(name: str, words: list[str], folder: Path) -> Meaning:
-    """Parses ``bifpn NAME WORDS``, or ``python -m experiments.NAME WORDS``, in a folder, and checks what it asks for.
+    """Parses the words of ``bifpn NAME`` or ``python -m experiments.NAME``, and checks them.
 
     Raises:
         AssertionError: the command would refuse it, with the line that it would say.
