@@ -94,7 +94,7 @@ ALONE = {
 # Several overrides, on a few drawn images -> what must be said.
 TOGETHER = {
     "train.batch_size=12": "batch size 12 cannot be split over 8 devices",
-    "train.batch_size=16 loop.accumulate=3": "cannot be cut into 3 parts",
+    "train.batch_size=16 train.accumulate=3": "cannot be cut into 3 parts",
     "model.num_classes=7": "num_classes=7 but the data has 4 classes",
     "model.num_classes=2 data.label_space=category_id": "do not fit a layout of 2 classes",
     "data.train_split=nowhere": "no split 'nowhere'",
