@@ -5,7 +5,7 @@ import re
 import pytest
 from in_process import assert_refused, run_command
 
-from bifpn_jax.runs import loop
+from bifpn_jax.runs import preparing
 
 # Override -> what must be said beside the field's name.
 ALONE = {
@@ -116,7 +116,7 @@ TOGETHER = {
 @pytest.fixture
 def main(tmp_path, monkeypatch):
     """Runs experiments.main; it must not come to the state of a run."""
-    monkeypatch.setattr(loop, "lock_workdir", lambda _: pytest.fail("it would train"))
+    monkeypatch.setattr(preparing, "lock_workdir", lambda _: pytest.fail("it would train"))
 
     def run(*words):
         fixed = "--config=configs/d0.py", "--process_count=1", f"--workdir={tmp_path / 'run'}"

@@ -14,11 +14,11 @@ from bifpn_jax.data.sources.shapes import DrawnShapes
 from bifpn_jax.errors import UserError
 from bifpn_jax.recipe import building
 from bifpn_jax.runs import evaluating, loop
-from bifpn_jax.train import devices
-from bifpn_jax.train.checkpoint_reader import read_json, read_weights, restore_meta
 from bifpn_jax.runs.logs import MetricWriter
 from bifpn_jax.runs.starting_weights import initial_variables
 from bifpn_jax.runs.workdir_lock import lock_workdir
+from bifpn_jax.train import devices
+from bifpn_jax.train.checkpoint_reader import read_json, read_weights, restore_meta
 from bifpn_jax.trained import evaluate_detector, load_detector
 
 MEASURED = ("train/seconds", "train/images_per_second")  # different every time

@@ -9,7 +9,6 @@ from bifpn_jax.commands.evaluate import open_data
 from bifpn_jax.errors import UserError
 from bifpn_jax.recipe import building
 from bifpn_jax.recipe.checks import check_same_run
-from bifpn_jax.runs import loop
 from bifpn_jax.runs.skipped_images import SKIPPED_FILE
 from bifpn_jax.trained import evaluate_detector, load_detector
 
