@@ -11,6 +11,7 @@ from bifpn_jax.data.sources.shapes import DrawnShapes
 from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.recipe import base
 from bifpn_jax.runs import loop, starting_weights
+from bifpn_jax.train import devices
 from bifpn_jax.train.step import TrainStep
 
 STEPS = 24
@@ -96,11 +97,11 @@ def run_training():
             return shared[model, seed]
 
         with pytest.MonkeyPatch.context() as patch:
-            make_train_step = once(loop.parallel.map_train_step)
+            make_train_step = once(devices.map_train_step)
             patch.setattr(
-                loop.parallel, "map_train_step", lambda step: around_step(make_train_step(step))
+                devices, "map_train_step", lambda step: around_step(make_train_step(step))
             )
-            patch.setattr(loop.parallel, "map_predict_step", once(loop.parallel.map_predict_step))
+            patch.setattr(devices, "map_predict_step", once(devices.map_predict_step))
             patch.setattr(starting_weights, "init_variables", init_once)
             return loop.train_and_evaluate(config, workdir)
 

@@ -5,8 +5,8 @@ import json
 import jax
 from ml_collections import ConfigDict
 
-from bifpn_jax.train import devices
 from bifpn_jax.runs.waiting import program_key
+from bifpn_jax.train import devices
 
 
 def training_key(config: ConfigDict) -> str:

@@ -26,12 +26,12 @@ from bifpn_jax.evaluation.results import (
 )
 from bifpn_jax.json_files import read_json
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.train import exchange, devices
-from bifpn_jax.train.checkpoints import Checkpoints
-from bifpn_jax.train.state import TrainState
-from bifpn_jax.runs.waiting import Waits
 from bifpn_jax.recipe import building
 from bifpn_jax.runs.compile_keys import evaluation_key
+from bifpn_jax.runs.waiting import Waits
+from bifpn_jax.train import devices, exchange
+from bifpn_jax.train.checkpoints import Checkpoints
+from bifpn_jax.train.state import TrainState
 
 
 def make_evaluation(

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 from bifpn_jax.data.records import Source
 from bifpn_jax.evaluation.fingerprint import ground_truth_fingerprint
 from bifpn_jax.recipe import building
-from bifpn_jax.recipe.fields import with_added_fields
 from bifpn_jax.recipe.building import RunLength
+from bifpn_jax.recipe.fields import with_added_fields
 
 _LENGTH_FIELDS = ("epochs", "steps")
 

@@ -1,48 +1,39 @@
 """The first lines that a run says: its model, its data, and what is odd about them."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
-from ml_collections import ConfigDict
+from collections.abc import Iterator
 
 from bifpn_jax.data.pipeline import count_crowded_images
-from bifpn_jax.data.records import Source
 from bifpn_jax.evaluation.detection_limit import limit_warning
 from bifpn_jax.models.cost import num_parameters
-from bifpn_jax.models.detector import EfficientDet, make_anchors
+from bifpn_jax.models.detector import make_anchors
+from bifpn_jax.runs.run import Run
+from bifpn_jax.train import devices
 
 
-def introduce(
-    say: Callable[[str], object],
-    config: ConfigDict,
-    model: EfficientDet,
-    params: Any,
-    data: tuple[Source, Source],
-    *remarks: str,
-) -> None:
+def introduce(run: Run, *remarks: str) -> None:
     """Says all that is known before the first step.
 
     Args:
-        say: is given each line.
-        config: of the run.
-        model: its model.
-        params: its parameters.
-        data: to train and to evaluate on.
+        run: is introduced.
         *remarks: lines about this run, "" for none.
     """
-    for line in _lines(config, model, params, data):
-        say(line)
+    for line in _lines(run):
+        run.line.write(line)
     for line in filter(None, remarks):
-        say(line)
+        run.line.write(line)
+    if not run.is_complete:
+        rows = run.config.train.batch_size // devices.process_count()
+        run.line.write(
+            f"steps {run.first_step} to {run.length.total_steps}, {rows} images each, on "
+            f"{devices.device_count()} device(s); the first step compiles"
+        )
 
 
-def _lines(
-    config: ConfigDict, model: EfficientDet, params: Any, data: tuple[Source, Source]
-) -> Iterator[str]:
-    train, evaluation = data
+def _lines(run: Run) -> Iterator[str]:
+    config, model, train, evaluation = run.config, run.model, run.train_data, run.eval_data
     anchors = len(make_anchors(model, model.image_hw))
     yield (
-        f"{config.name}: {num_parameters(params):,} parameters, {anchors:,} anchors, "
+        f"{config.name}: {num_parameters(run.state.params):,} parameters, {anchors:,} anchors, "
         f"{len(train.label_map)} classes, {model.image_hw[0]}x{model.image_hw[1]} px"
     )
     yield f"train: {train.summary()}"

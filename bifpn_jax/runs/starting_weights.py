@@ -14,13 +14,13 @@ from bifpn_jax.inference import normalize_images
 from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.named_parts import is_code
+from bifpn_jax.recipe import building
 from bifpn_jax.train.calibration import calibrate_batch_norms
 from bifpn_jax.train.checkpoint_reader import has_checkpoint, restore_meta
 from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.formats.opening import open_weights
 from bifpn_jax.weights.identify import fitting_models
 from bifpn_jax.weights.naming.own import model_settings
-from bifpn_jax.recipe import building
 
 _CALIBRATION_BATCHES = 8
 

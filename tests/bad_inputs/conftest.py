@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from in_process import Ended, run_command
 
-from bifpn_jax.runs import loop
+from bifpn_jax.recipe import building
 
 
 class CocoFiles:
@@ -52,7 +52,7 @@ def coco(tmp_path):
 @pytest.fixture
 def train_on(coco, tmp_path, monkeypatch):
     """Runs experiments.main on the COCO folder, with more words; it must not come to training."""
-    monkeypatch.setattr(loop.from_config, "run_length", lambda *_: pytest.fail("it would train"))
+    monkeypatch.setattr(building, "run_length", lambda *_: pytest.fail("it would train"))
 
     def run(*words: str) -> Ended:
         return run_command(

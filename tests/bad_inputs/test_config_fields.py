@@ -5,7 +5,7 @@ import re
 import pytest
 from in_process import assert_refused, run_command
 
-from bifpn_jax.runs import loop
+from bifpn_jax.runs import preparing
 
 # Override -> what must be said beside the field's name.
 ALONE = {
@@ -94,7 +94,7 @@ ALONE = {
 # Several overrides, on a few drawn images -> what must be said.
 TOGETHER = {
     "train.batch_size=12": "batch size 12 cannot be split over 8 devices",
-    "train.batch_size=16 loop.accumulate=3": "cannot be cut into 3 parts",
+    "train.batch_size=16 train.accumulate=3": "cannot be cut into 3 parts",
     "model.num_classes=7": "num_classes=7 but the data has 4 classes",
     "model.num_classes=2 data.label_space=category_id": "do not fit a layout of 2 classes",
     "data.train_split=nowhere": "no split 'nowhere'",
@@ -116,7 +116,7 @@ TOGETHER = {
 @pytest.fixture
 def main(tmp_path, monkeypatch):
     """Runs experiments.main; it must not come to the state of a run."""
-    monkeypatch.setattr(loop, "lock_workdir", lambda _: pytest.fail("it would train"))
+    monkeypatch.setattr(preparing, "lock_workdir", lambda _: pytest.fail("it would train"))
 
     def run(*words):
         fixed = "--config=configs/d0.py", "--process_count=1", f"--workdir={tmp_path / 'run'}"

@@ -15,6 +15,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.recipe import building
 from bifpn_jax.runs import loop
+from bifpn_jax.train import devices
 
 
 def write_dataset(folder, number):
@@ -99,7 +100,7 @@ def batches_of_training(config, workdir, monkeypatch, number):
         raise _EnoughError
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.parallel, "prefetch", keep)
+        patch.setattr(devices, "prefetch", keep)
         with pytest.raises(_EnoughError):
             loop.train_and_evaluate(config, workdir)
     return found

@@ -14,10 +14,11 @@ from bifpn_jax.data.sources.shapes import DrawnShapes
 from bifpn_jax.errors import UserError
 from bifpn_jax.recipe import building
 from bifpn_jax.runs import evaluating, loop
-from bifpn_jax.train.checkpoint_reader import read_json, read_weights, restore_meta
 from bifpn_jax.runs.logs import MetricWriter
 from bifpn_jax.runs.starting_weights import initial_variables
 from bifpn_jax.runs.workdir_lock import lock_workdir
+from bifpn_jax.train import devices
+from bifpn_jax.train.checkpoint_reader import read_json, read_weights, restore_meta
 from bifpn_jax.trained import evaluate_detector, load_detector
 
 MEASURED = ("train/seconds", "train/images_per_second")  # different every time
@@ -171,7 +172,7 @@ def test_a_complete_run_returns_at_once(trained, tiny_config, run_training, monk
     def fail(*_):
         raise AssertionError("it trains")
 
-    monkeypatch.setattr(loop.parallel, "prefetch", fail)
+    monkeypatch.setattr(devices, "prefetch", fail)
     metrics = run_training(tiny_config(), trained)
     assert metrics["AP"] == json.loads((trained / "metrics.json").read_text())["AP"]
     assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("checkpoints/**/*")}
@@ -237,7 +238,7 @@ def test_a_finished_run_is_evaluated_again_on_other_data(
         run_training(config, finished)
     assert read_metrics(finished) == before
     # Of the same name, with other boxes.
-    sources = loop.from_config.sources
+    sources = building.sources
 
     def changed(config):
         training, evaluation = sources(config)
@@ -246,7 +247,7 @@ def test_a_finished_run_is_evaluated_again_on_other_data(
         evaluation.ground_truth = lambda: truth
         return training, evaluation
 
-    monkeypatch.setattr(loop.from_config, "sources", changed)
+    monkeypatch.setattr(building, "sources", changed)
     metrics = run_training(tiny_config(), finished)
     after = read_metrics(finished)
     assert after == {"step": 24, **metrics}
@@ -284,7 +285,7 @@ def test_a_crash_while_results_are_written_is_noticed(
 
     for function in ("write_detections", "write_metrics"):
         with monkeypatch.context() as patch:
-            patch.setattr(run_evaluation, function, crash)
+            patch.setattr(evaluating, function, crash)
             with pytest.raises(RuntimeError, match="crash"):
                 run_training(config, finished)
         assert not (finished / "metrics.json").exists()
@@ -303,7 +304,7 @@ def test_a_run_beyond_its_new_end_is_left_as_it_was_trained(
     before = read_metrics(finished)
     run_training(config, finished)
     said = capsys.readouterr().err
-    assert "at step 24, beyond the end of the new schedule, step 9, because loop.steps " in said
+    assert "at step 24, beyond the end of the new schedule, step 9, because train.steps " in said
     assert "steps 24 to" not in said
     assert json.loads((finished / "config.json").read_text())["train"]["steps"] == 24
     assert read_metrics(finished) == before
@@ -314,7 +315,7 @@ def test_a_new_run_takes_all_weights_of_a_workdir(trained, tiny_config):
     config = tiny_config()
     config.init_from = str(trained)
     label_map = DrawnShapes(1).label_map
-    model = loop.from_config.model(config, label_map)
+    model = building.model(config, label_map)
     said = []
     variables = initial_variables(config, model, None, say=said.append)
     expected = read_weights(trained, "best", ema=True)
@@ -351,7 +352,7 @@ def test_ctrl_c_while_the_first_step_compiles(tiny_config, run_training, tmp_pat
 def test_sigterm_while_the_evaluation_compiles_saves_the_step(
     tiny_config, run_training, tmp_path, monkeypatch
 ):
-    original = loop.from_config.predict_fn
+    original = building.predict_fn
 
     def slow(config, model):
         predict = original(config, model)
@@ -363,7 +364,7 @@ def test_sigterm_while_the_evaluation_compiles_saves_the_step(
 
         return call
 
-    monkeypatch.setattr(loop.from_config, "predict_fn", slow)
+    monkeypatch.setattr(building, "predict_fn", slow)
     with pytest.raises(loop.Interrupted) as interrupted:
         run_training(tiny_config(), tmp_path)
     assert interrupted.value.args == (signal.SIGTERM, 12)
@@ -451,8 +452,8 @@ def on_coco_files(config, train, evaluation):
     config.data.update(
         {
             "source": "coco_json",
-            "train_images": str(loop.images),
-            "train_annotations": str(loop.annotations),
+            "train_images": str(train.images),
+            "train_annotations": str(train.annotations),
             "eval_images": str(evaluation.images),
             "eval_annotations": str(evaluation.annotations),
         }

@@ -10,8 +10,8 @@ import pytest
 from several_processes import finish, free_port, start
 from small_run import STEPS, state_of, words
 
-from bifpn_jax.train.checkpoint_reader import read_json
 from bifpn_jax.runs.workdir_lock import lock_workdir
+from bifpn_jax.train.checkpoint_reader import read_json
 
 MINUTES = 15
 

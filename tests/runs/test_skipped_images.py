@@ -7,8 +7,8 @@ import pytest
 from bifpn_jax.command_line.trained_model import run_config
 from bifpn_jax.commands.evaluate import open_data
 from bifpn_jax.errors import UserError
+from bifpn_jax.recipe import building
 from bifpn_jax.recipe.checks import check_same_run
-from bifpn_jax.runs import loop
 from bifpn_jax.runs.skipped_images import SKIPPED_FILE
 from bifpn_jax.trained import evaluate_detector, load_detector
 
@@ -62,7 +62,7 @@ def test_a_run_says_what_it_skipped(
     assert not (tmp_path / "run").exists()
 
     bad_later = list(evaluation)[3]
-    sources = loop.from_config.sources
+    sources = building.sources
 
     def sources_that_go_bad(config):
         opened = sources(config)
@@ -72,7 +72,7 @@ def test_a_run_says_what_it_skipped(
 
     config = config_of(tiny_config, files, bad_images="skip")
     config.log.progress = True
-    monkeypatch.setattr(loop.from_config, "sources", sources_that_go_bad)
+    monkeypatch.setattr(building, "sources", sources_that_go_bad)
     run_training(config, tmp_path / "run")
     said = capsys.readouterr()
     last = (said.out + said.err).splitlines()[-2]
