@@ -229,6 +229,7 @@ def _evaluation() -> ConfigDict:
             "every_epochs": 10.0,
             "batch_size": 16,
             "weights": "ema",
+            "metrics": (),
             **PUBLISHED._asdict(),
         }
     )

@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import summary_names
+from bifpn_jax.evaluation.own_metrics import find_metric
 from bifpn_jax.models.detector import create_model, make_anchors
-from bifpn_jax.named_parts import code_names, trust_code
+from bifpn_jax.named_parts import code_names, is_code, trust_code
 from bifpn_jax.recipe.field_descriptions import FIELDS, field_of
 from bifpn_jax.recipe.fields import ADDED_FIELDS, flat_fields
 
@@ -88,6 +89,10 @@ def check_config(config: ConfigDict) -> None:
     for name, field in FIELDS.items():
         if field.parts is not None:
             field.parts.find(fields[name])
+    for metric in fields["eval.metrics"]:
+        if is_code(metric):
+            trust_code(metric)
+        find_metric(metric)
     model = create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
     make_anchors(model, (32, 32))  # for what it refuses
 

@@ -140,6 +140,9 @@ FIELDS = {
     "eval.every_epochs": Field(
         "Epochs between evaluations; there is one at the end in any case.", above=0.0
     ),
+    "eval.metrics": Field(
+        "Metrics beside COCO's.", takes="places of code of your own, ('FILE.py:NAME',)"
+    ),
     "eval.batch_size": Field("Images at a time, of all devices together.", low=1, high=2**16),
     "eval.weights": Field(
         "Which are evaluated: averaged ones, the newest, or both.", ("ema", "raw", "both")

@@ -26,6 +26,7 @@ ADDED_FIELDS: dict[str, Any] = {
     "model.norm": "batch_norm",
     "loss.class_loss": "focal",
     "loss.box_loss": "huber",
+    "eval.metrics": (),
 }
 
 

@@ -7,7 +7,7 @@ weights, the settings and the data.
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -18,6 +18,7 @@ from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.fingerprint import fingerprint, ground_truth_fingerprint
 from bifpn_jax.evaluation.metrics import CocoMetrics, format_score
+from bifpn_jax.evaluation.own_metrics import own_metrics
 from bifpn_jax.evaluation.results import (
     EVALUATION_FILE,
     read_metrics,
@@ -32,6 +33,13 @@ from bifpn_jax.runs.waiting import Waits
 from bifpn_jax.train import devices, exchange
 from bifpn_jax.train.checkpoints import Checkpoints
 from bifpn_jax.train.state import TrainState
+
+
+class _Scored(NamedTuple):
+    metrics: CocoMetrics
+    own: dict[str, float | None]
+    detections: list[dict[str, Any]]
+    skipped: list[int]
 
 
 def make_evaluation(
@@ -66,7 +74,7 @@ def make_evaluation(
     # Once, because it reads all annotations.
     measured_with = cache(lambda: conditions(config, source))
 
-    def run(state: TrainState, ema: bool) -> tuple[CocoMetrics, list[dict[str, Any]], list[int]]:
+    def run(state: TrainState, ema: bool) -> _Scored:
         truth = source.ground_truth()
         detections, skipped = detect_all(
             partial(predict, state.variables(ema=ema)),
@@ -79,22 +87,26 @@ def make_evaluation(
         on_skipped(skipped)
         truth = without_images(truth, skipped)
         limit = config.eval.max_detections
-        metrics = exchange.from_primary(
-            lambda: evaluate_detections(truth, detections, max_detections=limit).to_json()
+        metrics, own = exchange.from_primary(
+            lambda: (
+                evaluate_detections(truth, detections, max_detections=limit).to_json(),
+                own_metrics(config.eval.metrics, truth, detections),
+            )
         )
-        return CocoMetrics.from_json(metrics), detections, skipped
+        return _Scored(CocoMetrics.from_json(metrics), own, detections, skipped)
 
     def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
-        result, detections, skipped = run(state, config.eval.weights != "raw")
-        facts: dict[str, Any] = {"evaluated_with": measured_with()}
+        result, own, detections, skipped = run(state, config.eval.weights != "raw")
+        facts: dict[str, Any] = {**own, "evaluated_with": measured_with()}
         if model.num_classes != len(result.per_class):
             facts["num_classes"] = model.num_classes
         if skipped:
             facts["not_evaluated"] = sorted(skipped)
         if config.eval.weights == "both":
-            raw, _, _ = run(state, False)
-            numbers = raw.to_json()
-            facts |= {f"raw_{name}": numbers[name] for name in raw.summary}
+            raw = run(state, False)
+            numbers = raw.metrics.to_json()
+            facts |= {f"raw_{name}": numbers[name] for name in raw.metrics.summary}
+            facts |= {f"raw_{name}": value for name, value in raw.own.items()}
         if is_primary:
             # Absent while the two files may not belong together.
             (workdir / EVALUATION_FILE).unlink(missing_ok=True)
@@ -122,6 +134,8 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: evaluation[name] for name in ("weights", "pre_nms_top_k", "max_detections")}
     used = "sigma" if evaluation["nms_method"] == "gaussian" else "iou_threshold"
     found |= {name: evaluation[name] for name in ("nms_method", used)}
+    if evaluation.get("metrics"):
+        found["metrics"] = list(evaluation["metrics"])
     return found | {"antialias": data["antialias"]}
 
 
