@@ -12,7 +12,7 @@ LANGUAGES = ("bash", "python", "text")
 
 # What a span of code in running text or in a table begins with if it is a command. A script of
 # launch/ without any option is the mention of a file.
-_COMMAND = re.compile(r"(\w+=\S+ )*(python |bifpn |pytest |pip |launch/\w+\.sh \S)")
+_COMMAND = re.compile(r"(\w+=\S+ )*(python |bifpn \w+ \S|pytest |pip |launch/\w+\.sh \S)")
 _FENCE = re.compile(r"^( *)```(.*)$")
 
 
