@@ -11,6 +11,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import summary_names
 from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.named_parts import code_names, trust_code
+from bifpn_jax.recipe.augmenting import augmentation_names, augmentation_steps
 from bifpn_jax.recipe.field_descriptions import field_of
 from bifpn_jax.recipe.fields import ADDED_FIELDS, flat_fields
 
@@ -82,9 +83,13 @@ def check_config(config: ConfigDict) -> None:
                 f"config.{name}={fields[name]!r} would not be read by "
                 f"config.data.source={fields['data.source']}: set --config.data.source=coco_json."
             )
+    if not all(isinstance(entry, str) for entry in fields["augment.recipe"]):
+        _refuse("augment.recipe", fields["augment.recipe"], "give names, e.g. ('flip', 'a.py:b')")
     # Who runs a config means the code that it names; that of other people's weights is not run.
-    for _, place in code_names(config.model):
+    named = {"source": config.data.source, **{name: name for name in augmentation_names(config)}}
+    for _, place in code_names({**config.model, **named}):
         trust_code(place)
+    augmentation_steps(config)  # for what it refuses
     model = create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
     make_anchors(model, (32, 32))  # for what it refuses
 

@@ -21,6 +21,7 @@ ADDED_FIELDS: dict[str, Any] = {
     "data.bad_images": "error",
     "model.batch_norm_group": 0,
     "init_settings": False,
+    "augment.recipe": ("flip", "scale_jitter"),
 }
 
 
