@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bifpn_jax.data.augment.transforms import letterbox_image
+from bifpn_jax.data.augment.placing import letterbox_image
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.postprocess import Detections, postprocess
@@ -103,7 +103,7 @@ def make_detector(
         variables: {"params", "batch_stats"}.
         class_names: name per label; by default the label's number.
         image_hw: size at which the network sees the image; by default the model's own.
-        antialias: how the image is resized, see `data.transforms.resize`.
+        antialias: how the image is resized, see `data.augment.placing.resize`.
         score_threshold: detections below are left out.
         **postprocessing: further arguments of `postprocess`, e.g. `nms_method="gaussian"`.
 

@@ -15,10 +15,10 @@ class ClassMatch(NamedTuple):
     """The categories of a dataset as classes of a model.
 
     Attributes:
-      data: the dataset's own label map.
-      model: the model's.
-      labels: [K] int32, for each label of the dataset the model's, -1 where it has none.
-      by_id: whether ids were matched, because the names of one side are only numbers.
+        data: the dataset's own label map.
+        model: the model's.
+        labels: [K] int32, for each label of the dataset the model's, -1 where it has none.
+        by_id: whether ids were matched, because the names of one side are only numbers.
     """
 
     data: LabelMap
@@ -50,7 +50,7 @@ class ClassMatch(NamedTuple):
         """What is not the same on both sides, in one line; "" where nothing is worth a word.
 
         Args:
-          owner: what to call the side of the model.
+            owner: what to call the side of the model.
         """
         loose, other_ids = [], []
         for label, (category_id, name) in enumerate(
@@ -109,11 +109,11 @@ def describe(
     """Name those classes out of ``labels`` that have annotations; "" if none of them has any.
 
     Args:
-      labels: of the label map.
-      label_map: the side that the classes are on.
-      other: the other side, which calls the same id something else or does not have it.
-      owner: what to call that other side.
-      used: names of the classes with annotations.
+        labels: of the label map.
+        label_map: the side that the classes are on.
+        other: the other side, which calls the same id something else or does not have it.
+        owner: what to call that other side.
+        used: names of the classes with annotations.
     """
     calls = dict(zip(other.category_ids, other.names, strict=True))
     named = []

@@ -27,8 +27,8 @@ class LabelMap:
     """Label ``i`` stands for category ``category_ids[i]``, called ``names[i]``.
 
     Attributes:
-      category_ids: the K different category ids, in the order of the labels.
-      names: the K different class names.
+        category_ids: the K different category ids, in the order of the labels.
+        names: the K different class names.
     """
 
     category_ids: tuple[int, ...]
@@ -110,7 +110,8 @@ class ResultIds:
     """Category ids in an annotation file that need not have all classes of a model.
 
     Attributes:
-      category_ids: for each label its id in the file, or None where the file has no such category.
+        category_ids: for each label its id in the file, or None where the file has no such
+            category.
     """
 
     category_ids: tuple[int | None, ...]

@@ -24,11 +24,14 @@ many there are.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, TypeVar
 
 import grain.python as grain
 import numpy as np
 
-from bifpn_jax.data.augment.transforms import draw_jitter, letterbox_image
+from bifpn_jax.data.augment.applying import PUBLISHED, Step, augmented, find_steps
+from bifpn_jax.data.augment.augmentation import Augmentation, Example
+from bifpn_jax.data.augment.placing import letterbox_image
 from bifpn_jax.data.batch_memory import BatchMemory
 from bifpn_jax.data.records import BadImageError, Record, Source
 from bifpn_jax.data.rows import (
@@ -36,6 +39,7 @@ from bifpn_jax.data.rows import (
     Batch,
     evaluation_row,
     padding_row,
+    read_example,
     read_good,
     training_row,
 )
@@ -53,6 +57,8 @@ __all__ = [
 TrainBatches = grain.DatasetIterator
 EvalBatches = grain.IterDataset
 
+T = TypeVar("T")
+
 # A row that is still to be made; its image will be in the array [H, W, 3] uint8 that it is given.
 _Row = Callable[[np.ndarray], Batch]
 
@@ -64,8 +70,7 @@ def train_batches(
     image_hw: tuple[int, int],
     max_boxes: int,
     seed: int,
-    flip: bool = True,
-    jitter: tuple[float, float] = (0.1, 2.0),
+    augmentations: Sequence[str | Augmentation | Step] = PUBLISHED,
     antialias: bool = False,
     bad_images: str = "error",
     num_threads: int | None = None,
@@ -79,44 +84,53 @@ def train_batches(
     left out. A bad image raises its BadImageError from ``next``, or is replaced.
 
     Args:
-      source: the records.
-      batch_size: images per step over all shards together; each shard yields its share of rows.
-      image_hw: height and width of the network's frame, pixels.
-      max_boxes: M; of an image with more, the M largest boxes are kept.
-      seed: of the order and of the augmentation, 0 <= seed < 2^32.
-      flip: mirror every other image, at random.
-      jitter: lowest and highest scale relative to the frame.
-      antialias: how images are resized, see ``transforms.resize``.
-      bad_images: "skip" puts the next good image of the source in the place of a bad one, with the
-        same augmentation; "error" stops.
-      num_threads: threads that decode and augment; None is one for each CPU, up to 16.
-      shard_index: which share of every batch this process reads.
-      shard_count: how many processes read.
+        source: the records.
+        batch_size: images per step over all shards together; each shard yields its share of rows.
+        image_hw: height and width of the network's frame, pixels.
+        max_boxes: M; of an image with more, the M largest boxes are kept.
+        seed: of the order and of the augmentation, 0 <= seed < 2^32.
+        augmentations: in their order, as ``augment.applying.find_steps`` takes them.
+        antialias: how images are resized, see ``augment.placing.resize``.
+        bad_images: "skip" puts the next good image of the source in the place of a bad one, with
+            the same augmentation; "error" stops.
+        num_threads: threads that decode and augment; None is one for each CPU, up to 16.
+        shard_index: which share of every batch this process reads.
+        shard_count: how many processes read.
     """
     rows = _rows_per_shard(batch_size, shard_count)
+    steps = find_steps(augmentations)
 
-    def augment(index: int, rng: np.random.Generator) -> _Row:
-        mirrored = bool(rng.random() < 0.5) and flip
-        drawn = draw_jitter(rng, jitter)
+    def read(index: int, use: Callable[[Record], T]) -> tuple[T, BadImageError | None]:
+        return read_good(source, index, use) if bad_images == "skip" else (use(source[index]), None)
 
-        def make(out: np.ndarray) -> Batch:
-            def use(record: Record) -> Batch:
-                return training_row(
-                    record,
-                    out,
-                    mirrored=mirrored,
-                    jitter=drawn,
-                    max_boxes=max_boxes,
-                    antialias=antialias,
-                )
+    def plan(index: int, rng: np.random.Generator) -> _Row:
+        # grain uses the generator again for another row, and an image that takes the place of a
+        # bad one gets the same numbers.
+        return partial(make, index, type(rng.bit_generator), rng.bit_generator.state)
 
-            return read_good(source, index, use) if bad_images == "skip" else use(source[index])
+    def make(index: int, kind: type, drawn: Mapping[str, Any], out: np.ndarray) -> Batch:
+        def use(record: Record) -> Batch:
+            bits = kind(0)
+            bits.state = drawn
+            rng = np.random.Generator(bits)
 
-        return make
+            def more() -> Example:
+                # If that image is bad, its own turn comes to be counted.
+                return read(int(rng.integers(len(source))), read_example)[0]
+
+            augment = partial(
+                augmented, steps=steps, rng=rng, more=more, image_hw=image_hw, where=record.where
+            )
+            return training_row(
+                record, out, augment=augment, max_boxes=max_boxes, antialias=antialias
+            )
+
+        row, bad = read(index, use)
+        return row if bad is None else row | {"skipped_id": np.int64(bad.image_id)}
 
     # Of the source only the numbers go through grain, which looks at all that it is given.
     numbers = grain.MapDataset.range(len(source))
-    dataset = numbers.seed(seed).shuffle().repeat().random_map(augment)
+    dataset = numbers.seed(seed).shuffle().repeat().random_map(plan)
     if shard_count == 1:
         return iter(_read(dataset, rows, image_hw, num_threads))
     part = _PartOfEachBatch(dataset, rows, shard_index, shard_count)
@@ -224,7 +238,7 @@ def _rows_per_shard(batch_size: int, shard_count: int) -> int:
     if batch_size < 1 or batch_size % shard_count:
         raise UserError(
             f"a batch of {batch_size} images cannot be shared by {shard_count} processes; set "
-            f"--config.batch_size to a multiple of {shard_count}"
+            f"batch_size to a multiple of {shard_count}"
         )
     return batch_size // shard_count
 

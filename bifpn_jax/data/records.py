@@ -20,7 +20,7 @@ class BadImageError(UserError):
     """An image of a source that cannot be used: missing, damaged, too large or of another size.
 
     Attributes:
-      image_id: its id in the dataset.
+        image_id: its id in the dataset.
     """
 
     def __init__(self, message: object, image_id: int) -> None:
@@ -34,14 +34,14 @@ class Record:
     """One image and its N annotated objects, in pixels of the original image.
 
     Attributes:
-      image_id: the image's id in its dataset.
-      encoded: the encoded image file (JPEG, PNG, ...).
-      where: file name, for messages.
-      boxes: [N, 4] float32 ``[y0, x0, y1, x1]``.
-      labels: [N] int32 in 0..K-1.
-      is_crowd: [N] bool, True for a box around a group: not trained on, ignored in evaluation.
-      area: [N] float32, the object's area in pixels (its mask's, where the dataset has masks).
-      original_hw: height and width after EXIF rotation as the dataset states them, or None.
+        image_id: the image's id in its dataset.
+        encoded: the encoded image file (JPEG, PNG, ...).
+        where: file name, for messages.
+        boxes: [N, 4] float32 ``[y0, x0, y1, x1]``.
+        labels: [N] int32 in 0..K-1.
+        is_crowd: [N] bool, True for a box around a group: not trained on, ignored in evaluation.
+        area: [N] float32, the object's area in pixels (its mask's, where the dataset has masks).
+        original_hw: height and width after EXIF rotation as the dataset states them, or None.
     """
 
     image_id: int
@@ -58,9 +58,9 @@ class Source(Protocol):
     """A dataset: random access to records, and what is needed to evaluate on it.
 
     Attributes:
-      name: what messages call it.
-      label_map: its classes.
-      left_out: the bad images that it does without, as its policy for them says.
+        name: what messages call it.
+        label_map: its classes.
+        left_out: the bad images that it does without, as its policy for them says.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Source(Protocol):
         """Return record 0 <= index < len; safe to call from several threads at a time.
 
         Raises:
-          BadImageError: the image was good when the source was opened and is not any more.
+            BadImageError: the image was good when the source was opened and is not any more.
         """
         ...
 
@@ -99,11 +99,11 @@ def load_image(record: Record, *, thorough: bool = False) -> np.ndarray:
     """Decode a record's image to [H, W, 3] uint8 RGB and compare its size with the stated one.
 
     Args:
-      record: the record.
-      thorough: see ``decode_image``.
+        record: the record.
+        thorough: see ``decode_image``.
 
     Raises:
-      BadImageError: it cannot be decoded, or is of another size.
+        BadImageError: it cannot be decoded, or is of another size.
     """
     try:
         image = decode_image(record.encoded, record.where, thorough=thorough)

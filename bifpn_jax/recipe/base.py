@@ -29,6 +29,8 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from bifpn_jax.anchors import ASPECT_RATIOS
+from bifpn_jax.data.augment.applying import PUBLISHED as AUGMENTATIONS
+from bifpn_jax.data.augment.scale_jitter import SCALES
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.scaling import (
     MODELS,
@@ -55,7 +57,7 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     config.model = _model(name)
     config.scaling = _scaling(name)
     config.data = _data()
-    config.augment = ConfigDict({"flip": True, "jitter": (0.1, 2.0)})
+    config.augment = ConfigDict({"flip": True, "jitter": SCALES, "recipe": AUGMENTATIONS})
     config.train = ConfigDict(
         {"batch_size": 64, "accumulate": 1, "epochs": 300.0, "steps": 0, "nonfinite": "error"}
     )

@@ -17,6 +17,7 @@ from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.postprocess import Detections
+from bifpn_jax.recipe.augmenting import augmentation_steps
 from bifpn_jax.train import devices
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.schedule import longest_warmup, make_schedule, peak_learning_rate
@@ -201,8 +202,7 @@ def training_batches(
         image_hw=model.image_hw,
         max_boxes=config.data.max_boxes,
         seed=config.seed,
-        flip=config.augment.flip,
-        jitter=tuple(config.augment.jitter),
+        augmentations=augmentation_steps(config),
         antialias=config.data.antialias,
         bad_images=config.data.bad_images,
         num_threads=config.data.num_threads or None,

@@ -11,7 +11,8 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import summary_names
 from bifpn_jax.evaluation.own_metrics import find_metric
 from bifpn_jax.models.detector import create_model, make_anchors
-from bifpn_jax.named_parts import code_names, is_code, trust_code
+from bifpn_jax.named_parts import code_names, trust_code
+from bifpn_jax.recipe.augmenting import augmentation_names, augmentation_steps
 from bifpn_jax.recipe.field_descriptions import FIELDS, field_of
 from bifpn_jax.recipe.fields import ADDED_FIELDS, flat_fields
 
@@ -83,15 +84,17 @@ def check_config(config: ConfigDict) -> None:
                 f"config.{name}={fields[name]!r} would not be read by "
                 f"config.data.source={fields['data.source']}: set --config.data.source=coco_json."
             )
+    if not all(isinstance(entry, str) for entry in fields["augment.recipe"]):
+        _refuse("augment.recipe", fields["augment.recipe"], "give names, e.g. ('flip', 'a.py:b')")
     # Who runs a config means the code that it names; that of other people's weights is not run.
-    for _, place in code_names(fields):
+    lists = [*augmentation_names(config), *fields["eval.metrics"]]
+    for _, place in code_names({**fields, **{name: name for name in lists}}):
         trust_code(place)
     for name, field in FIELDS.items():
         if field.parts is not None:
             field.parts.find(fields[name])
+    augmentation_steps(config)  # for what it refuses
     for metric in fields["eval.metrics"]:
-        if is_code(metric):
-            trust_code(metric)
         find_metric(metric)
     model = create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
     make_anchors(model, (32, 32))  # for what it refuses

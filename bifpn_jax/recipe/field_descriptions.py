@@ -1,5 +1,6 @@
 """What every field of a config means and which values it takes: for checks, messages and help."""
 
+from bifpn_jax.data.augment.applying import AUGMENTATIONS
 from bifpn_jax.data.records import BAD_IMAGES
 from bifpn_jax.losses import BOX_LOSSES, CLASS_LOSSES
 from bifpn_jax.recipe.fields import Field, part_field
@@ -88,6 +89,11 @@ FIELDS = {
     "augment.jitter": Field(
         "Images are enlarged or shrunk by a random factor in this range.",
         takes="the lowest and the highest scale, such as (0.1, 2.0)",
+    ),
+    "augment.recipe": Field(
+        "Augmentations in their order; flip and jitter are settings of the first two.",
+        takes=f"names in brackets, of {', '.join(AUGMENTATIONS)} and of code of your own, "
+        "FILE.py:NAME, each with settings if need be, ('flip', 'mine.py:blur(sigma=2)')",
     ),
     "train.batch_size": Field("Images per step, of all devices together.", low=1, high=2**20),
     "train.accumulate": Field(

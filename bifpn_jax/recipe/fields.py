@@ -27,6 +27,7 @@ ADDED_FIELDS: dict[str, Any] = {
     "loss.class_loss": "focal",
     "loss.box_loss": "huber",
     "eval.metrics": (),
+    "augment.recipe": ("flip", "scale_jitter"),
 }
 
 

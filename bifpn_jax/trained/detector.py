@@ -28,7 +28,7 @@ class Detector:
         model: the network; its `image_hw` is the size at which it sees images.
         variables: {"params", "batch_stats"}, arrays.
         label_map: its classes; names and category ids by label.
-        antialias: how images are resized, see `data.transforms.resize`.
+        antialias: how images are resized, see `data.augment.placing.resize`.
         postprocessing: arguments of `postprocess`.
         score_threshold: least score of what a call returns; an evaluation does without it.
         source: what it was read from, for messages.

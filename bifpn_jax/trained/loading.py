@@ -67,7 +67,7 @@ def load_detector(
         ema: of a workdir, whether to take the averaged weights, or the raw ones.
         class_names: a name per class, in the order of the outputs; needed where neither the source
             says them nor the number of classes is that of COCO.
-        antialias: how images are resized, see `data.transforms.resize`.
+        antialias: how images are resized, see `data.augment.placing.resize`.
         score_threshold: least score of what the detector returns for an image; None for all that
             postprocessing keeps.
         trust: whether a model of which a part is code in a file, `FILE.py:NAME`, may run that file.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from bifpn_jax.data.augment.transforms import letterbox_image
+from bifpn_jax.data.augment.placing import letterbox_image
 from bifpn_jax.data.records import decode_image
 from bifpn_jax.data.sources.shape_drawing import draw_image
 from bifpn_jax.inference import make_detector, normalize_images

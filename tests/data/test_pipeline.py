@@ -1,8 +1,11 @@
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 
+from bifpn_jax.data.augment.flip import flip
+from bifpn_jax.data.augment.scale_jitter import scale_jitter
 from bifpn_jax.data.pipeline import (
     count_crowded_images,
     eval_batches,
@@ -194,17 +197,18 @@ def test_any_number_of_processes_goes_on_where_another_was(source, before, after
 
 
 def test_a_batch_must_divide_among_the_shards(source):
-    with pytest.raises(UserError, match=r"--config\.batch_size to a multiple of 3"):
+    with pytest.raises(UserError, match="set batch_size to a multiple of 3"):
         train(source, shard_count=3)
 
 
 def test_flip_can_be_switched_off(source):
-    straight = take(train(source, flip=False, jitter=(1.0, 1.0)), 5)
+    whole = partial(scale_jitter, scales=(1.0, 1.0))
+    straight = take(train(source, augmentations=[partial(flip, probability=0.0), whole]), 5)
     for batch in straight:
         for row, image_id in enumerate(batch["image_id"]):
             expected = letterbox_image(load_image(source[int(image_id) - 1]), FRAME)
             np.testing.assert_array_equal(batch["image"][row], expected[0])
-    flipped = take(train(source, jitter=(1.0, 1.0)), 5)
+    flipped = take(train(source, augmentations=["flip", whole]), 5)
     assert ids(straight) == ids(flipped)
     same = [
         np.array_equal(a["image"][row], b["image"][row])

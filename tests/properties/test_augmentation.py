@@ -12,13 +12,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bifpn_jax.data.augment.transforms import (
-    Jitter,
-    flip_horizontally,
-    jitter_crop,
-    letterbox,
-    resize,
-)
+from bifpn_jax.data.augment.augmentation import Example, Placing, fault
+from bifpn_jax.data.augment.flip import mirrored as mirror
+from bifpn_jax.data.augment.placing import place, resize
 from bifpn_jax.data.records import Record
 from bifpn_jax.data.rows import evaluation_row, training_row
 from properties.strategies import COLOURS, painted_images
@@ -27,7 +23,7 @@ ROUNDING = 2  # levels of 255, for the fixed-point arithmetic of OpenCV and of P
 
 frames = st.tuples(st.integers(8, 128), st.integers(8, 128))
 places = st.sampled_from([0.0, 0.5, 1 - 2**-53]) | st.floats(0, 1, exclude_max=True)
-jitters = st.builds(Jitter, st.floats(0.1, 3.0), st.tuples(places, places))
+jitters = st.builds(Placing, st.floats(0.1, 3.0), st.tuples(places, places))
 
 
 def shown(image, label):
@@ -86,10 +82,12 @@ def margin_of(example_scale, antialias, image_hw):
 
 @given(painted_images())
 def test_flipped_boxes_hold_exactly_their_pixels(painted):
-    image, boxes = flip_horizontally(painted.image, painted.boxes)
+    flipped = mirror(Example(*painted))
+    assert not fault(flipped)
+    image, boxes, *_ = flipped
     for box, label in zip(boxes, painted.labels, strict=True):
         np.testing.assert_array_equal(shown(image, label), covered(image.shape[:2], box))
-    back, back_boxes = flip_horizontally(image, boxes)
+    back, back_boxes, *_ = mirror(flipped)
     np.testing.assert_array_equal(back, painted.image)
     np.testing.assert_array_equal(back_boxes, painted.boxes)
 
@@ -106,7 +104,7 @@ def test_resized_boxes_hold_their_pixels(painted, hw, antialias):
 
 @given(painted_images(), frames, st.booleans())
 def test_letterboxed_boxes_hold_their_pixels(painted, frame_hw, antialias):
-    example = letterbox(*painted, frame_hw, antialias)
+    example = place(Example(*painted), frame_hw, antialias)
     margin = margin_of(example.scale, antialias, painted.image.shape[:2])
     check_boxes_fit(example.image, example.boxes, example.labels, painted, margin)
     height, width = example.content_hw
@@ -116,7 +114,7 @@ def test_letterboxed_boxes_hold_their_pixels(painted, frame_hw, antialias):
 
 @given(painted_images(), frames)
 def test_letterboxed_boxes_come_back_by_their_scale(painted, frame_hw):
-    example = letterbox(*painted, frame_hw)
+    example = place(Example(*painted), frame_hw)
     original = painted.boxes[[painted.labels.tolist().index(i) for i in example.labels]]
     # Truncation makes the content up to a network pixel smaller, clipping a box up to another.
     off = np.abs(example.boxes * np.float64(example.scale) - original)
@@ -125,10 +123,10 @@ def test_letterboxed_boxes_come_back_by_their_scale(painted, frame_hw):
 
 @given(painted_images(), frames, jitters, st.booleans(), st.booleans())
 def test_jittered_boxes_hold_their_pixels(painted, frame_hw, jitter, mirrored, antialias):
-    image, boxes = painted.image, painted.boxes
-    if mirrored:
-        image, boxes = flip_horizontally(image, boxes)
-    example = jitter_crop(image, boxes, painted.labels, jitter, frame_hw, antialias)
+    example = Example(*painted, jitter)
+    example = mirror(example) if mirrored else example
+    image = example.image
+    example = place(example, frame_hw, antialias)
     assert example.image.shape == (*frame_hw, 3)
     assert (example.boxes[:, 2:] > example.boxes[:, :2]).all()
     assert (example.boxes >= 0).all()
@@ -169,7 +167,12 @@ def check_row(row, painted, is_crowd, max_boxes):
 def test_rows_of_training_hold_boxes_and_pixels(data, painted, frame_hw, jitter, mirrored, room):
     is_crowd = np.array([data.draw(st.booleans()) for _ in painted.labels], bool)
     out = np.full((*frame_hw, 3), 77, np.uint8)
-    options = {"mirrored": mirrored, "jitter": jitter, "antialias": False}
+
+    def augment(example):
+        example = example._replace(placing=jitter)
+        return mirror(example) if mirrored else example
+
+    options = {"augment": augment, "antialias": False}
     row = training_row(record_of(painted, is_crowd), out, max_boxes=room, **options)
     assert np.shares_memory(row["image"], out)
     check_row(row, painted, is_crowd, room)

@@ -30,9 +30,9 @@ def check_layout(path: Path, xywh: np.ndarray, hw: np.ndarray) -> None:
     """Refuse boxes that are nearly all relative to the image, or nearly all corners.
 
     Args:
-      path: the file, for the message.
-      xywh: [T, 4] float64, four numbers a box, as in the file.
-      hw: [T, 2] float64, height and width of their images, pixels.
+        path: the file, for the message.
+        xywh: [T, 4] float64, four numbers a box, as in the file.
+        hw: [T, 2] float64, height and width of their images, pixels.
     """
     known = np.isfinite(xywh).all(axis=1)
     xywh, hw = xywh[known], hw[known]

@@ -20,9 +20,9 @@ class CocoImages:
     """The images of an annotation file.
 
     Attributes:
-      ids: [N] int64, in the file's order.
-      names: N file names, relative to the folder of images.
-      hw: [N, 2] int32 height and width, 0 where the file does not state them.
+        ids: [N] int64, in the file's order.
+        names: N file names, relative to the folder of images.
+        hw: [N, 2] int32 height and width, 0 where the file does not state them.
     """
 
     ids: np.ndarray
@@ -34,8 +34,8 @@ def read_annotation_file(path: Path, flag: str) -> dict[str, Any]:
     """Read a COCO JSON and check that it has the three lists; segmentations are not kept.
 
     Args:
-      path: the file.
-      flag: the setting that names the file, for the message.
+        path: the file.
+        flag: the setting that names the file, for the message.
     """
     if path.exists() and not path.is_file():  # to open a pipe would wait for ever
         raise UserError(

@@ -22,19 +22,19 @@ def check_images(
     """Look at every image file; of most JPEG and PNG, that costs about 50 microseconds.
 
     Args:
-      folder: the folder of images.
-      file: the annotation file, for messages.
-      images: what it says about them.
-      flag: the setting that names the folder, for messages.
-      bad_images: "error" raises the first bad image, "skip" leaves all of them out.
+        folder: the folder of images.
+        file: the annotation file, for messages.
+        images: what it says about them.
+        flag: the setting that names the folder, for messages.
+        bad_images: "error" raises the first bad image, "skip" leaves all of them out.
 
     Returns:
-      The good images, with the sizes that were not stated filled in; what is wrong with the
-      others; and what is not used of the good ones, one clause for each kind of thing.
+        The good images, with the sizes that were not stated filled in; what is wrong with the
+        others; and what is not used of the good ones, one clause for each kind of thing.
 
     Raises:
-      UserError: there is no such folder, or no good image.
-      BadImageError: an image is bad, and should not be left out.
+        UserError: there is no such folder, or no good image.
+        BadImageError: an image is bad, and should not be left out.
     """
     if bad_images not in BAD_IMAGES:
         raise UserError(

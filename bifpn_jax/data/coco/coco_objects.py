@@ -23,17 +23,17 @@ class CocoObjects:
     """The T good annotations of a file, sorted by image.
 
     Attributes:
-      first: [N + 1] int64; the objects of image i are ``first[i]:first[i + 1]``.
-      ids: [T] int64 annotation ids.
-      xywh: [T, 4] float64 boxes as in the file (cut to the image with ``bad_boxes="clip"``; of
-        a rotated box, the upright one around it).
-      yxyx: [T, 4] float32 the same boxes as y0, x0, y1, x1, cut to the image.
-      labels: [T] int32.
-      is_crowd: [T] bool.
-      area: [T] float64, the area of the box where the file gives none.
-      num_cut: how many boxes overhung their image and were cut.
-      num_skipped: how many bad boxes were left out.
-      remarks: what else is to be said of the boxes, in clauses.
+        first: [N + 1] int64; the objects of image i are ``first[i]:first[i + 1]``.
+        ids: [T] int64 annotation ids.
+        xywh: [T, 4] float64 boxes as in the file (cut to the image with ``bad_boxes="clip"``; of
+            a rotated box, the upright one around it).
+        yxyx: [T, 4] float32 the same boxes as y0, x0, y1, x1, cut to the image.
+        labels: [T] int32.
+        is_crowd: [T] bool.
+        area: [T] float64, the area of the box where the file gives none.
+        num_cut: how many boxes overhung their image and were cut.
+        num_skipped: how many bad boxes were left out.
+        remarks: what else is to be said of the boxes, in clauses.
     """
 
     first: np.ndarray
@@ -73,16 +73,17 @@ def read_objects(
     """Check the annotations and sort them by image.
 
     Args:
-      path: the file, for messages.
-      annotations: the file's list.
-      images: the images, with their true sizes.
-      label_map: the file's categories.
-      bad_boxes: what to do about a box with NaN, without area or outside of its image: "error"
-        stops; "skip" leaves it out; "clip" cuts it to the image and leaves out what has no area.
+        path: the file, for messages.
+        annotations: the file's list.
+        images: the images, with their true sizes.
+        label_map: the file's categories.
+        bad_boxes: what to do about a box with NaN, without area or outside of its image: "error"
+            stops; "skip" leaves it out; "clip" cuts it to the image and leaves out what has no
+            area.
 
     Raises:
-      UserError: an annotation is wrong, or the boxes together are not [x, y, width, height] in
-        pixels.
+        UserError: an annotation is wrong, or the boxes together are not [x, y, width, height] in
+            pixels.
     """
     if bad_boxes not in BAD_BOXES:
         raise UserError(

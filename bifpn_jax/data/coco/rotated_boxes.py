@@ -23,7 +23,7 @@ def enclose_rotated(xywh: np.ndarray, degrees: np.ndarray, hw: np.ndarray) -> np
     """Put the upright box around it, cut to the image, in the place of every rotated box.
 
     Returns:
-      [T] bool, which boxes were rotated.
+        [T] bool, which boxes were rotated.
     """
     is_box = np.isfinite(xywh).all(axis=1) & (xywh[:, 2:] > 0).all(axis=1)
     rotated = is_box & (degrees.reshape(-1) % 180 != 0)

@@ -115,7 +115,7 @@ def prepare_coco2017(data_dir: str | Path | None = None) -> str:
     """Download and prepare COCO 2017 unless it is there, and return its name for TFDS.
 
     Raises:
-      UserError: too little space, or the download fails; it says what to do instead.
+        UserError: too little space, or the download fails; it says what to do instead.
     """
     builder = _builder(data_dir)
     if not builder.data_path.exists():

@@ -26,10 +26,10 @@ class CocoJson:
     """The records of a COCO annotation file.
 
     Attributes:
-      name: the annotation file.
-      label_map: contiguous labels in the order of the category ids.
-      objects: all annotations as flat arrays.
-      left_out: the bad images, which are nowhere else in here, nor are their annotations.
+        name: the annotation file.
+        label_map: contiguous labels in the order of the category ids.
+        objects: all annotations as flat arrays.
+        left_out: the bad images, which are nowhere else in here, nor are their annotations.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class CocoJson:
         """Open the dataset and check it.
 
         Args:
-          images: the folder of the image files.
-          annotations: the COCO JSON.
-          bad_boxes: "error", "skip" or "clip"; see ``read_objects``.
-          bad_images: "error" or "skip"; see ``check_images``.
-          split: "train" or "eval", for the names of the settings in messages.
+            images: the folder of the image files.
+            annotations: the COCO JSON.
+            bad_boxes: "error", "skip" or "clip"; see ``read_objects``.
+            bad_images: "error" or "skip"; see ``check_images``.
+            split: "train" or "eval", for the names of the settings in messages.
 
         Raises:
-          UserError: anything is wrong with the folder, the file or an image.
+            UserError: anything is wrong with the folder, the file or an image.
         """
         self._folder, self._file = Path(images), Path(annotations)
         self.name = str(annotations)

@@ -33,23 +33,23 @@ def open_source(
     """Open the training or the evaluation part of a dataset.
 
     Args:
-      source: "coco_json" (a folder of images and a COCO JSON), "shapes" (drawn, no download),
-        "coco2017" (downloaded when it is not there), or the name of any detection set that TFDS
-        has prepared as array_record, such as "voc/2007".
-      split: "train" or "eval".
-      data_dir: folder of the TFDS sets; None or "" is TFDS's own default.
-      train_images: folder of images, for coco_json; the next three likewise.
-      train_annotations: COCO JSON.
-      eval_images: folder of images.
-      eval_annotations: COCO JSON.
-      train_split: TFDS split to train on.
-      eval_split: TFDS split to evaluate on.
-      bad_boxes: for coco_json, what to do about impossible boxes: "error", "skip" or "clip".
-      bad_images: what to do about images that cannot be used: "error" or "skip".
-      **shapes: options of the drawn images: num_train, num_eval, seed, sides, max_shapes.
+        source: "coco_json" (a folder of images and a COCO JSON), "shapes" (drawn, no download),
+            "coco2017" (downloaded when it is not there), or the name of any detection set that TFDS
+            has prepared as array_record, such as "voc/2007".
+        split: "train" or "eval".
+        data_dir: folder of the TFDS sets; None or "" is TFDS's own default.
+        train_images: folder of images, for coco_json; the next three likewise.
+        train_annotations: COCO JSON.
+        eval_images: folder of images.
+        eval_annotations: COCO JSON.
+        train_split: TFDS split to train on.
+        eval_split: TFDS split to evaluate on.
+        bad_boxes: for coco_json, what to do about impossible boxes: "error", "skip" or "clip".
+        bad_images: what to do about images that cannot be used: "error" or "skip".
+        **shapes: options of the drawn images: num_train, num_eval, seed, sides, max_shapes.
 
     Raises:
-      UserError: a setting is missing or the dataset is not in order.
+        UserError: a setting is missing or the dataset is not in order.
     """
     if split not in ("train", "eval"):
         raise ValueError(f"split is {split!r}, not 'train' or 'eval'")
@@ -114,19 +114,20 @@ class Relabelled:
     matched anew by its own categories.
 
     Attributes:
-      result_ids: the dataset's own category ids of the new labels, for the files that are written.
+        result_ids: the dataset's own category ids of the new labels, for the files that are
+            written.
     """
 
     def __init__(self, source: Source, label_map: LabelMap, owner: str = "the model") -> None:
         """Match the categories.
 
         Args:
-          source: the dataset.
-          label_map: the classes that its records shall have.
-          owner: whose they are, for messages.
+            source: the dataset.
+            label_map: the classes that its records shall have.
+            owner: whose they are, for messages.
 
         Raises:
-          UserError: the dataset has annotations of a category that the label map does not have.
+            UserError: the dataset has annotations of a category that the label map does not have.
         """
         while isinstance(source, Relabelled):
             source = source._source
@@ -169,7 +170,7 @@ def match_classes(train: Source, evaluation: Source) -> Source:
     """Return the evaluation data of a run with the labels of its training data, matched by name.
 
     Raises:
-      UserError: one of the two has annotations of a category that the other does not list.
+        UserError: one of the two has annotations of a category that the other does not list.
     """
     if train.label_map == evaluation.label_map:
         return evaluation

@@ -21,14 +21,15 @@ def draw_image(
     """Draw one image.
 
     Args:
-      rng: the source of everything that is random.
-      sides: least and greatest height and width.
-      max_shapes: most shapes in an image; about one image in twelve has none.
+        rng: the source of everything that is random.
+        sides: least and greatest height and width.
+        max_shapes: most shapes in an image; about one image in twelve has none.
 
     Returns:
-      image [H, W, 3] uint8; boxes [N, 4] float32 yxyx, each around the whole shape, the part that
-      others cover included, cut at the image's border; labels [N] int32, indices into CLASSES;
-      visible areas [N] float32 in pixels. A shape of which less than 60 % can be seen is no object.
+        image [H, W, 3] uint8; boxes [N, 4] float32 yxyx, each around the whole shape, the part that
+        others cover included, cut at the image's border; labels [N] int32, indices into CLASSES;
+        visible areas [N] float32 in pixels. A shape of which less than 60 % can be seen is no
+        object.
     """
     height, width = (int(side) for side in rng.integers(sides[0], sides[1] + 1, 2))
     image = _draw_background(rng, height, width)

@@ -158,8 +158,8 @@ def prepare_shapes(data_dir: str | Path | None = None, **options: Any) -> str:
     """Draw the set into the TFDS folder unless it is there, and return its name for TFDS.
 
     Args:
-      data_dir: the TFDS folder; None is TFDS's own default.
-      **options: fields of ``ShapesConfig``.
+        data_dir: the TFDS folder; None is TFDS's own default.
+        **options: fields of ``ShapesConfig``.
     """
     config = shapes_config(**options)
     root = tfds_dir(data_dir)

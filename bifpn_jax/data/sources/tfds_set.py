@@ -62,8 +62,8 @@ def to_example(record: Record, annotations: list[dict[str, Any]]) -> dict[str, A
     """Return a record in the form that a builder with ``detection_features`` yields.
 
     Args:
-      record: its ``original_hw`` must be known.
-      annotations: the COCO annotations of its objects, in the same order.
+        record: its ``original_hw`` must be known.
+        annotations: the COCO annotations of its objects, in the same order.
     """
     height, width = record.original_hw
     relative = record.boxes / np.array([height, width, height, width], np.float32)[None]
@@ -89,10 +89,10 @@ class TfdsRecords:
     """The records of one split of a prepared TFDS detection set.
 
     Attributes:
-      name: the set and the split.
-      label_map: the set's classes; category ids are those of the builder's metadata
-        (``category_ids``) and otherwise the labels counted from 1.
-      left_out: nothing; the images are not looked at before they are read.
+        name: the set and the split.
+        label_map: the set's classes; category ids are those of the builder's metadata
+            (``category_ids``) and otherwise the labels counted from 1.
+        left_out: nothing; the images are not looked at before they are read.
     """
 
     left_out: tuple[BadImageError, ...] = ()
@@ -108,15 +108,15 @@ class TfdsRecords:
         """Open a prepared set.
 
         Args:
-          name: of the set, with config and version where needed: "voc/2007", "coco2017:1.0.0".
-          split: "train", "validation", also a part such as "train[:10%]".
-          data_dir: where TFDS keeps its sets; None is TFDS's own default.
-          bad_images: with "skip", an image whose size cannot be found out is not in the ground
-            truth and counts as one without boxes.
+            name: of the set, with config and version where needed: "voc/2007", "coco2017:1.0.0".
+            split: "train", "validation", also a part such as "train[:10%]".
+            data_dir: where TFDS keeps its sets; None is TFDS's own default.
+            bad_images: with "skip", an image whose size cannot be found out is not in the ground
+                truth and counts as one without boxes.
 
         Raises:
-          UserError: not prepared, prepared in a format that needs TensorFlow, no such split, or no
-            detection set.
+            UserError: not prepared, prepared in a format that needs TensorFlow, no such split, or
+                no detection set.
         """
         self.name = f"{name} ({split})"
         self._skip = bad_images == "skip"

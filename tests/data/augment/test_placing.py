@@ -3,17 +3,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bifpn_jax.data.augment.transforms import (
-    Jitter,
-    flip_horizontally,
-    jitter_crop,
-    letterbox,
-    letterbox_image,
-    resize,
-    scale_jitter_crop,
-)
+from bifpn_jax.data.augment.augmentation import Example, Placing
+from bifpn_jax.data.augment.flip import mirrored
+from bifpn_jax.data.augment.placing import letterbox_image, place, resize
+from bifpn_jax.data.augment.scale_jitter import SCALES, scale_jitter
 
 NO_BOXES = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
+
+
+def letterbox(image, boxes, labels, frame_hw, out=None):
+    return place(Example(image, boxes, labels), frame_hw, out=out)
+
+
+def scale_jitter_crop(image, boxes, labels, rng, frame_hw, scales=SCALES):
+    return place(scale_jitter(Example(image, boxes, labels), rng, scales=scales), frame_hw)
+
+
+def jitter_crop(image, boxes, labels, placing, frame_hw, antialias=False, out=None):
+    return place(Example(image, boxes, labels, placing), frame_hw, antialias, out)
 
 
 def bilinear(image: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
@@ -55,10 +62,10 @@ PROPERTY = settings(max_examples=50, deadline=None)
 @given(marked_images())
 @PROPERTY
 def test_flip_moves_boxes_with_their_pixels(marked):
-    image, boxes, _ = marked
-    flipped, flipped_boxes = flip_horizontally(image, boxes)
-    np.testing.assert_array_equal(found_box(flipped), flipped_boxes[0])
-    back, back_boxes = flip_horizontally(flipped, flipped_boxes)
+    image, boxes, labels = marked
+    flipped = mirrored(Example(image, boxes, labels))
+    np.testing.assert_array_equal(found_box(flipped.image), flipped.boxes[0])
+    back, back_boxes, *_ = mirrored(flipped)
     np.testing.assert_array_equal(back, image)
     np.testing.assert_array_equal(back_boxes, boxes)
 
@@ -130,7 +137,7 @@ def test_jitter_is_the_published_arithmetic(seed, frame_hw):
 def test_what_is_cut_away_need_not_be_resized(image_hw, frame_hw, data):
     image = np.random.default_rng(1).integers(0, 256, (*image_hw, 3), np.uint8)
     ends = st.sampled_from([0.0, 0.5, 1 - 2**-53]) | st.floats(0, 1, exclude_max=True)
-    jitter = Jitter(data.draw(st.floats(0.1, 3.0)), (data.draw(ends), data.draw(ends)))
+    jitter = Placing(data.draw(st.floats(0.1, 3.0)), (data.draw(ends), data.draw(ends)))
     antialias = data.draw(st.booleans())
     example = jitter_crop(image, *NO_BOXES, jitter, frame_hw, antialias)
 
@@ -147,7 +154,7 @@ def test_what_is_cut_away_need_not_be_resized(image_hw, frame_hw, data):
 @pytest.mark.parametrize("scale", [0.3, 1.0, 1.7])
 def test_a_frame_is_written_over_whatever_was_there(scale):
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
-    jitter = Jitter(scale, (0.4, 0.6))
+    jitter = Placing(scale, (0.4, 0.6))
     batch = np.full((3, 64, 80, 3), 77, np.uint8)
     example = jitter_crop(image, *NO_BOXES, jitter, (64, 80), out=batch[1])
     assert np.shares_memory(example.image, batch[1])
