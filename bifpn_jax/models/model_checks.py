@@ -1,6 +1,6 @@
 """Checks of a detector's settings, before anything is computed with them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 
@@ -14,16 +14,13 @@ from bifpn_jax.models.scaling import check_normalization
 from bifpn_jax.named_parts import unknown
 from bifpn_jax.ops.convolution import PADDINGS
 
-if TYPE_CHECKING:
-    from bifpn_jax.models.detector import EfficientDet
-
 DTYPES = ("float32", "bfloat16")
 # What `remat` may name.
 PARTS = ("backbone", "feature_network", "heads")
 
 
-def check_model(model: "EfficientDet") -> None:
-    """Raises a UserError unless all settings of a model exist and work together."""
+def check_model(model: nn.Module) -> None:
+    """Raises a UserError unless all settings of an `EfficientDet` exist and work together."""
     _check_names(model)
     _check_numbers(model)
     _check_levels(model)
@@ -39,7 +36,7 @@ def check_choice(what: str, value: Any, choices: Any) -> None:
         raise unknown(what, value, choices)
 
 
-def _check_names(model: "EfficientDet") -> None:
+def _check_names(model: nn.Module) -> None:
     BACKBONES.find(model.backbone)
     NORMS.find(model.norm)
     check_fusion(model.fusion)
@@ -53,7 +50,7 @@ def _check_names(model: "EfficientDet") -> None:
         check_choice("part in remat", part, PARTS)
 
 
-def _check_numbers(model: "EfficientDet") -> None:
+def _check_numbers(model: nn.Module) -> None:
     for key in ("num_classes", "width", "network_repeats", "head_repeats", "num_scales"):
         value = getattr(model, key)
         if type(value) is not int or value < 1:
@@ -80,7 +77,7 @@ def _check_numbers(model: "EfficientDet") -> None:
         raise UserError(f"model setting survival_prob={model.survival_prob} must be in (0, 1].")
 
 
-def _check_levels(model: "EfficientDet") -> None:
+def _check_levels(model: nn.Module) -> None:
     if model.min_level not in (3, 4, 5) or model.max_level not in range(5, 11):
         raise UserError(
             f"model levels {model.min_level}-{model.max_level} do not work: min_level must be 3-5 "

@@ -8,7 +8,6 @@ import numpy as np
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.json_files import read_json
-from bifpn_jax.runs.logs import CONFIG_FILE
 from bifpn_jax.train.checkpoint_reader import (
     find_checkpoint,
     first_line,
@@ -19,6 +18,8 @@ from bifpn_jax.weights.naming.own import flat_names, not_said
 
 # Groups of fields that a run may change when it goes on, and that no weights depend on.
 _CURRENT = ("data", "eval")
+
+CONFIG_FILE = "config.json"
 
 
 class Checkpoint(NamedTuple):
