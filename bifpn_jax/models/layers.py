@@ -1,8 +1,8 @@
 """The layers of which every part of the detector is built, with the published settings.
 
-Parameters are float32; a layer computes in the dtype of its input. Batch normalisation has epsilon
-1e-3 and, unless a short run asks for less, momentum 0.99 everywhere; only PyTorch's own backbones
-have another epsilon.
+Parameters are float32; a layer computes in the dtype of its input. Settings that a whole network
+shares, such as those of its normalisation, are bound once, by `functools.partial`, and passed down
+as what makes a layer.
 """
 
 import inspect
@@ -24,7 +24,8 @@ from bifpn_jax.models.initializers import (
 )
 from bifpn_jax.named_parts import Parts, bind_known
 from bifpn_jax.ops import convolution
-from bifpn_jax.ops.batch_norm import affine, batch_normalize
+from bifpn_jax.ops.batch_norm import affine, batch_normalize, bessel_correction
+from bifpn_jax.ops.dropping import kept_images
 
 Array = jax.Array
 
@@ -159,7 +160,7 @@ class SeparableConv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over B, H, W, and over replicas where `axis_name` is given.
+    """Batch normalisation over B, H, W, and over the replicas of a mapped axis.
 
     Differs from `flax.linen.BatchNorm` in what it stores: the running variance is the unbiased one
     (n / (n - 1) times the batch's), as in the published TensorFlow models. At level 7, where a
@@ -202,17 +203,15 @@ class BatchNorm(nn.Module):
                 return y
             with jax.named_scope("activation"):
                 return self.activation(y)
-        axis_name = None if self.is_initializing() else self.axis_name
+        replicas = None if self.is_initializing() else self.axis_name
         y, mean, var = batch_normalize(
-            x, scale, bias, self.epsilon, axis_name, self.activation, self.group
+            x, scale, bias, self.epsilon, replicas, self.activation, self.group
         )
         if self.is_initializing():
             return y
-        count = x.size // c
-        if self.axis_name is not None:
-            count *= self.group or lax.axis_size(self.axis_name)
+        unbiased = bessel_correction(x, replicas, self.group)
         running_mean.value = _moved(running_mean.value, mean, self.momentum, 1.0)
-        running_var.value = _moved(running_var.value, var, self.momentum, count / max(count - 1, 1))
+        running_var.value = _moved(running_var.value, var, self.momentum, unbiased)
         return y
 
 
@@ -244,8 +243,7 @@ class SqueezeExcite(nn.Module):
 class StochasticDepth(nn.Module):
     """Drops a residual branch per image while training (arXiv 1603.09382).
 
-    The draw is made for the global batch and each replica takes its part, so that training does not
-    depend on how many devices share the batch. Needs the rng stream "stochastic_depth".
+    Needs the rng stream "stochastic_depth".
 
     Attributes:
         survival_prob: probability in (0, 1] of keeping the branch; kept ones are divided by it.
@@ -260,11 +258,7 @@ class StochasticDepth(nn.Module):
         """[B, H, W, C], unchanged unless `train`."""
         if not train or self.survival_prob >= 1.0 or self.is_initializing():
             return x
-        batch = x.shape[0]
-        replicas = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
-        rng = self.make_rng("stochastic_depth")
-        keep = jax.random.bernoulli(rng, self.survival_prob, (replicas * batch, 1, 1, 1))
-        if self.axis_name is not None:
-            start = lax.axis_index(self.axis_name) * batch
-            keep = lax.dynamic_slice_in_dim(keep, start, batch)
+        keep = kept_images(
+            self.make_rng("stochastic_depth"), self.survival_prob, x.shape[0], self.axis_name
+        )
         return x * keep.astype(x.dtype) / self.survival_prob

@@ -19,6 +19,13 @@ DTYPES = ("float32", "bfloat16")
 PARTS = ("backbone", "feature_network", "heads")
 
 
+_RANGES = (
+    ("batch_norm_momentum", lambda value: 0.0 <= value < 1.0, "[0, 1)"),
+    ("backbone_batch_norm_epsilon", lambda value: 0.0 < value < 1.0, "(0, 1)"),
+    ("survival_prob", lambda value: 0.0 < value <= 1.0, "(0, 1]"),
+)
+
+
 def check_model(model: nn.Module) -> None:
     """Raises a UserError unless all settings of an `EfficientDet` exist and work together."""
     _check_names(model)
@@ -51,30 +58,21 @@ def _check_names(model: nn.Module) -> None:
 
 
 def _check_numbers(model: nn.Module) -> None:
-    for key in ("num_classes", "width", "network_repeats", "head_repeats", "num_scales"):
+    def whole_number(key: str, least: int, meaning: str) -> None:
         value = getattr(model, key)
-        if type(value) is not int or value < 1:
-            raise UserError(f"model setting {key}={value!r} must be a whole number, at least 1.")
-    group = model.batch_norm_group
-    if not isinstance(group, int) or group < 0:
-        raise UserError(
-            f"model setting batch_norm_group={group!r} must be a whole number, 0 for all devices."
-        )
+        if type(value) is not int or value < least:
+            raise UserError(f"model setting {key}={value!r} must be a whole number{meaning}.")
+
+    for key in ("num_classes", "width", "network_repeats", "head_repeats", "num_scales"):
+        whole_number(key, 1, ", at least 1")
+    whole_number("batch_norm_group", 0, ", 0 for all devices")
     for key in ("conv_bias", "expanded_features", "separable", "separable_heads"):
         if not isinstance(getattr(model, key), bool):
             raise UserError(f"model setting {key}={getattr(model, key)!r} must be True or False.")
     check_normalization(model.mean_rgb, model.std_rgb)
-    if not 0.0 <= model.batch_norm_momentum < 1.0:
-        raise UserError(
-            f"model setting batch_norm_momentum={model.batch_norm_momentum} must be in [0, 1)."
-        )
-    if not 0.0 < model.backbone_batch_norm_epsilon < 1.0:
-        raise UserError(
-            f"model setting backbone_batch_norm_epsilon={model.backbone_batch_norm_epsilon} must "
-            "be in (0, 1)."
-        )
-    if not 0.0 < model.survival_prob <= 1.0:
-        raise UserError(f"model setting survival_prob={model.survival_prob} must be in (0, 1].")
+    for key, allows, limits in _RANGES:
+        if not allows(value := getattr(model, key)):
+            raise UserError(f"model setting {key}={value} must be in {limits}.")
 
 
 def _check_levels(model: nn.Module) -> None:

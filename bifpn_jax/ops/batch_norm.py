@@ -51,6 +51,14 @@ def batch_normalize(
     return _normalize(x, scale, bias, epsilon, axis_name, activation, group)
 
 
+def bessel_correction(x: Array, axis_name: str | None = None, group: int = 0) -> float:
+    """N / (n - 1) for the n values per channel of `batch_normalize`: from biased to unbiased."""
+    count = x.size // x.shape[-1]
+    if axis_name is not None:
+        count *= group or lax.axis_size(axis_name)
+    return count / max(count - 1, 1)
+
+
 def replica_groups(replicas: int, group: int) -> list[list[int]]:
     """Neighbours in groups of a size: 4 replicas in groups of 2 are [[0, 1], [2, 3]].
 
