@@ -19,7 +19,7 @@ from bifpn_jax.command_line import command, trained_model
 from bifpn_jax.command_line.download_consent import define_download_flag
 from bifpn_jax.command_line.own_data import own_eval_source
 from bifpn_jax.data.records import BAD_IMAGES, Source
-from bifpn_jax.data.sources.opening import Relabelled
+from bifpn_jax.data.sources.relabelling import Relabelled
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.detection_limit import limit_warning
 from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics

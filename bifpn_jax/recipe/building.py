@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.pipeline import EvalBatches, TrainBatches, eval_batches, train_batches
 from bifpn_jax.data.records import Source
-from bifpn_jax.data.sources.opening import Relabelled, match_classes, open_source
+from bifpn_jax.data.sources.opening import open_source
+from bifpn_jax.data.sources.relabelling import Relabelled, match_classes
 from bifpn_jax.errors import UserError
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.losses import LossSettings
@@ -67,7 +68,7 @@ def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
         eval_split=data.eval_split,
         bad_boxes=data.bad_boxes,
         bad_images=data.bad_images,
-        **(data.shapes if data.source == "shapes" else {}),
+        shapes=data.shapes,
     )
     if data.label_space == "category_id" and split == "train":
         outputs = num_classes or config.model.num_classes or max(opened.label_map.category_ids)

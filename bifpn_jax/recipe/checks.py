@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from bifpn_jax.data.sources.opening import reads_files
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import summary_names
 from bifpn_jax.evaluation.own_metrics import find_metric
@@ -16,7 +17,7 @@ from bifpn_jax.recipe.augmenting import augmentation_names, augmentation_steps
 from bifpn_jax.recipe.field_descriptions import FIELDS, field_of
 from bifpn_jax.recipe.fields import ADDED_FIELDS, flat_fields
 
-# What the source coco_json reads.
+# What a source of files of one's own reads.
 _OWN_FILES = tuple(
     f"data.{split}_{what}" for split in ("train", "eval") for what in ("images", "annotations")
 )
@@ -79,7 +80,7 @@ def check_config(config: ConfigDict) -> None:
     if len(jitter) != 2 or not numbers or not 0 < jitter[0] <= jitter[1] <= 10:
         _refuse("augment.jitter", jitter, "give the lowest and the highest scale, e.g. (0.5, 1.5)")
     for name in _OWN_FILES:
-        if fields[name] and fields["data.source"] != "coco_json":
+        if fields[name] and not reads_files(fields["data.source"]):
             raise UserError(
                 f"config.{name}={fields[name]!r} would not be read by "
                 f"config.data.source={fields['data.source']}: set --config.data.source=coco_json."

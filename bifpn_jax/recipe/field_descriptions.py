@@ -52,7 +52,7 @@ FIELDS = {
     "data.source": Field(
         "The dataset.",
         takes="coco2017, coco_json (files of your own), shapes (drawn), or a detection set that "
-        "TFDS has prepared, such as voc/2007",
+        "TFDS has prepared, such as voc/2007; or code of your own, FILE.py:NAME",
     ),
     "data.data_dir": Field("Folder of the TFDS sets; empty: TFDS's own, ~/tensorflow_datasets."),
     "data.train_images": Field("Of coco_json: the folder of images to train on."),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from bifpn_jax.data.records import Source
-from bifpn_jax.data.sources.opening import result_ids
+from bifpn_jax.data.sources.relabelling import result_ids
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images

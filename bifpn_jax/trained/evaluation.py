@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bifpn_jax.data.records import Source
-from bifpn_jax.data.sources.opening import Relabelled, result_ids
+from bifpn_jax.data.sources.relabelling import Relabelled, result_ids
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.metrics import CocoMetrics
@@ -57,8 +57,9 @@ def evaluate_detector(
 
     Args:
         detector: the model, with the settings of its postprocessing.
-        source: the data, such as `data.coco_json.CocoJson(images, annotations)`. The categories
-            that it has annotations of must be among the detector's, by name; results have its ids.
+        source: the data, such as `CocoJson(images, annotations)` of `data.sources.coco_folder`. The
+            categories that it has annotations of must be among the detector's, by name; results
+            have its ids.
         batch_size: images at a time, rounded up to what the devices can share; 0 for as many as in
             the evaluations of the detector's run.
         bad_images: "error" stops at an image that cannot be read, "skip" goes on without it.

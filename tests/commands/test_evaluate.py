@@ -8,7 +8,7 @@ import pytest
 
 from bifpn_jax.command_line.trained_model import run_config
 from bifpn_jax.commands.evaluate import open_data
-from bifpn_jax.data.sources.opening import Relabelled
+from bifpn_jax.data.sources.relabelling import Relabelled
 from bifpn_jax.errors import UserError
 from bifpn_jax.trained import evaluate_detector, load_detector
 

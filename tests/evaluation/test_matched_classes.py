@@ -5,7 +5,7 @@ import pytest
 
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import Record, to_coco
-from bifpn_jax.data.sources.opening import Relabelled, match_classes, result_ids
+from bifpn_jax.data.sources.relabelling import Relabelled, match_classes, result_ids
 from bifpn_jax.evaluation.evaluator import evaluate
 from bifpn_jax.postprocess import Detections
 

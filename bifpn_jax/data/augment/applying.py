@@ -3,7 +3,6 @@
 import ast
 import inspect
 import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from bifpn_jax.data.augment.augmentation import OFFERED, Augmentation, Example, fault
 from bifpn_jax.data.augment.flip import flip
 from bifpn_jax.data.augment.scale_jitter import scale_jitter
+from bifpn_jax.data.own_code import failure
 from bifpn_jax.errors import UserError
 from bifpn_jax.named_parts import Parts, is_code
 
@@ -120,10 +120,8 @@ def augmented(
         except UserError:
             raise
         except Exception as error:
-            line = traceback.extract_tb(error.__traceback__)[-1]
             raise UserError(
-                f"augmentation {step.name} fails on {where}: {type(error).__name__}: {error} "
-                f"({line.filename}, line {line.lineno}); correct it there"
+                f"augmentation {step.name} fails on {where}: {failure(error)}; correct it there"
             ) from error
         # What the data itself has wrong is not its fault.
         if (wrong := fault(after)) and wrong != fault(example):

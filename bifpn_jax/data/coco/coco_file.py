@@ -39,38 +39,38 @@ def read_annotation_file(path: Path, flag: str) -> dict[str, Any]:
     """
     if path.exists() and not path.is_file():  # to open a pipe would wait for ever
         raise UserError(
-            f"{path}: cannot be read (a folder, pipe or device); correct the path (--{flag}=FILE)"
+            f"{path}: cannot be read (a folder, pipe or device); correct the path ({flag}=FILE)"
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such annotation file; correct the path (--{flag}=FILE)"
+            f"{path}: no such annotation file; correct the path ({flag}=FILE)"
         ) from None
     except UnicodeDecodeError:
         raise UserError(
-            f"{path}: not a text file, so not a COCO JSON; correct the path (--{flag}=FILE)"
+            f"{path}: not a text file, so not a COCO JSON; correct the path ({flag}=FILE)"
         ) from None
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); correct the path (--{flag}=FILE)"
+            f"{path}: cannot be read ({error.strerror}); correct the path ({flag}=FILE)"
         ) from None
     try:
         content = json.loads(text, object_hook=_without_segmentation)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: not JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
-            f"correct it there, or name the right file (--{flag}=FILE)"
+            f"correct it there, or name the right file ({flag}=FILE)"
         ) from None
     except (ValueError, RecursionError) as error:  # thousands of digits or of brackets
         raise UserError(
-            f"{path}: JSON that cannot be read ({error}); name the right file (--{flag}=FILE)"
+            f"{path}: JSON that cannot be read ({error}); name the right file ({flag}=FILE)"
         ) from None
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(
                 f"{path}: no list called {key!r}, so not a COCO annotation file of objects; "
-                f"name one that has images, annotations and categories (--{flag}=FILE)"
+                f"name one that has images, annotations and categories ({flag}=FILE)"
             )
         for i, entry in enumerate(content[key]):
             if not isinstance(entry, dict):

@@ -37,11 +37,9 @@ def check_images(
         BadImageError: an image is bad, and should not be left out.
     """
     if bad_images not in BAD_IMAGES:
-        raise UserError(
-            f"bad_images is {bad_images!r}; set --config.data.bad_images to one of {BAD_IMAGES}"
-        )
+        raise UserError(f"bad_images is {bad_images!r}; set bad_images to one of {BAD_IMAGES}")
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of images; correct the path (--{flag}=DIR)")
+        raise UserError(f"{folder}: no such folder of images; correct the path ({flag}=DIR)")
     places = _places(folder, images.names)
     outside = [_outside(folder, file, name, places) for name in images.names]
     missing = [
@@ -84,7 +82,7 @@ def check_images(
     return CocoImages(images.ids[good], names, hw), tuple(bad), remarks
 
 
-_SKIP = ", or set --config.data.bad_images=skip to go on without such images"
+_SKIP = ", or set bad_images=skip to go on without such images"
 
 
 def _places(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -131,7 +129,7 @@ def _missing(
     return BadImageError(
         f"{folder}: {len(rows)} of the {len(images.names)} images named in {file} are missing, "
         f"the first is {first!r}{_found_elsewhere(folder, first)}; add them, or name the right "
-        f"folder (--{flag}=DIR){'' if len(rows) == len(images.names) else _SKIP}",
+        f"folder ({flag}=DIR){'' if len(rows) == len(images.names) else _SKIP}",
         int(images.ids[rows[0]]),
     )
 

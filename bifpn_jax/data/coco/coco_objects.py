@@ -86,9 +86,7 @@ def read_objects(
             pixels.
     """
     if bad_boxes not in BAD_BOXES:
-        raise UserError(
-            f"bad_boxes is {bad_boxes!r}; set --config.data.bad_boxes to one of {BAD_BOXES}"
-        )
+        raise UserError(f"bad_boxes is {bad_boxes!r}; set bad_boxes to one of {BAD_BOXES}")
     ids = unique_ids(path, "annotations", annotations)
     row_of_image = {image_id: row for row, image_id in enumerate(images.ids.tolist())}
     known = set(label_map.category_ids)
@@ -138,7 +136,7 @@ def read_objects(
             f"{path}: annotation {ids[i]} (image {images.ids[row[i]]}, {images.names[row[i]]}, "
             f"{hw[i, 1]:.0f}x{hw[i, 0]:.0f}) has the box {xywh[i].tolist()} (x, y, width, height), "
             f"which {fault[i]} (the first of {bad.sum()} bad boxes); {hint}correct the file, or "
-            "set --config.data.bad_boxes=skip (leave such boxes out) or =clip (cut them to the "
+            "set bad_boxes=skip (leave such boxes out) or =clip (cut them to the "
             "image)"
         )
     far = overhang > OVERHANG

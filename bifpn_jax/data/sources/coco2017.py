@@ -26,7 +26,10 @@ from bifpn_jax.data.coco.coco_file import (
 from bifpn_jax.data.coco.coco_objects import CocoObjects, read_objects
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import Record
-from bifpn_jax.data.sources.tfds_set import detection_features, tfds_dir, to_example
+from bifpn_jax.data.sources.source_settings import SourceSettings
+from bifpn_jax.data.sources.tfds_folder import tfds_dir
+from bifpn_jax.data.sources.tfds_schema import detection_features, to_example
+from bifpn_jax.data.sources.tfds_set import TfdsRecords, open_prepared
 from bifpn_jax.errors import UserError
 
 URL = "http://images.cocodataset.org/"
@@ -41,10 +44,10 @@ _ANNOTATIONS = "annotations/annotations_trainval2017.zip"
 
 # The cure of every error here, for a sentence to end with.
 INSTEAD = (
-    "use a local copy: --config.data.source=coco_json --config.data.train_images=DIR "
-    "--config.data.train_annotations=FILE --config.data.eval_images=DIR "
-    "--config.data.eval_annotations=FILE --config.data.bad_boxes=skip; or train on drawn images: "
-    "--config.data.source=shapes"
+    "use a local copy: source=coco_json train_images=DIR "
+    "train_annotations=FILE eval_images=DIR "
+    "eval_annotations=FILE bad_boxes=skip; or train on drawn images: "
+    "source=shapes"
 )
 
 
@@ -97,6 +100,11 @@ class Coco2017(tfds.core.GeneratorBasedBuilder):
                 yield record.image_id, to_example(record, annotations)
 
 
+def open_split(settings: SourceSettings) -> TfdsRecords:
+    """Open one part of COCO, which is downloaded first where it is not there."""
+    return open_prepared(prepare_coco2017(settings.data_dir), settings)
+
+
 def download_plan(data_dir: str | Path | None = None) -> str | None:
     """Return what would be downloaded and where to, one line; None where COCO is prepared."""
     builder = _builder(data_dir)
@@ -125,7 +133,7 @@ def prepare_coco2017(data_dir: str | Path | None = None) -> str:
             raise UserError(
                 f"{root}: COCO 2017 needs {needed / 1e9:.0f} GB and {_free_bytes(root) / 1e9:.0f} "
                 "GB are free",
-                f"name a larger place with --config.data.data_dir=DIR, or {INSTEAD}",
+                f"name a larger place with data_dir=DIR, or {INSTEAD}",
             )
         _check_server()
         try:
@@ -167,7 +175,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _read_annotations(file: Any) -> tuple[LabelMap, CocoImages, CocoObjects]:
-    content = read_annotation_file(file, "config.data.data_dir")
+    content = read_annotation_file(file, "data_dir")
     label_map = read_categories(file, content["categories"])
     images = read_images(file, content["images"])
     # A few boxes in COCO have no area; they are left out, as in the published recipe.

@@ -1,36 +1,26 @@
-"""A folder of images with a COCO JSON, read directly: nothing to convert.
-
-Everything is checked when the source is opened: the annotation file to the last box, and of every
-image that it exists, is whole and has the stated size.
-"""
+"""A folder of images with a COCO JSON, read directly: nothing to convert."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from bifpn_jax.data.coco.coco_file import (
-    read_annotation_file,
-    read_categories,
-    read_images,
-    unique_ids,
-)
-from bifpn_jax.data.coco.coco_images import check_images
-from bifpn_jax.data.coco.coco_objects import read_objects
-from bifpn_jax.data.images.image_file import read_image_file
-from bifpn_jax.data.records import BadImageError, Record
-from bifpn_jax.errors import UserError
+from bifpn_jax.data.coco.coco_file import read_annotation_file
+from bifpn_jax.data.sources.annotated_images import AnnotatedImages
+from bifpn_jax.data.sources.source_settings import SourceSettings
 
 
-class CocoJson:
-    """The records of a COCO annotation file.
+def open_split(settings: SourceSettings) -> "CocoJson":
+    """Open the folder and the file of one part."""
+    settings.need_files("coco_json")
+    return CocoJson(
+        settings.images,
+        settings.annotations,
+        bad_boxes=settings.bad_boxes,
+        bad_images=settings.bad_images,
+        split=settings.split,
+    )
 
-    Attributes:
-        name: the annotation file.
-        label_map: contiguous labels in the order of the category ids.
-        objects: all annotations as flat arrays.
-        left_out: the bad images, which are nowhere else in here, nor are their annotations.
-    """
+
+class CocoJson(AnnotatedImages):
+    """The records of a COCO annotation file; see ``AnnotatedImages``."""
 
     def __init__(
         self,
@@ -53,110 +43,11 @@ class CocoJson:
         Raises:
             UserError: anything is wrong with the folder, the file or an image.
         """
-        self._folder, self._file = Path(images), Path(annotations)
-        self.name = str(annotations)
-        content = read_annotation_file(self._file, f"config.data.{split}_annotations")
-        self._categories = content["categories"]
-        self.label_map = read_categories(self._file, self._categories)
-        table = read_images(self._file, content["images"])
-        self._images, self.left_out, self._remarks = check_images(
-            self._folder, self._file, table, f"config.data.{split}_images", bad_images
+        super().__init__(
+            images,
+            read_annotation_file(Path(annotations), f"{split}_annotations"),
+            name=str(annotations),
+            bad_boxes=bad_boxes,
+            bad_images=bad_images,
+            split=split,
         )
-        annotations = content["annotations"]
-        if self.left_out:
-            # Messages count annotations as the file does, so what counts is looked at before.
-            unique_ids(self._file, "annotations", annotations)
-            annotations = _without(annotations, {image.image_id for image in self.left_out})
-        self.objects = read_objects(
-            self._file, annotations, self._images, self.label_map, bad_boxes
-        )
-        if self.objects.is_crowd.all():
-            raise UserError(
-                f"{self._file}: none of its {len(self)} images has a usable object; "
-                "annotate some, or name another file "
-                f"(--config.data.{split}_annotations=FILE)"
-            )
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self._images.names)
-
-    def __getitem__(self, index: int) -> Record:
-        """Read one image file; its boxes come from memory."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        path = self._folder / self._images.names[index]
-        image_id = int(self._images.ids[index])
-        try:
-            encoded = read_image_file(path)
-        except UserError as error:
-            raise BadImageError(error, image_id) from None
-        own = self._own(index)
-        return Record(
-            image_id=image_id,
-            encoded=encoded,
-            where=str(path),
-            boxes=self.objects.yxyx[own],
-            labels=self.objects.labels[own],
-            is_crowd=self.objects.is_crowd[own],
-            area=self.objects.area[own].astype(np.float32),
-            original_hw=tuple(self._images.hw[index].tolist()),
-        )
-
-    def box_counts(self) -> np.ndarray:
-        """Return the number of boxes of each image, crowds not counted: [len] int64."""
-        counted = np.concatenate([[0], np.cumsum(~self.objects.is_crowd)])
-        return np.diff(counted[self.objects.first])
-
-    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the file's images, annotations and categories, segmentations left out.
-
-        Ids, boxes, areas and crowds are those of the file. Only where an annotation has the id 0
-        are all numbered higher, from 1 on, because pycocotools takes 0 for "no match".
-        """
-        images, annotations = [], []
-        for row, image_id in enumerate(self._images.ids.tolist()):
-            height, width = self._images.hw[row].tolist()
-            images.append(
-                {
-                    "id": image_id,
-                    "file_name": self._images.names[row],
-                    "height": height,
-                    "width": width,
-                }
-            )
-            annotations += self.objects.entries(self._own(row), image_id, self.label_map)
-        if any(annotation["id"] == 0 for annotation in annotations):
-            lowest = min(annotation["id"] for annotation in annotations)
-            for annotation in annotations:
-                annotation["id"] += 1 - lowest
-        categories = [dict(category) for category in self._categories]
-        return {"images": images, "annotations": annotations, "categories": categories}
-
-    def summary(self) -> str:
-        """Return one line about the dataset for the log."""
-        objects = self.objects
-        line = (
-            f"{self.name}: {len(self)} images ({int((self.box_counts() == 0).sum())} without "
-            f"objects), {len(objects.ids)} boxes ({int(objects.is_crowd.sum())} crowds), "
-            f"{len(self.label_map)} classes"
-        )
-        if objects.num_cut:
-            line += f"; boxes cut to their image: {objects.num_cut}"
-        if objects.num_skipped:
-            line += f"; bad boxes left out: {objects.num_skipped}"
-        if self.left_out:
-            line += f"; bad images left out: {len(self.left_out)}"
-        return "; ".join([line, *self.objects.remarks, *self._remarks])
-
-    def _own(self, index: int) -> slice:
-        return slice(int(self.objects.first[index]), int(self.objects.first[index + 1]))
-
-
-def _without(annotations: list[dict[str, Any]], image_ids: set[int]) -> list[dict[str, Any]]:
-    """Return the annotations of all other images, also those of no image."""
-
-    def is_of_them(image_id: Any) -> bool:
-        return type(image_id) is int and image_id in image_ids
-
-    return [entry for entry in annotations if not is_of_them(entry.get("image_id"))]

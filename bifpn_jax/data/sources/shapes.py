@@ -16,7 +16,10 @@ from etils import epath
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import Record, annotation_entries, to_coco
 from bifpn_jax.data.sources.shape_drawing import CLASSES, draw_image
-from bifpn_jax.data.sources.tfds_set import detection_features, tfds_dir, to_example
+from bifpn_jax.data.sources.source_settings import SourceSettings
+from bifpn_jax.data.sources.tfds_folder import tfds_dir
+from bifpn_jax.data.sources.tfds_schema import detection_features, to_example
+from bifpn_jax.data.sources.tfds_set import TfdsRecords, open_prepared
 from bifpn_jax.errors import UserError
 
 LABEL_MAP = LabelMap(tuple(range(1, len(CLASSES) + 1)), CLASSES)
@@ -44,6 +47,11 @@ def draw_record(
         area=area,
         original_hw=image.shape[:2],
     )
+
+
+def open_split(settings: SourceSettings) -> TfdsRecords:
+    """Open one part of the drawn images, which are drawn first where they are not there."""
+    return open_prepared(prepare_shapes(settings.data_dir, **settings.shapes), settings)
 
 
 class DrawnShapes:
@@ -172,7 +180,7 @@ def prepare_shapes(data_dir: str | Path | None = None, **options: Any) -> str:
         if not (root / "shapes" / config.name / str(Shapes.VERSION)).exists():
             raise UserError(
                 f"{root}: cannot write the drawn images here ({error.strerror or error}); name "
-                "another place with --config.data.data_dir=DIR"
+                "another place with data_dir=DIR"
             ) from error
     return f"shapes/{config.name}:{Shapes.VERSION}"
 

@@ -1,16 +1,12 @@
-"""Records from prepared TFDS detection sets, and the schema that our own builders write.
+"""Records from prepared TFDS detection sets.
 
 Sets must be prepared as array_record, which needs no TensorFlow to read. The encoded images are
-handed on as they are; decoding is the pipeline's business. The schema is the usual one of TFDS
-detection sets (COCO, VOC, ...): ``image`` and a sequence ``objects`` with ``bbox``
-(``[y0, x0, y1, x1]`` relative to the image) and ``label``; ``image/id``, ``image/filename``,
+handed on as they are; decoding is the pipeline's business. Of a set's features ``image``,
+``objects/bbox`` and ``objects/label`` are needed; ``image/id``, ``image/filename``,
 ``objects/is_crowd``, ``objects/area`` and ``annotations`` are used where they exist.
 """
 
-import difflib
 import json
-import re
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,61 +24,16 @@ from bifpn_jax.data.records import (
     decode_image,
     image_entry,
 )
+from bifpn_jax.data.sources.source_settings import SourceSettings
+from bifpn_jax.data.sources.tfds_folder import find_prepared, tfds_dir
 from bifpn_jax.errors import UserError
 
 _MANY = 20_000  # images; beyond that nothing but training reads a whole set
 
 
-def detection_features(names: tuple[str, ...]) -> tfds.features.FeaturesDict:
-    """Return the schema of this project's builders.
-
-    Beside the usual fields it keeps the objects of an image as the JSON text of their COCO
-    annotations: TFDS stores every float in 32 bits, and evaluation should see the exact numbers.
-    """
-    return tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(encoding_format="jpeg"),
-            "image/filename": tfds.features.Text(),
-            "image/id": np.int64,
-            "objects": tfds.features.Sequence(
-                {
-                    "id": np.int64,
-                    "bbox": tfds.features.BBoxFeature(),
-                    "area": np.float32,
-                    "label": tfds.features.ClassLabel(names=names),
-                    "is_crowd": np.bool_,
-                }
-            ),
-            "annotations": tfds.features.Text(),
-        }
-    )
-
-
-def to_example(record: Record, annotations: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a record in the form that a builder with ``detection_features`` yields.
-
-    Args:
-        record: its ``original_hw`` must be known.
-        annotations: the COCO annotations of its objects, in the same order.
-    """
-    height, width = record.original_hw
-    relative = record.boxes / np.array([height, width, height, width], np.float32)[None]
-    return {
-        "image": record.encoded,
-        "image/filename": record.where,
-        "image/id": int(record.image_id),
-        "objects": [
-            {
-                "id": annotation["id"],
-                "bbox": tfds.features.BBox(*np.clip(relative[i], 0, 1).tolist()),
-                "area": float(record.area[i]),
-                "label": int(record.labels[i]),
-                "is_crowd": bool(record.is_crowd[i]),
-            }
-            for i, annotation in enumerate(annotations)
-        ],
-        "annotations": json.dumps(annotations),
-    }
+def open_prepared(name: str, settings: SourceSettings) -> "TfdsRecords":
+    """Open one part of a prepared set."""
+    return TfdsRecords(name, settings.tfds_split, settings.data_dir, bad_images=settings.bad_images)
 
 
 class TfdsRecords:
@@ -120,7 +71,7 @@ class TfdsRecords:
         """
         self.name = f"{name} ({split})"
         self._skip = bad_images == "skip"
-        builder = tfds.builder_from_directory(_find_prepared(name, tfds_dir(data_dir)))
+        builder = tfds.builder_from_directory(find_prepared(name, tfds_dir(data_dir)))
         info = builder.info
         self.label_map = _read_label_map(info, name)
         try:
@@ -129,8 +80,8 @@ class TfdsRecords:
             )
         except ValueError:
             raise UserError(
-                f"{name} has no split {split!r}; set --config.data.train_split and "
-                f"--config.data.eval_split to {' or '.join(sorted(info.splits))}, or to a part of "
+                f"{name} has no split {split!r}; set train_split and eval_split to "
+                f"{' or '.join(sorted(info.splits))}, or to a part of "
                 "one, such as 'train[:90%]'"
             ) from None
         if not len(self._examples):
@@ -214,62 +165,6 @@ class TfdsRecords:
             area=np.asarray(area, np.float32)[whole],
             original_hw=hw,
         )
-
-
-def tfds_dir(data_dir: str | Path | None) -> Path:
-    """Return the folder of TFDS's prepared sets: ``data_dir``, or TFDS's own default."""
-    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-
-
-def _find_prepared(name: str, root: Path) -> Path:
-    """Return the folder of the newest prepared version of a set, or the one that is asked for."""
-    path, _, version = name.partition(":")
-    there = sorted(
-        (folder for folder in (root / path).glob("*") if _has_version_name(folder)),
-        key=lambda folder: tfds.core.Version(folder.name),
-    )
-    found = [folder for folder in there if fnmatch(folder.name, version or "*")]
-    if not found:
-        others = [f"{path}:{folder.name}" for folder in there]
-        # Above a config, as in "voc", or beside it.
-        for level in (root / path, (root / path).parent):
-            files = () if others or level == root else level.glob("*/*/features.json")
-            configs = sorted({file.parent.parent.name for file in files})
-            others += [f"{level.relative_to(root)}/{config}" for config in configs]
-        near = f" (there is {', '.join(others)})" if others else _known_name(path.split("/")[0])
-        raise UserError(
-            f"TFDS set {name!r} is not prepared in {root}{near}",
-            "set --config.data.data_dir to where it is, or prepare it: "
-            f"{_prepare_command(name, root)}",
-        )
-    info = json.loads((found[-1] / "dataset_info.json").read_text())
-    written = info.get("fileFormat", "tfrecord")
-    if written != "array_record":
-        raise UserError(
-            f"{found[-1]}: prepared as {written}, which only TensorFlow can read",
-            f"delete that folder and prepare it as array_record: {_prepare_command(path, root)}",
-        )
-    return found[-1]
-
-
-def _known_name(name: str) -> str:
-    """A hint at the set of TFDS that is meant by a name that none has."""
-    known = tfds.list_builders(with_community_datasets=False)
-    near = [] if name in known else difflib.get_close_matches(name, known, 1, 0.75)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _has_version_name(folder: Path) -> bool:
-    is_version = re.fullmatch(r"\d+\.\d+\.\d+", folder.name) is not None
-    return is_version and (folder / "dataset_info.json").is_file()
-
-
-def _prepare_command(name: str, root: Path) -> str:
-    return (
-        f'python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, '
-        f"data_dir={str(root)!r}, file_format='array_record').download_and_prepare()\" "
-        "(some sets need TensorFlow for this step: pip install 'bifpn_jax[tensorflow]')"
-    )
 
 
 def _read_label_map(info: tfds.core.DatasetInfo, name: str) -> LabelMap:

@@ -143,7 +143,7 @@ def test_few_corners_are_named_beside_the_usual_cure(images):
     message = refused(images, [[200, 150, 260, 200]])
     assert "if they are, give [x0, y0, x1 - x0, y1 - y0]; if not, correct the file" in message
     assert "nearly all boxes look like [x0, y0, x1, y1]" in message
-    assert "--config.data.bad_boxes=skip" in message
+    assert "bad_boxes=skip" in message
     assert len(opened(images, [[200, 150, 260, 200]], bad_boxes="clip").objects.ids) == 1
 
 

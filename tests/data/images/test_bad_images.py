@@ -12,7 +12,7 @@ from bifpn_jax.data.pipeline import eval_batches, skipped_ids, train_batches
 from bifpn_jax.data.records import BadImageError
 from bifpn_jax.data.rows import NONE_SKIPPED
 from bifpn_jax.data.sources.coco_folder import CocoJson
-from bifpn_jax.data.sources.opening import Relabelled
+from bifpn_jax.data.sources.relabelling import Relabelled
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.evaluator import without_images
 
@@ -178,5 +178,5 @@ def test_evaluation_leaves_a_bad_image_out(folder):
 
 
 def test_unknown_policy(folder):
-    with pytest.raises(UserError, match=r"--config.data.bad_images to one of \('error', 'skip'\)"):
+    with pytest.raises(UserError, match=r"bad_images to one of \('error', 'skip'\)"):
         opened(folder, bad_images="clip")

@@ -116,8 +116,8 @@ def test_a_missing_archive_names_the_ways_out(server, tmp_path):
         coco2017.prepare_coco2017(tmp_path / "tfds")
     text = str(caught.value)
     assert "zips/val2017.zip to be had (status 404)" in text
-    assert "--config.data.source=coco_json --config.data.train_images=DIR" in text
-    assert "--config.data.source=shapes" in text
+    assert "source=coco_json train_images=DIR" in text
+    assert "source=shapes" in text
     assert "\n" not in text
 
 
@@ -137,7 +137,7 @@ def test_no_server_at_all(tmp_path, monkeypatch):
 
 def test_too_little_space_is_told_before_the_download(tmp_path, monkeypatch):
     monkeypatch.setattr(coco2017, "_free_bytes", lambda folder: 10**9)
-    with pytest.raises(UserError, match=r"needs 41 GB and 1 GB are free; .*--config.data.data_dir"):
+    with pytest.raises(UserError, match=r"needs 41 GB and 1 GB are free; .*data_dir"):
         coco2017.prepare_coco2017(tmp_path)
 
 

@@ -136,7 +136,7 @@ def test_a_bad_box_is_named_with_its_cure(coco_folder, box, what):
     assert "\n" not in message
     for part in (str(coco_folder.annotations), "annotation 13", "image 7", "a.jpg", what):
         assert part in message
-    assert "--config.data.bad_boxes=skip" in message
+    assert "bad_boxes=skip" in message
 
 
 @pytest.mark.parametrize(("box", "what"), BAD_BOXES)
@@ -206,11 +206,11 @@ def _truncate(name, by):
 FAULTS = {
     "no annotation file": (
         lambda folder: folder.annotations.unlink(),
-        r"instances.json: no such annotation file; .*--config.data.train_annotations=FILE",
+        r"instances.json: no such annotation file; .*train_annotations=FILE",
     ),
     "annotations are a folder": (
         lambda folder: (folder.annotations.unlink(), folder.annotations.mkdir()),
-        r"instances.json: cannot be read .*--config.data.train_annotations=FILE",
+        r"instances.json: cannot be read .*train_annotations=FILE",
     ),
     "annotations are an image": (
         lambda folder: folder.annotations.write_bytes((folder.images / "a.jpg").read_bytes()),
@@ -273,7 +273,7 @@ FAULTS = {
     "negative area": (_set("annotations", 2, "area", value=-1), "has the area -1"),
     "no folder": (
         lambda folder: folder.images.rename(folder.images.parent / "elsewhere"),
-        "images: no such folder of images; .*--config.data.train_images=DIR",
+        "images: no such folder of images; .*train_images=DIR",
     ),
     "missing image": (
         lambda folder: (folder.images / "b.png").unlink(),
@@ -281,7 +281,7 @@ FAULTS = {
     ),
     "image one level up": (
         lambda folder: os.rename(folder.images / "b.png", folder.images.parent / "b.png"),
-        r"the first is 'b.png' \(it is in .*\); .*--config.data.train_images=DIR",
+        r"the first is 'b.png' \(it is in .*\); .*train_images=DIR",
     ),
     "name leaves the folder": (
         _set("images", 1, "file_name", value="../b.png"),
@@ -322,13 +322,13 @@ def test_every_fault_is_one_line_with_file_record_and_cure(coco_folder, fault):
 
 
 def test_unknown_policy(coco_folder):
-    with pytest.raises(UserError, match=r"--config.data.bad_boxes .*'error', 'clip', 'skip'"):
+    with pytest.raises(UserError, match=r"bad_boxes .*'error', 'clip', 'skip'"):
         coco_folder.open(bad_boxes="ignore")
 
 
 def test_messages_name_the_settings_of_the_split(coco_folder):
     coco_folder.annotations.unlink()
-    with pytest.raises(UserError, match=r"--config\.data\.eval_annotations=FILE"):
+    with pytest.raises(UserError, match=r"eval_annotations=FILE"):
         coco_folder.open(split="eval")
 
 

@@ -1,3 +1,5 @@
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -7,7 +9,8 @@ import pytest
 
 from bifpn_jax.data.coco.coco_categories import COCO
 from bifpn_jax.data.label_map import LabelMap
-from bifpn_jax.data.sources.opening import Relabelled, match_classes, open_source, result_ids
+from bifpn_jax.data.sources.opening import FORMATS, open_source
+from bifpn_jax.data.sources.relabelling import Relabelled, match_classes, result_ids
 from bifpn_jax.data.sources.shapes import DrawnShapes
 from bifpn_jax.errors import UserError
 
@@ -48,19 +51,21 @@ def test_coco_json_by_name(coco_folder):
 
 def test_shapes_by_name(tmp_path):
     options = {"num_train": 3, "num_eval": 2, "sides": (32, 40)}
-    assert len(open_source("shapes", "train", data_dir=tmp_path, **options)) == 3
-    assert len(open_source("shapes", "eval", data_dir=tmp_path, **options)) == 2
-    part = open_source("shapes", "train", data_dir=tmp_path, train_split="train[:2]", **options)
+    assert len(open_source("shapes", "train", data_dir=tmp_path, shapes=options)) == 3
+    assert len(open_source("shapes", "eval", data_dir=tmp_path, shapes=options)) == 2
+    part = open_source(
+        "shapes", "train", data_dir=tmp_path, train_split="train[:2]", shapes=options
+    )
     assert len(part) == 2
 
 
 @pytest.mark.parametrize(
     ("split", "given", "flag"),
     [
-        ("train", {}, "--config.data.train_images=DIR"),
-        ("train", {"train_images": "x"}, "--config.data.train_annotations=FILE"),
-        ("eval", {"train_images": "x", "train_annotations": "y"}, "--config.data.eval_images=DIR"),
-        ("eval", {"eval_images": "x"}, "--config.data.eval_annotations=FILE"),
+        ("train", {}, "train_images=DIR"),
+        ("train", {"train_images": "x"}, "train_annotations=FILE"),
+        ("eval", {"train_images": "x", "train_annotations": "y"}, "eval_images=DIR"),
+        ("eval", {"eval_images": "x"}, "eval_annotations=FILE"),
     ],
 )
 def test_a_missing_setting_is_named(split, given, flag):
@@ -75,10 +80,16 @@ def test_unknown_sources(tmp_path):
         open_source("coco_jsno", "train", data_dir=tmp_path)
     with pytest.raises(UserError, match="'wider_face' is not prepared"):
         open_source("wider_face", "train", data_dir=tmp_path)
-    with pytest.raises(UserError, match=r"no dataset ''; set --config\.data\.source to"):
+    with pytest.raises(UserError, match=r"no dataset ''; set source to"):
         open_source("", "train")
     with pytest.raises(ValueError, match="not 'train' or 'eval'"):
         open_source("shapes", "test")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_has_its_function(name):
+    module = importlib.import_module(f"bifpn_jax.data.sources.{FORMATS[name].module}")
+    assert list(inspect.signature(module.open_split).parameters) == ["settings"]
 
 
 TRAIN = Classes("train.json", {1: "cat", 2: "dog", 5: "cow"})
@@ -212,7 +223,8 @@ def test_relabelling_refuses_other_classes():
 def test_heavy_packages_are_loaded_by_their_own_modules_only():
     code = (
         "import sys\n"
-        "from bifpn_jax.data import label_map, coco_categories, coco_json, transforms, sources\n"
+        "import bifpn_jax.recipe.checks\n"
+        "from bifpn_jax.data.sources import opening, coco_folder, box_list, relabelling\n"
         "heavy = {'grain', 'tensorflow_datasets', 'tensorflow', 'pycocotools', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
