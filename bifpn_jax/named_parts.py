@@ -8,9 +8,10 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,6 +48,20 @@ class Parts(dict):
         if is_code(name):
             return load_code(name)
         raise unknown(self.what, name, self)
+
+
+def call_with_known(part: Callable[..., Any], settings: Mapping[str, Any], **always: Any) -> Any:
+    """Calls a part with those of the settings that it takes as keyword arguments.
+
+    So a part of one's own names what it needs and nothing else.
+    """
+    return bind_known(part, settings)(**always)
+
+
+def bind_known(part: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
+    """A part with those of the settings bound that it takes as keyword arguments."""
+    parameters = inspect.signature(part).parameters
+    return functools.partial(part, **{k: v for k, v in settings.items() if k in parameters})
 
 
 def unknown(what: str, name: Any, choices: Any) -> UserError:

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import optax
 
+from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.detector import EfficientDet, make_anchors
-from bifpn_jax.train.gradients import LossSettings
 from bifpn_jax.train.state import TrainState, create_state
 from bifpn_jax.train.step import make_train_step
 

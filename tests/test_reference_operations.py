@@ -75,7 +75,9 @@ def test_targets(reference, targets):
 
 def test_losses(case, reference, targets):
     normalizer = targets.num_positives.sum() + 1
-    total, parts = jax.jit(detection_loss)(*head_outputs(case), targets, normalizer)
+    total, parts = jax.jit(detection_loss)(
+        *head_outputs(case), targets, normalizer, anchor_grid(case.image_hw)
+    )
     losses = [total, parts["class_loss"], parts["box_loss"]]
     np.testing.assert_allclose(losses, reference["losses_total_class_box"], rtol=1e-6)
 

@@ -47,7 +47,7 @@ def program_name() -> str:
     if sys.argv[0].startswith("bifpn "):
         return sys.argv[0]
     spec = sys.modules["__main__"].__spec__
-    return f"python -m {spec.name if spec else f'experiments.{Path(sys.argv[0]).stem}'}"
+    return f"python -m {spec.name if spec else f'experiments.{Path(sys.argv[0]).name}'}"
 
 
 def own_flags() -> list[flags.Flag]:

@@ -1,6 +1,7 @@
 """EfficientDet (arXiv 1911.09070): backbone, feature network, class and box heads."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,30 +10,25 @@ import numpy as np
 
 from bifpn_jax.anchors import ASPECT_RATIOS, anchor_grid
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.backbones.efficientnet import BACKBONES, EfficientNet
-from bifpn_jax.models.feature_network import (
-    DOWNSAMPLINGS,
-    UPSAMPLINGS,
-    make_feature_network,
-)
-from bifpn_jax.models.fusion import check_fusion
+from bifpn_jax.models.backbones import BACKBONES
+from bifpn_jax.models.feature_network import make_feature_network
 from bifpn_jax.models.graphs import Graph
 from bifpn_jax.models.heads import CLASS_PRIOR_BIAS, Head
 from bifpn_jax.models.layers import (
     ACTIVATIONS,
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
+    Layer,
+    StochasticDepth,
+    bind_norm,
     recomputed,
 )
+from bifpn_jax.models.model_checks import check_choice, check_model
 from bifpn_jax.models.networks import is_module, network_graph
-from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODELS, check_normalization
-from bifpn_jax.named_parts import unknown
-from bifpn_jax.ops.convolution import PADDINGS
+from bifpn_jax.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODELS
+from bifpn_jax.named_parts import call_with_known
 
 Array = jax.Array
-
-# What `remat` may name.
-PARTS = ("backbone", "feature_network", "heads")
 
 
 class Outputs(NamedTuple):
@@ -52,7 +48,7 @@ class EfficientDet(nn.Module):
 
     Attributes:
         num_classes: K.
-        backbone: key of `efficientnet.BACKBONES`.
+        backbone: key of `backbones.BACKBONES`, a module class, or a function that returns a module.
         width: channels of the feature network and the heads.
         network_repeats: cells of the feature network.
         head_repeats: convolutions in each head before its predictor.
@@ -70,6 +66,7 @@ class EfficientDet(nn.Module):
         expanded_features: features come from inside the backbone's blocks, before the projection.
         separable, separable_heads: False makes the convolutions of the feature network, or of the
             heads, ordinary 3x3 ones, as in RetinaNet.
+        norm: key of `layers.NORMS`, or a module class, see `layers.bind_norm`.
         activation: key of `layers.ACTIVATIONS`, or a function. Parts of one's own can also be given
             as "FILE.py:NAME", see `named_parts`.
         min_level, max_level: pyramid levels; level l has stride 2^l.
@@ -91,7 +88,7 @@ class EfficientDet(nn.Module):
     """
 
     num_classes: int = 90
-    backbone: str = "b0"
+    backbone: str | Callable[..., nn.Module] = "b0"
     width: int = 64
     network_repeats: int = 3
     head_repeats: int = 3
@@ -105,6 +102,7 @@ class EfficientDet(nn.Module):
     expanded_features: bool = False
     separable: bool = True
     separable_heads: bool = True
+    norm: str | Callable[..., nn.Module] = "batch_norm"
     activation: str | Callable[[Array], Array] = "swish"
     min_level: int = 3
     max_level: int = 7
@@ -129,64 +127,86 @@ class EfficientDet(nn.Module):
         Training needs `mutable=["batch_stats"]` and, with stochastic depth, the rng stream
         "stochastic_depth". Features are in the collection "intermediates" when it is mutable.
         """
-        per_location = self.num_scales * len(self.aspect_ratios)
         remat = self.remat.split(",")
         shared = {
-            "activation": self.activation,
-            "axis_name": self.axis_name,
-            "momentum": self.batch_norm_momentum,
-            "batch_norm_group": self.batch_norm_group,
+            "norm": self._norm(BATCH_NORM_EPSILON),
+            "activation": ACTIVATIONS.find(self.activation),
         }
-        features = EfficientNet(
-            self.backbone,
-            survival_prob=self.survival_prob,
-            padding=self.backbone_padding or self.padding,
-            epsilon=self.backbone_batch_norm_epsilon,
-            expanded_features=self.expanded_features,
-            remat="backbone" in remat,
-            name="backbone",
-            **shared,
-        )(images.astype(self.dtype), train)
-        features = {level: x for level, x in features.items() if level >= self.min_level}
+        features = self._backbone(images.astype(self.dtype), train, shared)
         self.sow("intermediates", "backbone_features", features)
-        network_settings = {
-            "repeats": self.network_repeats,
-            "width": self.width,
-            "min_level": self.min_level,
-            "max_level": self.max_level,
-            "fusion": self.fusion,
-            "padding": self.padding,
-            "conv_bias": self.conv_bias,
-            "upsampling": self.upsampling,
-            "downsampling": self.downsampling,
-            "separable": self.separable,
-            "remat": "feature_network" in remat,
+        network = make_feature_network(
+            self.feature_network,
+            repeats=self.network_repeats,
+            width=self.width,
+            min_level=self.min_level,
+            max_level=self.max_level,
+            fusion=self.fusion,
+            padding=self.padding,
+            conv_bias=self.conv_bias,
+            upsampling=self.upsampling,
+            downsampling=self.downsampling,
+            separable=self.separable,
+            remat="feature_network" in remat,
             **shared,
-        }
-        features = make_feature_network(self.feature_network, **network_settings)(features, train)
+        )
+        features = network(features, train)
         levels = list(range(self.min_level, self.max_level + 1))
         if sorted(features) != levels:
             raise UserError(f"the feature network returns levels {sorted(features)}, not {levels}.")
         self.sow("intermediates", "network_features", features)
-        shared |= {
-            "repeats": self.head_repeats,
-            "width": self.width,
-            "conv_bias": self.conv_bias,
-            "separable": self.separable_heads,
-        }
-        head = recomputed(Head, "heads" in remat)
-        logits = head(
-            self.num_classes * per_location,
-            output_bias=CLASS_PRIOR_BIAS,
-            name="class_head",
+        head = partial(
+            recomputed(Head, "heads" in remat),
+            repeats=self.head_repeats,
+            width=self.width,
+            conv_bias=self.conv_bias,
+            separable=self.separable_heads,
             **shared,
-        )(features, train)
-        codes = head(4 * per_location, name="box_head", **shared)(features, train)
+        )
+        per_location = self.num_scales * len(self.aspect_ratios)
+        class_head = head(
+            self.num_classes * per_location, output_bias=CLASS_PRIOR_BIAS, name="class_head"
+        )
+        logits = class_head(features, train)
+        codes = head(4 * per_location, name="box_head")(features, train)
         batch = images.shape[0]
         return Outputs(
             logits.reshape(batch, -1, self.num_classes),
             codes.reshape(batch, -1, 4),
         )
+
+    def _norm(self, epsilon: float) -> Layer:
+        """What makes the normalisation layers."""
+        return bind_norm(
+            self.norm,
+            epsilon=epsilon,
+            axis_name=self.axis_name,
+            momentum=self.batch_norm_momentum,
+            group=self.batch_norm_group,
+        )
+
+    def _backbone(self, images: Array, train: bool, shared: dict[str, Any]) -> dict[int, Array]:
+        """The backbone's features from `min_level` on."""
+        settings = {
+            **shared,
+            "norm": self._norm(self.backbone_batch_norm_epsilon),
+            "drop": partial(StochasticDepth, axis_name=self.axis_name),
+            "survival_prob": self.survival_prob,
+            "padding": self.backbone_padding or self.padding,
+            "expanded_features": self.expanded_features,
+            "remat": "backbone" in self.remat.split(","),
+        }
+        backbone = call_with_known(BACKBONES.find(self.backbone), settings, name="backbone")
+        features = {
+            level: x for level, x in backbone(images, train).items() if level >= self.min_level
+        }
+        levels = list(range(self.min_level, max(features, default=self.min_level) + 1))
+        if sorted(features) != levels:
+            raise UserError(
+                f"backbone {self.backbone} returns levels {sorted(features)} of those from "
+                f"{self.min_level} on; it must return all from min_level={self.min_level} to its "
+                "coarsest."
+            )
+        return features
 
 
 def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -> EfficientDet:
@@ -203,14 +223,14 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
     Raises:
         UserError: a name, attribute or value that does not exist, with the nearest that does.
     """
-    _check_choice("model", name, MODELS)
+    check_choice("model", name, MODELS)
     settings = MODELS[name]._asdict()
     settings.pop("phi")
     side = settings.pop("image_size")
     settings |= {"image_hw": (side, side), "num_classes": num_classes, **overrides}
     fields = [f for f in EfficientDet.__dataclass_fields__ if f not in ("parent", "name")]
     for key in settings:
-        _check_choice("model setting", key, fields)
+        check_choice("model setting", key, fields)
     if isinstance(settings["image_hw"], int):
         settings["image_hw"] = (settings["image_hw"],) * 2
     for key in ("aspect_ratios", "mean_rgb", "std_rgb", "image_hw"):
@@ -222,62 +242,11 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
     if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
         raise UserError(f"model setting image_hw={sides!r} must be height and width in pixels.")
     model = EfficientDet(**settings)
-    _check_choice("backbone", model.backbone, BACKBONES)
-    check_fusion(model.fusion)
-    _check_choice("upsampling", model.upsampling, UPSAMPLINGS)
-    _check_choice("downsampling", model.downsampling, DOWNSAMPLINGS)
-    _check_choice("padding", model.padding, PADDINGS)
-    _check_choice("backbone_padding", model.backbone_padding or model.padding, PADDINGS)
-    ACTIVATIONS.find(model.activation)
-    _check_choice("dtype", model.dtype, ("float32", "bfloat16"))
-    for part in model.remat.split(",") if model.remat else ():
-        _check_choice("part in remat", part, PARTS)
-    for key in ("num_classes", "width", "network_repeats", "head_repeats", "num_scales"):
-        value = getattr(model, key)
-        if type(value) is not int or value < 1:
-            raise UserError(f"model setting {key}={value!r} must be a whole number, at least 1.")
-    group = model.batch_norm_group
-    if not isinstance(group, int) or group < 0:
-        raise UserError(
-            f"model setting batch_norm_group={group!r} must be a whole number, 0 for all devices."
-        )
-    for key in ("conv_bias", "expanded_features", "separable", "separable_heads"):
-        if not isinstance(getattr(model, key), bool):
-            raise UserError(f"model setting {key}={getattr(model, key)!r} must be True or False.")
-    check_normalization(model.mean_rgb, model.std_rgb)
-    if model.min_level not in (3, 4, 5) or model.max_level not in range(5, 11):
-        raise UserError(
-            f"model levels {model.min_level}-{model.max_level} do not work: min_level must be 3-5 "
-            "and max_level 5-10."
-        )
-    if model.min_level == model.max_level:
-        raise UserError(
-            f"model levels {model.min_level}-{model.max_level} do not work: a feature network "
-            "needs two levels or more."
-        )
-    network = model.feature_network
-    if isinstance(network, type) and not issubclass(network, nn.Module):
-        raise UserError(f"feature_network={network.__name__} must be a class of linen modules.")
-    graph = network_graph(model.feature_network, model.min_level, model.max_level)
+    check_model(model)
     if not (isinstance(model.feature_network, str) or is_module(model.feature_network)):
+        graph = network_graph(model.feature_network, model.min_level, model.max_level)
         model = model.clone(feature_network=graph)
-    if not 0.0 <= model.batch_norm_momentum < 1.0:
-        raise UserError(
-            f"model setting batch_norm_momentum={model.batch_norm_momentum} must be in [0, 1)."
-        )
-    if not 0.0 < model.backbone_batch_norm_epsilon < 1.0:
-        raise UserError(
-            f"model setting backbone_batch_norm_epsilon={model.backbone_batch_norm_epsilon} must "
-            "be in (0, 1)."
-        )
-    if not 0.0 < model.survival_prob <= 1.0:
-        raise UserError(f"model setting survival_prob={model.survival_prob} must be in (0, 1].")
     return model
-
-
-def _check_choice(what: str, value: str, choices: Any) -> None:
-    if value not in choices:
-        raise unknown(what, value, choices)
 
 
 def make_anchors(model: EfficientDet, image_hw: tuple[int, int]) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Runs any graph of fusion nodes over pyramid features (paper section 3)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -8,15 +10,15 @@ import jax
 from bifpn_jax.models.fusion import Fusion, global_attention
 from bifpn_jax.models.graphs import Graph, Node, level_of, output_ids
 from bifpn_jax.models.layers import (
-    ACTIVATIONS,
-    BATCH_NORM_MOMENTUM,
+    Activation,
     BatchNorm,
     Conv,
+    Layer,
     SeparableConv,
     recomputed,
 )
 from bifpn_jax.models.networks import network_graph
-from bifpn_jax.named_parts import is_code, load_code
+from bifpn_jax.named_parts import call_with_known, is_code, load_code
 from bifpn_jax.ops.convolution import max_pool
 from bifpn_jax.ops.resizing import resize_bilinear, resize_nearest
 
@@ -34,21 +36,18 @@ class Resample(nn.Module):
     """
 
     width: int
-    axis_name: str | None = None
-    momentum: float = BATCH_NORM_MOMENTUM
+    norm: Layer = BatchNorm
     padding: str = "same"
     conv_bias: bool = True
     upsampling: str = "nearest"
     downsampling: str = "max"
-    batch_norm_group: int = 0
 
     @nn.compact
     def __call__(self, x: Array, hw: tuple[int, int], train: bool) -> Array:
         """[B, H, W, C] -> [B, *hw, width]; no convolution where C is `width` already."""
         if x.shape[-1] != self.width:
             x = Conv(self.width, use_bias=self.conv_bias, name="conv")(x)
-            norm = BatchNorm(self.axis_name, self.momentum, group=self.batch_norm_group, name="bn")
-            x = norm(x, train)
+            x = self.norm(name="bn")(x, train)
         if x.shape[1] > hw[0] or x.shape[2] > hw[1]:
             if self.downsampling == "bilinear":
                 return resize_bilinear(x, hw)
@@ -60,22 +59,25 @@ class Resample(nn.Module):
 class Cell(nn.Module):
     """One pass over the graph. A node: resample, fuse, activation, separable 3x3, batch norm.
 
-    `graphs.OPERATIONS` has the kinds of nodes that leave something out. Attributes are those of
-    `FeatureNetwork`.
+    `graphs.OPERATIONS` has the kinds of nodes that leave something out.
+
+    Attributes:
+        graph: its nodes.
+        width: channels of every node.
+        fusion: of nodes that have none of their own, key of `fusion.NORMALIZERS` or a function.
+        activation: elementwise function.
+        resample: makes a `Resample`.
+        conv: makes a node's convolution.
+        norm: makes a normalisation layer.
     """
 
     graph: Graph
     width: int
-    fusion: str
-    activation: str
-    axis_name: str | None = None
-    momentum: float = BATCH_NORM_MOMENTUM
-    padding: str = "same"
-    conv_bias: bool = True
-    upsampling: str = "nearest"
-    downsampling: str = "max"
-    separable: bool = True
-    batch_norm_group: int = 0
+    fusion: str | Callable[[Array], Array]
+    activation: Activation
+    resample: Layer
+    conv: Layer
+    norm: Layer
 
     @nn.compact
     def __call__(self, features: dict[int, Array | None], train: bool) -> dict[int, Array]:
@@ -95,7 +97,7 @@ class Cell(nn.Module):
         outputs = {level: values[i] for level, i in zip(levels, ids, strict=True)}
         for level, x in outputs.items():
             if x.shape[-1] != self.width:
-                outputs[level] = self._resample(f"level_{level}", x, sizes[level], train)
+                outputs[level] = self.resample(name=f"level_{level}")(x, sizes[level], train)
         return outputs
 
     def _node(
@@ -112,7 +114,7 @@ class Cell(nn.Module):
             (x,) = (values[i] for i in node.inputs)
         else:
             inputs = [
-                self._resample(f"node_{n}_edge_{i}", values[i], hw, train) for i in node.inputs
+                self.resample(name=f"node_{n}_edge_{i}")(values[i], hw, train) for i in node.inputs
             ]
             if node.fusion == "attention":
                 first, second = (
@@ -124,32 +126,9 @@ class Cell(nn.Module):
         if node.operation == "merge":
             return x
         if node.operation.startswith("act_"):
-            x = ACTIVATIONS.find(self.activation)(x)
-        x = SeparableConv(
-            self.width,
-            use_bias=self.conv_bias,
-            separable=self.separable,
-            stride=stride,
-            padding=self.padding,
-            name=f"node_{n}_conv",
-        )(x)
-        norm = BatchNorm(
-            self.axis_name, self.momentum, group=self.batch_norm_group, name=f"node_{n}_bn"
-        )
-        return norm(x, train)
-
-    def _resample(self, name: str, x: Array, hw: tuple[int, int], train: bool) -> Array:
-        return Resample(
-            self.width,
-            self.axis_name,
-            self.momentum,
-            self.padding,
-            self.conv_bias,
-            self.upsampling,
-            self.downsampling,
-            self.batch_norm_group,
-            name=name,
-        )(x, hw, train)
+            x = self.activation(x)
+        x = self.conv(stride=stride, name=f"node_{n}_conv")(x)
+        return self.norm(name=f"node_{n}_bn")(x, train)
 
 
 class FeatureNetwork(nn.Module):
@@ -161,63 +140,71 @@ class FeatureNetwork(nn.Module):
         width: channels of every node.
         max_level: coarsest level; levels above the backbone's are made from the one below by
             `downsampling`, the first of them after a 1x1 convolution.
-        fusion: a key of `fusion.NORMALIZERS`.
-        activation: a key of `layers.ACTIVATIONS`.
-        axis_name: mapped axis for batch statistics, or None.
-        momentum: of the running batch statistics.
-        padding: of what has a stride, key of `convolutions.PADDINGS`.
+        fusion: a key of `fusion.NORMALIZERS`, or a function of weights.
+        norm: makes a normalisation layer, see `layers.BatchNorm`.
+        activation: elementwise function.
+        padding: of what has a stride, key of `convolution.PADDINGS`.
         conv_bias: bias of the convolutions, all of which a batch norm follows.
         upsampling: key of `UPSAMPLINGS`.
         downsampling: one of `DOWNSAMPLINGS`.
         separable: False makes the nodes' convolutions ordinary 3x3 ones.
         remat: compute every cell once more in the backward pass instead of keeping its inside.
-        batch_norm_group: replicas that share batch statistics, 0 for all.
     """
 
     graph: Graph
     repeats: int
     width: int
     max_level: int = 7
-    fusion: str = "fast"
-    activation: str = "swish"
-    axis_name: str | None = None
-    momentum: float = BATCH_NORM_MOMENTUM
+    fusion: str | Callable[[Array], Array] = "fast"
+    norm: Layer = BatchNorm
+    activation: Activation = nn.swish
     padding: str = "same"
     conv_bias: bool = True
     upsampling: str = "nearest"
     downsampling: str = "max"
     separable: bool = True
     remat: bool = False
-    batch_norm_group: int = 0
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> dict[int, Array]:
         """{level: [B, H_l, W_l, C_l]} of the backbone -> {level: [B, H_l, W_l, width]}."""
         features = dict(features)
-        settings = {
-            "axis_name": self.axis_name,
-            "momentum": self.momentum,
-            "padding": self.padding,
-            "conv_bias": self.conv_bias,
-            "upsampling": self.upsampling,
-            "downsampling": self.downsampling,
-            "batch_norm_group": self.batch_norm_group,
-        }
+        resample = partial(
+            Resample,
+            self.width,
+            norm=self.norm,
+            padding=self.padding,
+            conv_bias=self.conv_bias,
+            upsampling=self.upsampling,
+            downsampling=self.downsampling,
+        )
         last_read = self._last_level_read(min(features))
         for level in range(max(features) + 1, self.max_level + 1):
             if level > last_read:
                 features[level] = None
                 continue
             below = features[level - 1]
-            resample = Resample(self.width, name=f"level_{level}", **settings)
-            features[level] = resample(below, halved(below.shape[1:3]), train)
-        settings["separable"] = self.separable
-        cell_class = recomputed(Cell, self.remat)
+            extra = resample(name=f"level_{level}")
+            features[level] = extra(below, halved(below.shape[1:3]), train)
+        conv = partial(
+            SeparableConv,
+            self.width,
+            use_bias=self.conv_bias,
+            separable=self.separable,
+            padding=self.padding,
+        )
+        cell = partial(
+            recomputed(Cell, self.remat),
+            self.graph,
+            self.width,
+            self.fusion,
+            self.activation,
+            resample=resample,
+            conv=conv,
+            norm=self.norm,
+        )
         for i in range(self.repeats):
-            cell = cell_class(
-                self.graph, self.width, self.fusion, self.activation, name=f"cell_{i}", **settings
-            )
-            features = cell(features, train)
+            features = cell(name=f"cell_{i}")(features, train)
         return features
 
     def _last_level_read(self, min_level: int) -> int:
@@ -242,8 +229,7 @@ def make_feature_network(
     if isinstance(network, nn.Module):
         return network
     if isinstance(network, type):
-        own = {name: settings[name] for name in settings if name in network.__dataclass_fields__}
-        return network(**own, name="feature_network")
+        return call_with_known(network, settings, name="feature_network")
     graph = network_graph(network, settings.pop("min_level"), settings["max_level"])
     return FeatureNetwork(graph, **settings, name="feature_network")
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.graphs import Graph
-from bifpn_jax.models.initializers import ones_init, parameter
+from bifpn_jax.models.initializers import Initializer, ones_init
 from bifpn_jax.named_parts import Parts
 
 Array = jax.Array
@@ -55,9 +55,11 @@ class Fusion(nn.Module):
         method: "sum" (no weights), "unbounded", "softmax", "fast" (fast normalized), or a function
             of one's own, also as "FILE.py:NAME". Where the name begins with "channel_", every
             channel has a weight of its own.
+        weights_init: initialiser of the weights.
     """
 
     method: str | Callable[[Array], Array] = "fast"
+    weights_init: Initializer = ones_init
 
     @nn.compact
     def __call__(self, features: Sequence[Array]) -> Array:
@@ -70,7 +72,7 @@ class Fusion(nn.Module):
             return sum(features[1:], features[0])
         per_channel = _name(self.method).startswith("channel_")
         shape = (len(features), features[0].shape[-1]) if per_channel else (len(features),)
-        raw = parameter(self, "weights", ones_init, shape)
+        raw = self.param("weights", self.weights_init, shape)
         weights = normalize(raw).astype(features[0].dtype)
         if per_channel:
             weights = weights[:, None, None, None]

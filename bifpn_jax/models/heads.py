@@ -10,14 +10,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from bifpn_jax.models.initializers import Constant, head_depthwise_init, head_init
+from bifpn_jax.models.initializers import Constant, Initializer, head_depthwise_init, head_init
 from bifpn_jax.models.layers import (
-    BATCH_NORM_MOMENTUM,
+    Activation,
     BatchNorm,
     Conv,
     DepthwiseConv,
+    Layer,
     SeparableConv,
 )
+from bifpn_jax.ops import convolution
 
 Array = jax.Array
 
@@ -53,8 +55,22 @@ class Predictor(nn.Module):
             return _joined([full(x) for x in maps])
         depthwise = DepthwiseConv(3, kernel_init=head_depthwise_init, name="depthwise")
         rows = _joined([depthwise(x) for x in maps])
-        pointwise = Conv(self.features, is_output=True, name="pointwise", **settings)
-        return pointwise(rows[:, :, None])[:, :, 0]
+        return _Pointwise(self.features, name="pointwise", **settings)(rows)
+
+
+class _Pointwise(nn.Module):
+    """1x1 convolution with bias of rows [B, N, C], whose result nothing reads at once."""
+
+    features: int
+    kernel_init: Initializer
+    bias_init: Initializer
+
+    @nn.compact
+    def __call__(self, rows: Array) -> Array:
+        kernel = self.param("kernel", self.kernel_init, (1, 1, rows.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
+        kernel, bias = kernel.astype(rows.dtype), bias.astype(rows.dtype)
+        return convolution.biased_conv(rows[:, :, None], kernel, bias)[:, :, 0]
 
 
 def _joined(maps: Sequence[Array]) -> Array:
@@ -70,25 +86,21 @@ class Head(nn.Module):
         outputs: channels of the predictor: anchors per location times values per anchor.
         repeats: convolutions before the predictor.
         width: their channels.
-        activation: a key of `layers.ACTIVATIONS`.
+        norm: makes a normalisation layer, see `layers.BatchNorm`.
+        activation: elementwise function.
         output_bias: initial value of the predictor's bias.
-        axis_name: mapped axis for batch statistics, or None.
-        momentum: of the running batch statistics.
         conv_bias: bias of the convolutions before a batch norm; the predictor always has one.
         separable: False makes all convolutions ordinary 3x3 ones, as RetinaNet's are.
-        batch_norm_group: replicas that share batch statistics, 0 for all.
     """
 
     outputs: int
     repeats: int
     width: int
-    activation: str = "swish"
+    norm: Layer = BatchNorm
+    activation: Activation = nn.swish
     output_bias: float = 0.0
-    axis_name: str | None = None
-    momentum: float = BATCH_NORM_MOMENTUM
     conv_bias: bool = True
     separable: bool = True
-    batch_norm_group: int = 0
 
     @nn.compact
     def __call__(self, features: dict[int, Array], train: bool = False) -> Array:
@@ -111,13 +123,7 @@ class Head(nn.Module):
         maps = []
         for level, x in sorted(features.items()):
             for i, conv in enumerate(convs):
-                norm = BatchNorm(
-                    self.axis_name,
-                    self.momentum,
-                    activation=self.activation,
-                    group=self.batch_norm_group,
-                    name=f"bn_{i}_level_{level}",
-                )
+                norm = self.norm(activation=self.activation, name=f"bn_{i}_level_{level}")
                 x = norm(conv(x), train)
             maps.append(x)
         return predictor(maps)

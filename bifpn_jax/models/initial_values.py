@@ -6,7 +6,7 @@ of `model.init`, the values are others.
 """
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from bifpn_jax.models.initializers import Constant, Draws, Initializer, record_name
+from bifpn_jax.models.initializers import Constant, Draws, Initializer
 
 Path = tuple[str, ...]  # ("params", "backbone", "stem_conv", "kernel")
 
@@ -39,16 +39,12 @@ def initial_values(
     """Path -> float32 values, which depend on the seed, the path, the shape and the initialiser.
 
     Args:
-        model: any that takes images; a variable for which it has no `Record` is left to its `init`.
+        model: any that takes images. The initialiser of a variable NAME is the attribute NAME_init
+            of its layer; a variable whose layer has none of ours is left to the model's `init`.
         seed: of the draws.
         only: paths of the variables that are wanted; None for all.
     """
-    found = jax.eval_shape(
-        partial(model.init, mutable=["params", "batch_stats", "intermediates"]),
-        jax.random.key(seed),
-        _image(),
-    )
-    records = traverse_util.flatten_dict(found.pop("intermediates", {}))
+    found, initializers = _initializers(model, seed)
     shapes = {
         path: leaf.shape
         for path, leaf in traverse_util.flatten_dict(found).items()
@@ -58,8 +54,7 @@ def initial_values(
     drawn: dict[Any, dict[Path, Draws]] = {}
     others: list[Path] = []
     for path in shapes:
-        record = records.get((*path[1:-1], record_name(path[-1])))
-        initializer: Initializer | None = record and record.initializer
+        initializer = initializers.get(path)
         if isinstance(initializer, Constant):
             values[path] = np.full(shapes[path], initializer.value, np.float32)
         elif isinstance(initializer, Draws):
@@ -73,6 +68,29 @@ def initial_values(
     if others:
         values |= _by_init(model, seed, others)
     return {path: values[path] for path in shapes}
+
+
+def _initializers(
+    model: nn.Module, seed: int
+) -> tuple[dict[str, Any], dict[Path, Initializer | None]]:
+    """The shapes of all variables, and the initialisers of those that a layer's attributes name."""
+    layers: dict[tuple[str, ...], nn.Module] = {}
+
+    def note_layer(
+        next_call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        layers[context.module.path] = context.module
+        return next_call(*args, **kwargs)
+
+    with nn.intercept_methods(note_layer):
+        shapes = jax.eval_shape(model.init, jax.random.key(seed), _image())
+    return shapes, {
+        path: getattr(layers.get(path[1:-1]), f"{path[-1]}_init", None)
+        for path in traverse_util.flatten_dict(shapes)
+    }
 
 
 def _draw(

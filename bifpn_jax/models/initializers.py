@@ -1,15 +1,16 @@
 """Initial values of the parameters, by part of the network.
 
 An initialiser is data: a distribution and how wide it is for a shape. So the values of a whole
-network can be drawn at once, see `initial_values`.
+network can be drawn at once, see `initial_values`, which finds the initialiser of a variable
+"kernel" as the attribute `kernel_init` of its layer.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -45,64 +46,14 @@ class Draws:
         self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     ) -> jax.Array:
         """An array of this shape."""
-        return (self.distribution(key, shape) * self.factor(shape)).astype(dtype)
+        return _draw(key, self, tuple(shape), dtype)
 
 
-@jax.tree_util.register_static
-@dataclass(frozen=True)
-class Record:
-    """The initialiser of a variable, beside the variables that `init` returns."""
-
-    initializer: Initializer
-
-
-def record_name(name: str) -> str:
-    """Under which "intermediates" have the `Record` of a module's variable."""
-    return f"initializer of {name}"
-
-
-def parameter(
-    module: nn.Module, name: str, initializer: Initializer, shape: tuple[int, ...]
-) -> jax.Array:
-    """A float32 parameter of a module: the given one, or a new one from the initialiser.
-
-    `module.param` does the same, but traces the initialiser of a given parameter to compare its
-    shape, which is a tenth of the time to trace a training step.
-
-    Raises:
-        ValueError: the given one has another shape.
-    """
-    if not module.has_variable("params", name):
-        _record(module, name, initializer)
-        return module.param(name, initializer, shape, jnp.float32)
-    value = module.get_variable("params", name)
-    if jnp.shape(value) != shape:
-        path = "/".join((*module.path, name))
-        raise ValueError(
-            f"parameter {path} has the shape {list(jnp.shape(value))}, this model's has "
-            f"{list(shape)}: give the model weights of its own kind."
-        )
-    return value
-
-
-def statistic(
-    module: nn.Module, name: str, initializer: Constant, shape: tuple[int, ...]
-) -> nn.Variable:
-    """A float32 variable of the collection "batch_stats"."""
-    if not module.has_variable("batch_stats", name):
-        _record(module, name, initializer)
-    return module.variable("batch_stats", name, initializer, None, shape)
-
-
-def _record(module: nn.Module, name: str, initializer: Initializer) -> None:
-    # Kept only where someone asks for the collection, which `init` by itself does not.
-    module.sow(
-        "intermediates",
-        record_name(name),
-        Record(initializer),
-        init_fn=lambda: None,
-        reduce_fn=lambda _, newest: newest,
-    )
+# Jitted, because flax traces an initialiser whenever it checks the shape of a given parameter.
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _draw(key: jax.Array, initializer: Draws, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    draws = initializer.distribution(key, shape) * initializer.factor(shape)
+    return draws.astype(dtype)
 
 
 def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -5,7 +5,10 @@ Parameters are float32; a layer computes in the dtype of its input. Batch normal
 have another epsilon.
 """
 
+import inspect
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,11 +20,9 @@ from bifpn_jax.models.initializers import (
     backbone_init,
     glorot_init,
     ones_init,
-    parameter,
-    statistic,
     zeros_init,
 )
-from bifpn_jax.named_parts import Parts
+from bifpn_jax.named_parts import Parts, bind_known
 from bifpn_jax.ops import convolution
 from bifpn_jax.ops.batch_norm import affine, batch_normalize
 
@@ -30,7 +31,36 @@ Array = jax.Array
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.99
 
+Activation = Callable[[Array], Array]
+# Makes a layer of `name=` and the settings that are not bound yet: a module class, or a partial of
+# one.
+Layer = Callable[..., Callable[..., Array]]
+
 ACTIVATIONS = Parts("activation", {"swish": nn.swish, "relu6": nn.relu6, "relu": nn.relu})
+
+
+def bind_norm(kind: Any, **settings: Any) -> Layer:
+    """What makes the normalisation layers of a network, with the settings that all of them share.
+
+    Args:
+        kind: key of `NORMS`; a module class, called with (x [B, H, W, C], train), or what makes
+            one; also as "FILE.py:NAME".
+        **settings: attributes of `BatchNorm`; a layer of one's own gets those that it has.
+
+    Returns:
+        (name=, activation=None) -> a layer. An activation follows the layer where it has no
+        attribute `activation` to apply one by itself.
+    """
+    make = NORMS.find(kind)
+    bound = bind_known(make, settings)
+    if "activation" in inspect.signature(make).parameters:
+        return bound
+
+    def norm(*, name: str, activation: Activation | None = None) -> Callable[..., Array]:
+        layer = bound(name=name)
+        return layer if activation is None else lambda x, train: activation(layer(x, train))
+
+    return norm
 
 
 def recomputed(module: type[nn.Module], wanted: bool) -> type[nn.Module]:
@@ -51,7 +81,6 @@ class Conv(nn.Module):
         use_bias: adds a vector per output channel.
         kernel_init, bias_init: initialisers.
         padding: key of `convolution.PADDINGS`.
-        is_output: nothing follows that the bias could be added in passing; for 1x1 kernels.
     """
 
     features: int
@@ -61,26 +90,17 @@ class Conv(nn.Module):
     kernel_init: Initializer = glorot_init
     bias_init: Initializer = zeros_init
     padding: str = "same"
-    is_output: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, gate: Array | None = None) -> Array:
-        """[B, H, W, Cin] -> [B, ceil(H / stride), ceil(W / stride), features].
-
-        With `gate` [B, 1, 1, Cin] it is the 1x1 convolution of `x * gate`.
-        """
+    def __call__(self, x: Array) -> Array:
+        """[B, H, W, Cin] -> [B, ceil(H / stride), ceil(W / stride), features]."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = parameter(self, "kernel", self.kernel_init, shape).astype(x.dtype)
-        bias = None
-        if self.use_bias:
-            bias = parameter(self, "bias", self.bias_init, (self.features,)).astype(x.dtype)
-        if self.is_output:
-            return convolution.biased_conv(x, kernel, bias)
-        if gate is None:
-            x = convolution.conv(x, kernel, stride=self.stride, padding=self.padding)
-        else:
-            x = convolution.gated_conv(x, gate, kernel)
-        return x if bias is None else x + bias[None, None, None]
+        kernel = self.param("kernel", self.kernel_init, shape).astype(x.dtype)
+        y = convolution.conv(x, kernel, stride=self.stride, padding=self.padding)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
+        return y + bias[None, None, None]
 
 
 class DepthwiseConv(nn.Module):
@@ -95,7 +115,7 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
-        kernel = parameter(self, "kernel", self.kernel_init, shape)
+        kernel = self.param("kernel", self.kernel_init, shape)
         return convolution.depthwise_conv(
             x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding
         )
@@ -149,36 +169,42 @@ class BatchNorm(nn.Module):
         axis_name: name of the mapped axis over which batch statistics are averaged, or None.
         momentum: how much of the running statistics a training step keeps.
         epsilon: is added to the variance.
-        activation: key of `ACTIVATIONS`, applied to the normalised array; "" for none.
+        activation: applied to the normalised array; None for none. Its input is not kept for the
+            backward pass.
         group: so many neighbouring replicas have statistics of their own; 0 for all together.
             Running statistics then differ between groups until the step averages them.
+        scale_init, bias_init: initialisers.
+        mean_init, var_init: of the running statistics.
     """
 
     axis_name: str | None = None
     momentum: float = BATCH_NORM_MOMENTUM
     epsilon: float = BATCH_NORM_EPSILON
-    activation: str = ""
+    activation: Activation | None = None
     group: int = 0
+    scale_init: Initializer = ones_init
+    bias_init: Initializer = zeros_init
+    mean_init: Initializer = zeros_init
+    var_init: Initializer = ones_init
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Normalises [B, H, W, C] with batch statistics if `train`, else with running ones."""
         c = x.shape[-1]
-        activation = ACTIVATIONS.find(self.activation) if self.activation else None
-        scale = parameter(self, "scale", ones_init, (c,))
-        bias = parameter(self, "bias", zeros_init, (c,))
-        running_mean = statistic(self, "mean", zeros_init, (c,))
-        running_var = statistic(self, "var", ones_init, (c,))
+        scale = self.param("scale", self.scale_init, (c,))
+        bias = self.param("bias", self.bias_init, (c,))
+        running_mean = self.variable("batch_stats", "mean", self.mean_init, None, (c,))
+        running_var = self.variable("batch_stats", "var", self.var_init, None, (c,))
         if not train:
             factor = scale * lax.rsqrt(running_var.value + self.epsilon)
             y = affine(x, factor, bias - running_mean.value * factor)
-            if activation is None:
+            if self.activation is None:
                 return y
             with jax.named_scope("activation"):
-                return activation(y)
+                return self.activation(y)
         axis_name = None if self.is_initializing() else self.axis_name
         y, mean, var = batch_normalize(
-            x, scale, bias, self.epsilon, axis_name, activation, self.group
+            x, scale, bias, self.epsilon, axis_name, self.activation, self.group
         )
         if self.is_initializing():
             return y
@@ -188,6 +214,9 @@ class BatchNorm(nn.Module):
         running_mean.value = _moved(running_mean.value, mean, self.momentum, 1.0)
         running_var.value = _moved(running_var.value, var, self.momentum, count / max(count - 1, 1))
         return y
+
+
+NORMS = Parts("norm", {"batch_norm": BatchNorm})
 
 
 @partial(jax.jit, static_argnums=(2, 3))
@@ -200,14 +229,14 @@ class SqueezeExcite(nn.Module):
     """Channel gates from the global mean (EfficientNet, arXiv 1905.11946)."""
 
     squeezed: int
-    activation: str
+    activation: Activation
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, H, W, C] -> a gate [B, 1, 1, C] in (0, 1) for every channel of every image."""
         gate = jnp.mean(x, (1, 2), keepdims=True)
         gate = Conv(self.squeezed, kernel_init=backbone_init, name="reduce")(gate)
-        gate = ACTIVATIONS.find(self.activation)(gate)
+        gate = self.activation(gate)
         gate = Conv(x.shape[-1], kernel_init=backbone_init, name="expand")(gate)
         return nn.sigmoid(gate)
 

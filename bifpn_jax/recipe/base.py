@@ -134,6 +134,7 @@ def _model(name: str) -> ConfigDict:
             "conv_bias": True,
             "expanded_features": False,
             "activation": released.activation,
+            "norm": "batch_norm",
             "min_level": 3,
             "max_level": released.max_level,
             "anchor_scale": released.anchor_scale,
@@ -208,6 +209,8 @@ def _optimizer() -> ConfigDict:
 def _loss() -> ConfigDict:
     return ConfigDict(
         {
+            "class_loss": "focal",
+            "box_loss": "huber",
             "alpha": 0.25,
             "gamma": 1.5,
             "label_smoothing": 0.0,

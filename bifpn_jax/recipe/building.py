@@ -14,11 +14,11 @@ from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources.opening import Relabelled, match_classes, open_source
 from bifpn_jax.errors import UserError, renaming
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
+from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.recipe.fields import fields_of
 from bifpn_jax.train import devices
-from bifpn_jax.train.gradients import LossSettings
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.schedule import longest_warmup, make_schedule, peak_learning_rate
 from bifpn_jax.train.step import TrainStep, make_train_step

@@ -11,7 +11,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import summary_names
 from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.named_parts import code_names, trust_code
-from bifpn_jax.recipe.field_descriptions import field_of
+from bifpn_jax.recipe.field_descriptions import FIELDS, field_of
 from bifpn_jax.recipe.fields import ADDED_FIELDS, flat_fields
 
 # What the source coco_json reads.
@@ -83,8 +83,11 @@ def check_config(config: ConfigDict) -> None:
                 f"config.data.source={fields['data.source']}: set config.data.source=coco_json."
             )
     # Who runs a config means the code that it names; that of other people's weights is not run.
-    for _, place in code_names(config.model):
+    for _, place in code_names(fields):
         trust_code(place)
+    for name, field in FIELDS.items():
+        if field.parts is not None:
+            field.parts.find(fields[name])
     model = create_model(**{**config.model, "num_classes": config.model.num_classes or 1})
     make_anchors(model, (32, 32))  # for what it refuses
 

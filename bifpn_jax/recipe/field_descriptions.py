@@ -1,8 +1,10 @@
 """What every field of a config means and which values it takes: for checks, messages and help."""
 
 from bifpn_jax.data.records import BAD_IMAGES
-from bifpn_jax.recipe.fields import Field
+from bifpn_jax.losses import BOX_LOSSES, CLASS_LOSSES
+from bifpn_jax.recipe.fields import Field, part_field
 from bifpn_jax.recipe.model_fields import MODEL_FIELDS
+from bifpn_jax.train.optimizer import OPTIMIZERS
 from bifpn_jax.train.schedule import DECAYS
 
 # Of the fields in "scaling".
@@ -108,11 +110,11 @@ FIELDS = {
         "Epochs in which the learning rate rises linearly at first; 0: none.", low=0.0, high=1e6
     ),
     "schedule.warmup_init": Field("Learning rate at the start of the warm-up.", low=0.0, high=1e3),
-    "schedule.decay": Field("How the learning rate falls after the warm-up.", DECAYS),
+    "schedule.decay": part_field("How the learning rate falls after the warm-up.", DECAYS),
     "schedule.offset_cosine": Field(
         "The cosine starts where the warm-up ends; false, as published: at step 0."
     ),
-    "optimizer.name": Field("The method of optimization.", ("sgd", "adamw")),
+    "optimizer.name": part_field("The method of optimization.", OPTIMIZERS),
     "optimizer.momentum": Field("Momentum of SGD.", low=0.0, high=1.0),
     "optimizer.weight_decay": Field("Weight decay, on kernels only.", low=0.0, high=1.0),
     "optimizer.clip_norm": Field(
@@ -125,6 +127,8 @@ FIELDS = {
         "Which parameters are not trained, by their paths, such as backbone; empty: none.",
         takes=_EXPRESSION,
     ),
+    "loss.class_loss": part_field("The loss of the classes.", CLASS_LOSSES),
+    "loss.box_loss": part_field("The loss of the boxes.", BOX_LOSSES),
     "loss.alpha": Field("Focal loss: weight of objects against background.", low=0.0, high=1.0),
     "loss.gamma": Field("Focal loss: how much easy anchors count less.", low=0.0, high=100.0),
     "loss.label_smoothing": Field("How far class targets are from 0 and 1.", low=0.0, high=1.0),

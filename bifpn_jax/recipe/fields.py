@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from bifpn_jax.named_parts import Parts
+
 # What a value of a type is called.
 KINDS = {
     bool: "true or false",
@@ -21,7 +23,13 @@ ADDED_FIELDS: dict[str, Any] = {
     "data.bad_images": "error",
     "model.batch_norm_group": 0,
     "init_settings": False,
+    "model.norm": "batch_norm",
+    "loss.class_loss": "focal",
+    "loss.box_loss": "huber",
 }
+
+
+OWN_CODE = "code of your own, FILE.py:NAME"
 
 
 class Field(NamedTuple):
@@ -33,6 +41,7 @@ class Field(NamedTuple):
         low, high: the lowest and the highest value, both allowed; None for no limit.
         above: a number that it must be greater than, instead of `low`.
         takes: what else there is to say of its values.
+        parts: the parts that it names; a place of code, `FILE.py:NAME`, is one as well.
     """
 
     meaning: str
@@ -41,6 +50,7 @@ class Field(NamedTuple):
     high: float | None = None
     above: float | None = None
     takes: str = ""
+    parts: Parts | None = None
 
     @property
     def limits(self) -> str:
@@ -62,6 +72,11 @@ class Field(NamedTuple):
             and (self.low is None or number >= self.low)
             and (self.high is None or number <= self.high)
         )
+
+
+def part_field(meaning: str, parts: Parts, own: str = OWN_CODE) -> Field:
+    """A field that names a part, or the place of one's own."""
+    return Field(meaning, takes=f"{', '.join(parts)}, or {own}", parts=parts)
 
 
 def with_added_fields(config: Mapping[str, Any]) -> ConfigDict:

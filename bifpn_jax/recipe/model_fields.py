@@ -1,16 +1,15 @@
 """What the fields of a config's model mean and which values they take."""
 
-from bifpn_jax.models.backbones.efficientnet import BACKBONES
-from bifpn_jax.models.detector import PARTS
+from bifpn_jax.models.backbones import BACKBONES
 from bifpn_jax.models.feature_network import DOWNSAMPLINGS, UPSAMPLINGS
 from bifpn_jax.models.fusion import NORMALIZERS
-from bifpn_jax.models.layers import ACTIVATIONS
+from bifpn_jax.models.layers import ACTIVATIONS, NORMS
+from bifpn_jax.models.model_checks import PARTS
 from bifpn_jax.models.networks import NETWORKS
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.ops.convolution import PADDINGS
-from bifpn_jax.recipe.fields import Field
+from bifpn_jax.recipe.fields import OWN_CODE, Field, part_field
 
-_OWN_CODE = "code of your own, FILE.py:NAME"
 _ORDINARY = "false: ordinary ones of 3x3"
 
 MODEL_FIELDS = {
@@ -18,7 +17,7 @@ MODEL_FIELDS = {
     "model.num_classes": Field(
         "Number of classes; 0: as many as the data has.", takes="a whole number, 0 or more"
     ),
-    "model.backbone": Field("EfficientNet; nano is half of b0.", tuple(BACKBONES)),
+    "model.backbone": part_field("EfficientNet; nano is half of b0.", BACKBONES),
     "model.image_hw": Field(
         "Height and width in pixels of the frame that images are fitted into.",
         takes="two numbers from 32 to 8192, such as (512, 640), or one for a square",
@@ -29,11 +28,9 @@ MODEL_FIELDS = {
     "model.feature_network": Field(
         "How features of several levels are joined.",
         takes=f'{", ".join(NETWORKS)}; nodes of your own, "6:3,4 5:2,5 …"; a file of them; or '
-        f"{_OWN_CODE}",
+        f"{OWN_CODE}",
     ),
-    "model.fusion": Field(
-        "How a node weighs its inputs.", takes=f"{', '.join(NORMALIZERS)}, or {_OWN_CODE}"
-    ),
+    "model.fusion": part_field("How a node weighs its inputs.", NORMALIZERS),
     "model.separable": Field(
         f"In the feature network depthwise separable convolutions; {_ORDINARY}."
     ),
@@ -55,9 +52,8 @@ MODEL_FIELDS = {
     "model.expanded_features": Field(
         "Take the backbone's features inside a block, before its projection."
     ),
-    "model.activation": Field(
-        "The activation function.", takes=f"{', '.join(ACTIVATIONS)}, or {_OWN_CODE}"
-    ),
+    "model.norm": part_field("The normalisation layer.", NORMS),
+    "model.activation": part_field("The activation function.", ACTIVATIONS),
     "model.min_level": Field(
         "The finest level of features; level l has stride 2^l.", takes="3, 4 or 5"
     ),

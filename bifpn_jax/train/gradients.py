@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from bifpn_jax.inference import normalize_images
-from bifpn_jax.losses import detection_loss
+from bifpn_jax.losses import LossSettings, detection_loss
 from bifpn_jax.matching import Targets, match
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train.frozen import frozen_norms
@@ -27,17 +27,6 @@ Batch = dict[str, Array]
 TRAIN_FIELDS = ("image", "content_hw", "boxes", "labels")
 
 _LOSSES = ("loss", "class_loss", "box_loss")
-
-
-class LossSettings(NamedTuple):
-    """Constants of the loss (paper section 5)."""
-
-    alpha: float = 0.25
-    gamma: float = 1.5
-    label_smoothing: float = 0.0
-    delta: float = 0.1
-    box_weight: float = 50.0
-    iou_threshold: float = 0.5
 
 
 class Assigned(NamedTuple):
@@ -83,6 +72,7 @@ def loss_fn(
     rng: Array,
     *,
     model: EfficientDet,
+    anchors: np.ndarray,
     settings: LossSettings,
     freeze: str | None = None,
 ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
@@ -96,7 +86,8 @@ def loss_fn(
         normalizer: [], of `assign`.
         rng: key for stochastic depth.
         model: its `axis_name` says whether the batch is split.
-        settings: constants of the loss.
+        anchors: [A, 4] of these images.
+        settings: the loss and its constants.
         freeze: regular expression of the parameters that are not trained. Their gradients are zero
             and cost nothing, and their batch norms are in evaluation mode.
 
@@ -105,7 +96,9 @@ def loss_fn(
         over the axis is that of the whole batch.
     """
     frozen = freeze_mask(params, freeze)
-    params = jax.tree.map(lambda p, ice: lax.stop_gradient(p) if ice else p, params, frozen)
+    params = jax.tree.map(
+        lambda p, is_frozen: lax.stop_gradient(p) if is_frozen else p, params, frozen
+    )
     with frozen_norms(freeze):
         outputs, updates = model.apply(
             {"params": params, "batch_stats": batch_stats},
@@ -119,11 +112,8 @@ def loss_fn(
         outputs.box_codes,
         targets,
         normalizer,
-        alpha=settings.alpha,
-        gamma=settings.gamma,
-        label_smoothing=settings.label_smoothing,
-        delta=settings.delta,
-        box_weight=settings.box_weight,
+        jnp.asarray(anchors),
+        settings,
     )
     return loss, (updates["batch_stats"], parts)
 
@@ -179,6 +169,7 @@ def find_gradients(
         batch,
         assigned,
         model=model,
+        anchors=anchors,
         settings=settings,
         seed=seed,
         freeze=freeze,
@@ -199,6 +190,7 @@ def _gradients(
     assigned: Assigned,
     *,
     model: EfficientDet,
+    anchors: np.ndarray,
     settings: LossSettings,
     seed: int,
     freeze: str | None,
@@ -206,7 +198,7 @@ def _gradients(
 ) -> tuple[tuple[dict[str, Array], Any], Any]:
     """(({"loss", "class_loss", "box_loss"}, new batch_stats), gradients) of a replica's batch."""
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
-    loss = partial(loss_fn, model=model, settings=settings, freeze=freeze)
+    loss = partial(loss_fn, model=model, anchors=anchors, settings=settings, freeze=freeze)
 
     def of_part(
         batch_stats: Any, image: Array, content_hw: Array, targets: Targets, rng: Array

@@ -7,6 +7,7 @@ all of them together to a global norm of at most 10.
 
 import difflib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,15 +15,35 @@ import jax.numpy as jnp
 import optax
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.named_parts import Parts, call_with_known
 
-OPTIMIZERS = ("sgd", "adamw")
+
+def sgd(
+    decay: optax.GradientTransformation, clip: optax.GradientTransformation, momentum: float
+) -> optax.GradientTransformation:
+    """Momentum without Nesterov; the decay is coupled with the gradient, as published."""
+    return optax.chain(decay, clip, optax.trace(decay=momentum))
+
+
+def adamw(
+    decay: optax.GradientTransformation, clip: optax.GradientTransformation, momentum: float
+) -> optax.GradientTransformation:
+    """Adam with decoupled decay (arXiv 1711.05101); β1 is the momentum."""
+    return optax.chain(clip, optax.scale_by_adam(b1=momentum), decay)
+
+
+# The direction of an update, before the learning rate: a function that returns an optax
+# transformation and has any of these arguments: `decay`, which adds the weight decay of the
+# kernels, `clip`, which clips gradients, and `momentum`. One of one's own is
+# `optimizer.name=FILE.py:NAME`.
+OPTIMIZERS = Parts("optimizer", {"sgd": sgd, "adamw": adamw})
 
 
 def make_optimizer(
     schedule: optax.Schedule,
     params: Any,
     *,
-    name: str = "sgd",
+    name: str | Callable[..., optax.GradientTransformation] = "sgd",
     momentum: float = 0.9,
     weight_decay: float = 4e-5,
     clip_norm: float | None = 10.0,
@@ -37,8 +58,7 @@ def make_optimizer(
     Args:
         schedule: learning rate as a function of the number of updates made.
         params: tree of parameters, or of their shapes; only paths are used.
-        name: "sgd" (momentum without Nesterov, decay coupled with the gradient as above) or
-            "adamw" (β1 = `momentum`, decay decoupled).
+        name: key of `OPTIMIZERS`, or a function as described there.
         momentum: momentum of SGD, β1 of AdamW.
         weight_decay: factor of the kernels, see `decay_mask`.
         clip_norm: largest global norm of all gradients; None for no such clip.
@@ -49,16 +69,12 @@ def make_optimizer(
     Raises UserError for an unknown name or a `freeze` that is no regular expression or matches no
     parameter.
     """
-    if name not in OPTIMIZERS:
-        raise UserError(f"optimizer: unknown name {name!r}; use one of {', '.join(OPTIMIZERS)}")
+    kind = OPTIMIZERS.find(name)
     frozen = freeze_mask(params, freeze)
-    decayed = jax.tree.map(lambda kernel, ice: kernel and not ice, decay_mask(params), frozen)
+    decayed = jax.tree.map(lambda kernel, fixed: kernel and not fixed, decay_mask(params), frozen)
     decay = optax.add_decayed_weights(weight_decay, mask=decayed)
-    clip = _clip(clip_each_norm, clip_norm)
-    if name == "sgd":
-        direction = optax.chain(decay, clip, optax.trace(decay=momentum))
-    else:
-        direction = optax.chain(clip, optax.scale_by_adam(b1=momentum), decay)
+    parts = {"decay": decay, "clip": _clip(clip_each_norm, clip_norm), "momentum": momentum}
+    direction = call_with_known(kind, parts)
     return optax.chain(
         _zero(frozen), direction, optax.scale_by_learning_rate(schedule), _zero(frozen)
     )

@@ -6,6 +6,7 @@ and then rises a little. It is the default, because the published models were tr
 ``offset_cosine=True`` gives the continuous curve, which ends at exactly zero.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -13,8 +14,55 @@ import jax.numpy as jnp
 import optax
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.named_parts import Parts, bind_known
 
-DECAYS = ("cosine", "step", "constant")
+Rate = Callable[..., jax.Array]
+
+
+def cosine(
+    step: jax.Array,
+    *,
+    peak: float,
+    total_steps: int,
+    warmup_steps: int,
+    offset_cosine: bool = False,
+) -> jax.Array:
+    """Half a cosine from the peak to zero; see above for `offset_cosine`."""
+    length = total_steps - warmup_steps
+    end = total_steps if offset_cosine else length
+    remaining = end - step
+    if offset_cosine:
+        remaining = jnp.maximum(remaining, 0)
+    # ½(1 + cos πx) = sin²(π(1 - x)/2), which keeps its digits near zero and is exactly 0 there.
+    return peak * jnp.sin(0.5 * jnp.pi * remaining.astype(jnp.float32) / length) ** 2
+
+
+def drops(
+    step: jax.Array,
+    *,
+    peak: float,
+    total_steps: int,
+    drops: tuple[tuple[float, float], ...] = ((2 / 3, 0.1), (5 / 6, 0.01)),
+) -> jax.Array:
+    """The peak times a factor from each of `drops` on, (fraction of the run, factor).
+
+    The default is the published one: 0.1 from epoch 200 of 300, 0.01 from epoch 250.
+    """
+    rate = jnp.float32(peak)
+    for fraction, factor in drops:
+        rate = jnp.where(step >= round(fraction * total_steps), peak * factor, rate)
+    return rate
+
+
+def constant(step: jax.Array, *, peak: float) -> jax.Array:
+    """The peak."""
+    return jnp.float32(peak)
+
+
+# The rate after the warm-up: a function of the step, an int32 array, that has any of the keyword
+# arguments peak, total_steps, warmup_steps and offset_cosine. One of one's own is
+# `schedule.decay=FILE.py:NAME`.
+DECAYS = Parts("decay", {"cosine": cosine, "step": drops, "constant": constant})
 
 
 def peak_learning_rate(batch_size: int, base: float = 0.08) -> float:
@@ -29,9 +77,8 @@ def learning_rate(
     total_steps: int,
     warmup_steps: int,
     warmup_init: float = 0.008,
-    decay: str = "cosine",
-    offset_cosine: bool = False,
-    drops: tuple[tuple[float, float], ...] = ((2 / 3, 0.1), (5 / 6, 0.01)),
+    decay: str | Rate = "cosine",
+    **settings: object,
 ) -> jax.Array:
     """Learning rate at `step`, a float32 scalar.
 
@@ -41,34 +88,22 @@ def learning_rate(
         total_steps: length of the run.
         warmup_steps: length of the linear warm-up, part of `total_steps`; 0 for none.
         warmup_init: rate at step 0 of the warm-up.
-        decay: "cosine", "step" (the peak times a factor from each of `drops` on) or "constant".
-        offset_cosine: whether the cosine starts at the end of the warm-up instead of at step 0.
-        drops: pairs (fraction of the run, factor of the peak), for "step". The default is the
-            published one: 0.1 from epoch 200 of 300, 0.01 from epoch 250.
+        decay: key of `DECAYS`, or a function as described there.
+        **settings: of the decay, those that it takes.
     """
     step = jnp.asarray(step, jnp.int32)
-    if decay == "cosine":
-        length = total_steps - warmup_steps
-        end = total_steps if offset_cosine else length
-        remaining = end - step
-        if offset_cosine:
-            remaining = jnp.maximum(remaining, 0)
-        # ½(1 + cos πx) = sin²(π(1 - x)/2), which keeps its digits near zero and is exactly 0 there.
-        after = peak * jnp.sin(0.5 * jnp.pi * remaining.astype(jnp.float32) / length) ** 2
-    elif decay == "step":
-        after = jnp.float32(peak)
-        for fraction, factor in drops:
-            after = jnp.where(step >= round(fraction * total_steps), peak * factor, after)
-    else:
-        after = jnp.float32(peak)
+    settings |= {"peak": peak, "total_steps": total_steps, "warmup_steps": warmup_steps}
+    after = jnp.asarray(bind_known(DECAYS.find(decay), settings)(step), jnp.float32)
     if not warmup_steps:
-        return after.astype(jnp.float32)
+        return after
     progress = step.astype(jnp.float32) / warmup_steps
     warmup = warmup_init + (peak - warmup_init) * progress
     return jnp.where(step < warmup_steps, warmup, after).astype(jnp.float32)
 
 
-def longest_warmup(total_steps: int, decay: str = "cosine", offset_cosine: bool = False) -> int:
+def longest_warmup(
+    total_steps: int, decay: str | Rate = "cosine", offset_cosine: bool = False
+) -> int:
     """Most steps of warm-up that fit in a run, after which the rate falls or stays."""
     if decay == "cosine" and not offset_cosine:
         return max(0, total_steps - 1) // 2
@@ -80,7 +115,7 @@ def make_schedule(
     peak: float,
     total_steps: int,
     warmup_steps: int,
-    decay: str = "cosine",
+    decay: str | Rate = "cosine",
     offset_cosine: bool = False,
     **settings: object,
 ) -> optax.Schedule:
@@ -88,10 +123,7 @@ def make_schedule(
 
     Takes the keywords of `learning_rate`. Raises UserError for settings without a sensible curve.
     """
-    if decay not in DECAYS:
-        raise UserError(
-            f"learning rate schedule: unknown decay {decay!r}; use one of {', '.join(DECAYS)}"
-        )
+    DECAYS.find(decay)
     if not 0 <= warmup_steps < total_steps:
         raise UserError(
             f"learning rate schedule: a warm-up of {warmup_steps} steps does not fit in a run of "

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.train.gradients import (
     Batch,
     Found,
-    LossSettings,
     find_gradients,
     found_shapes,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from bifpn_jax.models.backbones.efficientnet import BACKBONES, Classifier, block_table
+from bifpn_jax.models.backbones.efficientnet import VARIANTS, Classifier, block_table
 from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.weights.formats.opening import WeightFile
@@ -47,7 +47,7 @@ def fitting_models(
     Weights of an ImageNet classifier fit all models with its backbone, which is all that is named.
     """
     if kind is Classifier or "feature_network" not in file.scheme.parts:
-        models = ((Candidate(name, 1000, {}, True), Classifier(name)) for name in BACKBONES)
+        models = ((Candidate(name, 1000, {}, True), Classifier(name)) for name in VARIANTS)
     else:
         models = _detectors(file)
     return [
@@ -91,7 +91,7 @@ def _deepest_fit(file: WeightFile, model: EfficientDet | Classifier) -> bool:
 def _telling(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
     """{path: shape} of the last layers of the backbone, the feature network and the heads."""
     is_detector = isinstance(model, EfficientDet)
-    _, blocks = block_table(BACKBONES[variant_of(model)])
+    _, blocks = block_table(VARIANTS[variant_of(model)])
     last = blocks[-1]
     hidden = last.filters_in * last.expand
     block = ("backbone", f"block_{len(blocks) - 1}", "project_conv", "kernel")

@@ -37,7 +37,7 @@ class TinyNetwork(nn.Module):
         x = Conv(4, 3, 2, use_bias=False)(x)
         x = nn.swish(BatchNorm(name="bn")(x, False))
         x = DepthwiseConv(5)(x)
-        gate = SqueezeExcite(2, "relu6")(x)
+        gate = SqueezeExcite(2, nn.relu6)(x)
         return Conv(6)(x, gate)
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,9 +11,23 @@ from random_weights import random_variables
 from bifpn_jax.models.feature_network import Cell, FeatureNetwork, Resample
 from bifpn_jax.models.fusion import Fusion
 from bifpn_jax.models.graphs import Node
+from bifpn_jax.models.layers import BatchNorm, SeparableConv
 from bifpn_jax.models.networks import bifpn, fpn, nas_fpn, qufpn, retinanet_fpn
 
 CHANNELS = {3: 40, 4: 112, 5: 320}  # of B0
+
+
+def make_cell(graph, width, fusion, activation):
+    """A cell with plain settings."""
+    return Cell(
+        graph,
+        width,
+        fusion,
+        activation,
+        resample=partial(Resample, width),
+        conv=partial(SeparableConv, width),
+        norm=BatchNorm,
+    )
 
 
 def feature_shapes(hw, channels=CHANNELS, batch=1, dtype=np.float32):
@@ -195,7 +211,7 @@ def test_resampling_reaches_any_size(hw, target):
 def test_a_node_fuses_activates_convolves_and_normalises():
     """No activation behind the batch norm, and none inside the convolution."""
     features = draw(feature_shapes((48, 32), {3: 6, 4: 6}, batch=2))
-    model = Cell((Node(3, (0, 1)),), 6, "sum", "relu6")
+    model = make_cell((Node(3, (0, 1)),), 6, "sum", nn.relu6)
     variables = random_variables(model, features, train=False)
     params, stats = variables["params"], variables["batch_stats"]
 
@@ -216,7 +232,7 @@ def test_a_node_fuses_activates_convolves_and_normalises():
 
 
 def test_kernels_start_glorot_uniform_and_biases_at_zero():
-    model = Cell((Node(3, (0, 1)),), 64, "fast", "swish")
+    model = make_cell((Node(3, (0, 1)),), 64, "fast", nn.swish)
     features = jax.tree.map(lambda s: jnp.zeros(s.shape), feature_shapes((16, 16), {3: 40, 4: 64}))
     params = jax.jit(lambda key: model.init(key, features, False))(jax.random.key(0))["params"]
     for path, (fan_in, fan_out) in {
@@ -268,7 +284,7 @@ def test_only_levels_that_are_read_are_made():
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_attention_is_of_the_coarser_feature_whatever_the_order(order):
     features = draw(feature_shapes((16, 16), {3: 8, 4: 8}))
-    cell = Cell((Node(3, order, "attention", "merge"),), 8, "fast", "swish")
+    cell = make_cell((Node(3, order, "attention", "merge"),), 8, "fast", nn.swish)
     out = cell.apply({}, features, False)[3]
     coarse = features[4].repeat(2, axis=1).repeat(2, axis=2)
     gate = 1 / (1 + np.exp(-coarse.max((1, 2), keepdims=True)))
@@ -281,7 +297,7 @@ def test_operations_leave_out_what_they_say():
     outputs = {}
     for operation in ("act_conv", "conv", "stride_conv", "act_stride_conv"):
         level = 4 if "stride" in operation else 3
-        cell = Cell((Node(level, (0,), "sum", operation),), 4, "sum", "relu")
+        cell = make_cell((Node(level, (0,), "sum", operation),), 4, "sum", nn.relu)
         features = {3: x, 4: None} if level == 4 else {3: x}
         variables = random_variables(cell, features, train=False)
         features = jax.tree.map(jnp.asarray, features)

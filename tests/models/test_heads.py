@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +69,7 @@ def test_without_biases_only_batch_norms_and_the_predictor_have_one():
 def test_the_layers_are_applied_in_the_published_order():
     """Depthwise, pointwise with bias, the level's batch norm, activation; predictor without."""
     inputs = features(6)
-    model = Head(5, 1, 6, activation="relu6")
+    model = Head(5, 1, 6, activation=nn.relu6)
     variables = random_variables(model, inputs)
     params, stats = variables["params"], variables["batch_stats"]
     out = jax.jit(model.apply)(variables, inputs)

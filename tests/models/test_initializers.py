@@ -1,6 +1,5 @@
 """The distributions that the published models start from."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +11,6 @@ from bifpn_jax.models.initializers import (
     glorot_init,
     head_depthwise_init,
     head_init,
-    parameter,
 )
 
 
@@ -52,33 +50,3 @@ def test_initialisers_have_the_published_shape(init, largest):
         assert extent > 4
     else:
         assert extent == pytest.approx(largest, rel=0.01)
-
-
-class Scaled(nn.Module):
-    size: int
-
-    @nn.compact
-    def __call__(self, x):
-        return x * parameter(self, "scale", nn.initializers.ones, (self.size,))
-
-
-def test_a_parameter_is_made_once_and_then_the_given_one():
-    module = Scaled(3)
-    variables = module.init(jax.random.key(0), jnp.ones(3))
-    assert jax.tree.map(np.ndarray.tolist, jax.device_get(variables)) == {
-        "params": {"scale": [1.0, 1.0, 1.0]}
-    }
-    given = {"params": {"scale": jnp.arange(3.0)}}
-    assert module.apply(given, jnp.full(3, 2.0)).tolist() == [0.0, 2.0, 4.0]
-
-
-def test_a_parameter_of_another_shape_is_refused():
-    given = {"params": {"inner": {"scale": jnp.ones(4)}}}
-
-    class Outer(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            return Scaled(3, name="inner")(x)
-
-    with pytest.raises(ValueError, match=r"parameter inner/scale has the shape \[4\], .* \[3\]"):
-        Outer().apply(given, jnp.ones(3))

@@ -218,7 +218,7 @@ class Kernels(nn.Module):
     def __call__(self, x):
         x = Conv(6, 3, 2, name="strided")(x)
         x = DepthwiseConv(5, name="depthwise")(x)
-        x = x * SqueezeExcite(2, "relu6", name="squeeze_excite")(x)
+        x = x * SqueezeExcite(2, nn.relu6, name="squeeze_excite")(x)
         return SeparableConv(7, name="separable")(x)
 
 
@@ -245,7 +245,7 @@ def test_parameters_have_the_documented_shapes_and_stay_float32(dtype):
 
 def test_squeeze_excite_gates_by_the_mean_of_the_image():
     x = normal((2, 3, 5, 6))
-    layer = SqueezeExcite(2, "swish")
+    layer = SqueezeExcite(2, nn.swish)
     params = jax.tree.map(
         lambda leaf: normal(leaf.shape, leaf.size), layer.init(jax.random.key(0), x)["params"]
     )

@@ -9,8 +9,9 @@ import pytest
 from random_weights import random_variables
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.detector import PARTS, create_model
+from bifpn_jax.models.detector import create_model
 from bifpn_jax.models.feature_network import FeatureNetwork
+from bifpn_jax.models.model_checks import PARTS
 from bifpn_jax.models.networks import network_graph
 
 SMALL = {

@@ -4,7 +4,7 @@ import pytest
 
 from bifpn_jax import anchors
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.backbones.efficientnet import BACKBONES
+from bifpn_jax.models.backbones.efficientnet import VARIANTS
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.scaling import (
     MODELS,
@@ -52,7 +52,7 @@ def test_models_have_the_released_settings(name):
         model.fusion,
     )
     lite = name.startswith("lite")
-    assert BACKBONES[model.backbone].lite == lite
+    assert VARIANTS[model.backbone].lite == lite
     assert model.activation == ("relu6" if lite else "swish")
     assert model.mean_rgb == pytest.approx((127,) * 3 if lite else (123.675, 116.28, 103.53))
     assert model.std_rgb == pytest.approx((128,) * 3 if lite else (58.395, 57.12, 57.375))

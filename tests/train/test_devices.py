@@ -11,9 +11,10 @@ from tiny_model import CLASSES, tiny_model
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
+from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.train import devices
-from bifpn_jax.train.gradients import TRAIN_FIELDS, LossSettings
+from bifpn_jax.train.gradients import TRAIN_FIELDS
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.state import TrainState, create_state
 from bifpn_jax.train.step import make_train_step

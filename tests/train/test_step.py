@@ -11,8 +11,9 @@ import pytest
 from flax import traverse_util
 from random_weights import state_dict_by_formula
 
+from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.detector import create_model, make_anchors
-from bifpn_jax.train.gradients import LossSettings, assign, loss_fn
+from bifpn_jax.train.gradients import assign, loss_fn
 from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.naming import effdet
 
@@ -52,6 +53,7 @@ def step(shared, reference):
             assigned.normalizer,
             jax.random.key(0),
             model=model,
+            anchors=make_anchors(model, (256, 256)),
             settings=LossSettings(),
         )
         return loss, (statistics, {**metrics, "num_positives": assigned.num_positives})

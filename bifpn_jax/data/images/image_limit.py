@@ -8,6 +8,8 @@ import re
 import struct
 
 from bifpn_jax.data.images.image_header import image_hw
+from bifpn_jax.data.images.tiff import SIGNATURES as TIFF
+from bifpn_jax.data.images.tiff import tiff_size
 
 # 0.8 GB decoded, nearly twice the pixels of the largest cameras. AVIF, whose header is not read
 # here, has the same limit in its own library.
@@ -20,7 +22,6 @@ _PAM = re.compile(
 )
 _RADIANCE = re.compile(rb"\n[-+]Y\s+(\d{1,18})\s+[-+]X\s+(\d{1,18})")
 _JPEG_2000 = b"\xff\x4f\xff\x51"  # start of its codestream
-_TIFF_FIELDS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
 
 
 def stated_size(encoded: bytes) -> tuple[int, int] | None:
@@ -51,8 +52,8 @@ def _size(data: bytes) -> tuple[int, int] | None:
         return struct.unpack_from("<HH", data, 6)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _webp_size(data)
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return _tiff_size(data)
+    if data.startswith(TIFF):
+        return tiff_size(data)
     if data.startswith(b"\x59\xa6\x6a\x95"):  # Sun raster
         return struct.unpack_from(">II", data, 4)
     if (start := data.find(_JPEG_2000, 0, _HEAD)) >= 0:
@@ -77,19 +78,3 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
         width, height = struct.unpack_from("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None
-
-
-def _tiff_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height from the first directory of a TIFF or BigTIFF file."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = b"+" in data[2:4]
-    (directory,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, directory)
-    first, step, value = (8, 20, 12) if big else (2, 12, 8)
-    sides = {}
-    for i in range(min(count, 4096)):
-        entry = directory + first + i * step
-        tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag in (256, 257) and kind in _TIFF_FIELDS:
-            (sides[tag],) = struct.unpack_from(order + _TIFF_FIELDS[kind], data, entry + value)
-    return (sides[256], sides[257]) if len(sides) == 2 else None

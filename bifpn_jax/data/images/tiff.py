@@ -17,6 +17,7 @@ import numpy as np
 from bifpn_jax.data.images.jpeg import decode_jpeg
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIDES = (256, 257)
 _BITS, _COMPRESSION, _PHOTOMETRIC, _BANDS = 258, 259, 262, 277  # tags
 _LARGEST, _EXTRA, _FORMAT = 281, 338, 339
 _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _JPEG_TABLES = 273, 279, 324, 325, 347
@@ -58,6 +59,13 @@ def decode_tiff(encoded: bytes) -> tuple[np.ndarray | None, int]:
     white = _white(tags, image)
     is_inverted = _numbers(tags, _PHOTOMETRIC, 1)[0] == _WHITE_IS_ZERO
     return white - image if is_inverted else image, white
+
+
+def tiff_size(encoded: bytes) -> tuple[int, int] | None:
+    """Return width and height of the first page, None where its tags do not say."""
+    tags = _read_tags(encoded)
+    width, height = (_numbers(tags, side, 0)[0] for side in _SIDES)
+    return (width, height) if width and height else None
 
 
 def odd_bands(encoded: bytes) -> int:
@@ -126,7 +134,11 @@ def _check_deflate(data: bytes) -> None:
 
 
 def _load(page: Any) -> np.ndarray:
+    from PIL import Image
+
     try:
+        # Pillow asks for its own limit, lower than ours, where it makes the memory.
+        page.im = Image.new(page.mode, tuple(page.tag_v2[side] for side in _SIDES)).im
         page.load()
     except Exception as error:  # OSError mostly, and others where the tags are damaged
         raise ValueError(str(error) or type(error).__name__) from None

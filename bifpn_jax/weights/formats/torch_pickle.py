@@ -1,14 +1,17 @@
-"""The pickles inside PyTorch files, read as data: nothing in them is ever called or imported.
+"""The pickles inside PyTorch files, read as data: nothing that they name is imported or called.
 
-A pickle is a program for a stack machine. This one knows the operations that build dicts, lists,
-tuples, strings and numbers, and of the classes a file may name only those of a state dict, as mere
-labels. Anything else is refused, and so is more than a real file needs.
+A pickle is a program for a stack machine, Python's `pickle.Unpickler`. It gets to see a checked
+copy, of no more operations than a real file has and none but those that build dicts, lists, tuples,
+strings, numbers and tensors. The classes and functions that a file may name are only those of a
+state dict, and are mere labels here. Anything else is refused.
 """
 
+import io
+import pickle
 import pickletools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 # A tensor of a real file takes about 35 operations and 150 bytes.
 MAX_OPERATIONS = 1_000_000
@@ -33,25 +36,33 @@ ORDERED_DICT = "collections.OrderedDict"
 TENSOR = "torch._utils._rebuild_tensor_v2"
 PARAMETER = "torch._utils._rebuild_parameter"
 
-_NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
-_STRINGS = ("BINUNICODE", "SHORT_BINUNICODE")
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_OPERATIONS = """
+PROTO FRAME STOP MARK BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET EMPTY_DICT EMPTY_LIST
+EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS GLOBAL STACK_GLOBAL BINPERSID
+REDUCE BUILD BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE NONE NEWTRUE NEWFALSE
+""".split()  # noqa: SIM905 (35 lines)
+# What the copy has in place of an operation.
+_REPLACED = {
+    # Its bytes are checked one by one.
+    "FRAME": b"",
+    # Only of a class of ours are the keys checked before they are hashed.
+    "EMPTY_DICT": b"ccollections\nOrderedDict\n)R",
+}
 
 
 class RefusedError(Exception):
     """Why a file is not read, with the cure."""
 
 
+class _Stateless:
+    """What no file may give a state to, attribute by attribute."""
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise _unexpected("an object with a state of its own")
+
+
 @dataclass(frozen=True)
-class Label:
-    """A class or function that a pickle names."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Storage:
+class Storage(_Stateless):
     """A flat array that lies elsewhere in the file."""
 
     key: str
@@ -60,7 +71,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class Tensor(_Stateless):
     """A view of a storage: offset and strides in elements. What the file says; not yet checked."""
 
     storage: Storage
@@ -78,132 +89,127 @@ def read_pickle(file: BinaryIO) -> tuple[Any, Mapping[str, Storage]]:
     """The value of the pickle that begins at the position of `file`, and the storages it names.
 
     Reads to the end of the pickle and no further. Values are dicts, lists, tuples, strings,
-    numbers, None, `Tensor`, `Storage` and `Label`.
+    numbers, None, `Tensor`, `Storage` and labels of classes.
 
     Raises:
         RefusedError: anything else is in it, it is damaged, or far larger than any real one.
     """
-    machine = _Machine()
     try:
-        for count, (operation, argument, _) in enumerate(pickletools.genops(_Bounded(file))):
-            if count >= MAX_OPERATIONS:
-                raise RefusedError(f"its pickle has more than {MAX_OPERATIONS:,} operations")
-            machine.step(operation.name, argument)
-    except (ValueError, TypeError, IndexError, KeyError) as error:
+        unpickler = _Unpickler(_checked(file))
+        return unpickler.load(), unpickler.storages
+    except RefusedError:
+        raise
+    except Exception as error:
         # Damage: bytes that are no pickle, or operands that are not there.
         raise RefusedError("its pickle is damaged; download or save the file again") from error
-    return machine.stack.pop(), machine.storages
+
+
+def _checked(file: BinaryIO) -> BinaryIO:
+    """A copy of the next pickle, all of whose operations are among those of a state dict."""
+    source, copy = _Bounded(file), io.BytesIO()
+    for count, (operation, argument, _) in enumerate(pickletools.genops(source)):
+        name = operation.name
+        if count >= MAX_OPERATIONS:
+            raise RefusedError(f"its pickle has more than {MAX_OPERATIONS:,} operations")
+        if name not in _OPERATIONS:
+            raise _unexpected(f"the pickle operation {name}")
+        if name == "GLOBAL":  # before what a real pickle would not go on with
+            _Label(argument.replace(" ", ".", 1))
+        if name in ("BINPUT", "LONG_BINPUT") and argument > count:
+            raise ValueError("a place in the memo far behind its end, all of which would be made")
+        data = source.taken()
+        copy.write(_REPLACED.get(name, data))
+    copy.seek(0)
+    return copy
 
 
 class _Bounded:
     """What `pickletools.genops` reads from: never more than a real pickle has."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file, self.left = file, MAX_BYTES
+        self.file, self.left, self.read_last = file, MAX_BYTES, bytearray()
 
     def read(self, size: int) -> bytes:
         if size > self.left:
             raise RefusedError(f"its pickle has more than {MAX_BYTES:,} bytes")
-        self.left -= size
-        return self.file.read(size)
+        return self._passed_on(self.file.read(size))
 
     def readline(self) -> bytes:
-        line = self.file.readline(min(self.left, MAX_LINE))
-        self.left -= len(line)
-        return line
+        return self._passed_on(self.file.readline(min(self.left, MAX_LINE)))
+
+    def _passed_on(self, data: bytes) -> bytes:
+        self.left -= len(data)
+        self.read_last += data
+        return data
+
+    def taken(self) -> bytes:
+        """What was read since the last call."""
+        data = bytes(self.read_last)
+        self.read_last.clear()
+        return data
 
 
-class _Machine:
-    """Stack, marks and memo. No step recurses, copies or hashes what a file has nested."""
+class _Unpickler(pickle.Unpickler):
+    """Knows the classes and functions of a state dict by name, and no others."""
 
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
         self.storages: dict[str, Storage] = {}
 
-    def step(self, name: str, argument: Any) -> None:
-        stack = self.stack
-        match name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                if len(stack) != 1:
-                    raise ValueError("one value is the result")
-            case "MARK":
-                self.marks.append(len(stack))
-            case "BINPUT" | "LONG_BINPUT":
-                self.memo[argument] = stack[-1]
-            case "MEMOIZE":
-                self.memo[len(self.memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(self.memo[argument])
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "TUPLE":
-                stack.append(tuple(self.take_from_mark()))
-            case "APPEND":
-                self.extend([stack.pop()])
-            case "APPENDS":
-                self.extend(self.take_from_mark())
-            case "SETITEM":
-                self.update(self.take(2))
-            case "SETITEMS":
-                self.update(self.take_from_mark())
-            case "GLOBAL":
-                stack.append(_label(argument.replace(" ", ".", 1)))
-            case "STACK_GLOBAL":
-                stack.append(_label(".".join(self.take(2))))
-            case "BINPERSID":
-                storage = _storage(stack.pop())
-                if self.storages.setdefault(storage.key, storage) != storage:
-                    raise RefusedError(f"its storage {shown(storage.key)} has two types or sizes")
-                stack.append(storage)
-            case "REDUCE":
-                function, arguments = self.take(2)
-                stack.append(_built(function, arguments))
-            case "BUILD":
-                # A state dict carries the versions of its modules as an attribute; not needed.
-                stack.pop()
-                if not isinstance(stack[-1], dict):
-                    raise _unexpected("an object with a state of its own")
-            case _ if name in _NUMBERS or name in _STRINGS:
-                stack.append(argument)
-            case _ if name in _CONSTANTS:
-                stack.append(_CONSTANTS[name])
-            case _ if name in _TUPLES:
-                stack.append(tuple(self.take(_TUPLES[name])))
-            case _:
-                raise _unexpected(f"the pickle operation {name}")
+    def find_class(self, module: str, name: str) -> Any:
+        return _Label(f"{module}.{name}")
 
-    def take(self, count: int) -> list[Any]:
-        """The topmost `count` values, removed from the stack."""
-        start = len(self.stack) - count
-        if start < (self.marks[-1] if self.marks else 0):
-            raise IndexError("the stack is too short")
-        values = self.stack[start:]
-        del self.stack[start:]
-        return values
+    def persistent_load(self, pid: Any) -> Storage:
+        storage = _storage(pid)
+        if self.storages.setdefault(storage.key, storage) != storage:
+            raise RefusedError(f"its storage {shown(storage.key)} has two types or sizes")
+        return storage
 
-    def take_from_mark(self) -> list[Any]:
-        """The values above the topmost mark."""
-        return self.take(len(self.stack) - self.marks.pop())
 
-    def extend(self, values: list[Any]) -> None:
-        if not isinstance(self.stack[-1], list):
-            raise _unexpected("an object that is filled like a list")
-        self.stack[-1].extend(values)
+class _Dict(dict):
+    """A dict of a file; hashing a tuple may recurse endlessly, and large numbers may collide."""
 
-    def update(self, values: list[Any]) -> None:
-        if not isinstance(self.stack[-1], dict) or len(values) % 2:
-            raise _unexpected("an object that is filled like a dict")
-        for key, value in zip(values[::2], values[1::2], strict=True):
-            # Tuples would be hashed recursively, and large numbers can be made to collide.
-            if not (isinstance(key, str) or (isinstance(key, int) and 0 <= key < 1 << 31)):
-                raise _unexpected("a dict whose keys are not strings")
-            self.stack[-1][key] = value
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not (isinstance(key, str) or (isinstance(key, int) and 0 <= key < 1 << 31)):
+            raise _unexpected("a dict whose keys are not strings")
+        super().__setitem__(key, value)
+
+    def __setstate__(self, state: object) -> None:
+        """Drops the versions of modules, which a state dict carries as an attribute."""
+
+
+class _Label(_Stateless):
+    """A class or function that a pickle names; calling it gives data of our own."""
+
+    def __init__(self, name: str) -> None:
+        if name not in STORAGES and name not in (ORDERED_DICT, TENSOR, PARAMETER):
+            raise _unexpected(shown(name))
+        self.name = name
+
+    def __call__(self, *arguments: Any) -> Any:
+        match arguments:
+            case () if self.name == ORDERED_DICT:
+                return _Dict()
+            case (Tensor() as data, _, _) if self.name == PARAMETER:
+                return data
+            case (Storage() as storage, offset, tuple(shape), tuple(strides), _, _) if (
+                self.name == TENSOR
+                and len(shape) == len(strides) <= MAX_DIMENSIONS
+                and all(type(number) is int for number in (offset, *shape, *strides))
+            ):
+                return Tensor(storage, offset, shape, strides)
+        raise _unexpected("a call with unusual arguments")
+
+
+def _storage(value: Any) -> Storage:
+    match value:
+        case ("storage", _Label(name=name), str(key), str(), int(count), *rest) if (
+            name in STORAGES and count >= 0 and rest in ([], [None])
+        ):
+            return Storage(key, STORAGES[name], count)
+    raise _unexpected("a storage of an unknown kind")
 
 
 def _unexpected(what: str) -> RefusedError:
@@ -211,39 +217,3 @@ def _unexpected(what: str) -> RefusedError:
         f"it holds {what}, which no state dict needs; refused, nothing of it was run. Save the "
         "tensors alone: torch.save(model.state_dict(), path)"
     )
-
-
-def _label(name: str) -> Label:
-    if name not in STORAGES and name not in (ORDERED_DICT, TENSOR, PARAMETER):
-        raise _unexpected(shown(name))
-    return Label(name)
-
-
-def _storage(value: Any) -> Storage:
-    match value:
-        case ("storage", Label(name), str(key), str(), int(count)) | (
-            "storage",
-            Label(name),
-            str(key),
-            str(),
-            int(count),
-            None,
-        ) if name in STORAGES and count >= 0:
-            return Storage(key, STORAGES[name], count)
-    raise _unexpected("a storage of an unknown kind")
-
-
-def _built(function: Any, arguments: Any) -> Any:
-    """What calling one of the known functions gives: data of our own."""
-    name = function.name if isinstance(function, Label) else ""
-    match arguments:
-        case () if name == ORDERED_DICT:
-            return {}
-        case (Tensor() as data, _, _) if name == PARAMETER:
-            return data
-        case (Storage() as storage, offset, tuple(shape), tuple(strides), _, _) if name == TENSOR:
-            if len(shape) == len(strides) <= MAX_DIMENSIONS and all(
-                type(number) is int for number in (offset, *shape, *strides)
-            ):
-                return Tensor(storage, offset, shape, strides)
-    raise _unexpected("a call with unusual arguments")

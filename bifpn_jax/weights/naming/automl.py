@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from bifpn_jax.models.backbones.efficientnet import BACKBONES, Classifier, block_table
+from bifpn_jax.models.backbones.efficientnet import VARIANTS, Classifier, block_table
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.networks import network_graph
 from bifpn_jax.weights.naming.scheme import CLASSIFIER, DETECTOR, IMAGENET_HEAD, Path, Scheme
@@ -93,7 +93,7 @@ def _backbone_name(rest: list[str], model: EfficientDet | Classifier) -> str:
     if layer[0] == "depthwise_conv":
         return f"{scope}/depthwise_conv2d/depthwise_kernel"
     # Layers of one kind are numbered in the order in which they are used.
-    _, blocks = block_table(BACKBONES[variant])
+    _, blocks = block_table(VARIANTS[variant])
     order = ["expand", "depthwise", "project"][0 if blocks[number].expand != 1 else 1 :]
     what, kind = layer[0].split("_")
     if kind == "bn":

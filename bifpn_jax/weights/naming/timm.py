@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import flax.linen as nn
 import numpy as np
 
-from bifpn_jax.models.backbones.efficientnet import BACKBONES, Classifier, block_table
+from bifpn_jax.models.backbones.efficientnet import VARIANTS, Classifier, block_table
 from bifpn_jax.weights.naming.scheme import CLASSIFIER, COUNTERS, IMAGENET_HEAD, Path, Scheme
 
 # Leaves of our modules -> leaves of PyTorch's.
@@ -48,7 +48,7 @@ def backbone_name(path: Sequence[str], variant: str) -> str:
         return f"conv_stem.{leaf}"
     if module == "stem_bn":
         return f"bn1.{leaf}"
-    _, blocks = block_table(BACKBONES[variant])
+    _, blocks = block_table(VARIANTS[variant])
     block = blocks[int(module.removeprefix("block_"))]
     if layer[0] == "squeeze_excite":
         name = f"se.conv_{layer[1]}"
@@ -70,7 +70,7 @@ def entries(path: Path, model: nn.Module, names: Collection[str] = ()) -> tuple[
 
 
 def variant_of(model: nn.Module) -> str:
-    """Key of `BACKBONES` of a classifier or a detector."""
+    """Key of `VARIANTS` of a classifier or a detector."""
     return model.variant if isinstance(model, Classifier) else model.backbone
 
 

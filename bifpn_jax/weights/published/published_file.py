@@ -20,7 +20,7 @@ class PublishedWeights(NamedTuple):
         name: as its authors call it, made unique.
         kind: code base whose names the file uses: "effdet", "timm", "efficientnet_pytorch",
             "automl" or "tflite".
-        model: key of `models.scaling.MODELS`, or for a classifier of `efficientnet.BACKBONES`.
+        model: key of `models.scaling.MODELS`, or for a classifier of `efficientnet.VARIANTS`.
         settings: attributes in which the detector differs from `create_model(model)`; those of a
             classifier are for a detector that starts from it.
         url: of the file itself.

@@ -77,6 +77,7 @@ def kept_bytes(config: ConfigDict, model: EfficientDet, batch_size: int) -> int:
             normalizer=assigned.normalizer,
             rng=rng,
             model=model,
+            anchors=anchors,
             settings=settings,
         )
         return jax.vjp(loss, variables["params"], has_aux=True)[1]

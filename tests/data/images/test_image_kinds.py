@@ -245,3 +245,23 @@ def test_bands_that_are_not_said_to_be_colours_are_refused(bands):
     pixels = np.random.default_rng(1).integers(0, 256, (20, 30, bands), np.uint8)
     with pytest.raises(UserError, match=f"a TIFF of {bands} bands that are not said to be RGB"):
         decode_image(tiff(pixels, photometric=1), "x")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_tiff_of_too_many_pixels_is_refused_by_its_tags(order):
+    encoded = tiff(RGB, {256: [40000], 257: [50000]}, order=order)
+    # The rows of a strip become a second, small height: decoders take the first.
+    rows, height = (struct.pack(order + "HH", tag, 4) for tag in (278, 257))
+    for content in (encoded, encoded.replace(rows, height)):
+        with pytest.raises(UserError, match="its header says 40000x50000 pixels"):
+            decode_image(content, "a.tif")
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_the_limit_of_pillow_is_not_the_one_for_tiffs(monkeypatch, compression):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "TIFF", compression=compression)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    np.testing.assert_array_equal(decode_image(file.getvalue(), "a.tif"), RGB)

@@ -10,7 +10,7 @@ from flax import traverse_util
 from random_weights import random_variables
 
 from bifpn_jax.models.backbones.efficientnet import (
-    BACKBONES,
+    VARIANTS,
     Block,
     Classifier,
     EfficientNet,
@@ -43,12 +43,12 @@ PUBLISHED = {
 
 
 def test_all_published_backbones_are_there():
-    assert set(BACKBONES) == {*PUBLISHED, "nano"}
+    assert set(VARIANTS) == {*PUBLISHED, "nano"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_block_table_is_the_published_one(name):
-    stem, blocks = block_table(BACKBONES[name])
+    stem, blocks = block_table(VARIANTS[name])
     repeats = [sum(block.stage == stage for block in blocks) for stage in range(7)]
     channels = [[b.filters_out for b in blocks if b.stage == stage] for stage in range(7)]
     assert all(len(set(stage)) == 1 for stage in channels)
@@ -59,9 +59,9 @@ def test_block_table_is_the_published_one(name):
     assert (endpoints[1], endpoints[2]) == tuple(PUBLISHED[name][1][:2])
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_only_the_first_block_of_a_stage_changes_the_size(name):
-    stem, blocks = block_table(BACKBONES[name])
+    stem, blocks = block_table(VARIANTS[name])
     kernels, strides = [3, 3, 5, 3, 5, 5, 3], [1, 2, 2, 2, 1, 2, 1]
     assert blocks[0].filters_in == stem
     for before, block in pairwise(blocks):
@@ -111,7 +111,9 @@ def test_symmetric_padding_changes_no_size(hw):
 
 
 # Five by five, 16 channels expanded to 96, with a residual.
-BLOCK = InvertedBottleneck(Block(1, 1, 16, 16, 5, 1, 6, 0), True, "swish", survival_prob=0.5)
+BLOCK = InvertedBottleneck(
+    Block(1, 1, 16, 16, 5, 1, 6, 0), True, activation=nn.swish, survival_prob=0.5
+)
 
 
 def test_expanded_features_are_those_of_the_last_block_of_a_level():
@@ -210,7 +212,7 @@ def test_stochastic_depth_grows_with_the_block_and_only_touches_residual_ones():
 
     with nn.intercept_methods(watch):
         shapes(model, (32, 32))
-    _, blocks = block_table(BACKBONES["b0"])
+    _, blocks = block_table(VARIANTS["b0"])
     expected = {
         i: 1 - 0.2 * i / 16
         for i, block in enumerate(blocks)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.backbones.efficientnet import BACKBONES
+from bifpn_jax.models.backbones.efficientnet import VARIANTS
 from bifpn_jax.models.detector import create_model
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.weights.published.catalog import find_published, published, weights_catalog
@@ -45,7 +45,7 @@ def test_entry(name):
         assert re.search(rf"efficientdet[_-]({entry.model}(?![0-9x])|q\d)", name)
         assert entry.kind == "tflite" or 0.2 < entry.score < 0.6
     else:
-        assert entry.model in BACKBONES
+        assert entry.model in VARIANTS
         create_model("d0", backbone=entry.model, **entry.settings)
         assert entry.model in entry.url
         assert 0.7 < entry.score < 0.9

@@ -1,0 +1,59 @@
+"""Metrics of one's own, beside COCO's.
+
+A metric is a function (ground_truth, detections) -> {name: number}: the ground truth as a COCO
+annotation file has it, the detections in COCO's results format, both of the images that were
+evaluated. The config names it, `eval.metrics=("FILE.py:NAME",)`.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.named_parts import is_code, load_code
+
+Metric = Callable[[Mapping[str, Any], list[dict[str, Any]]], Mapping[str, float]]
+
+
+def find_metric(name: str | Metric) -> Metric:
+    """The metric of a place of code, or the function itself.
+
+    Raises:
+        UserError: it is no place of code, or one that cannot be used.
+    """
+    if callable(name):
+        return name
+    if not is_code(name):
+        raise UserError(
+            f"metrics={name!r}: COCO's metrics are always there; name code of your own, "
+            "FILE.py:NAME, for others."
+        )
+    return load_code(name)
+
+
+def own_metrics(
+    metrics: Sequence[str | Metric],
+    ground_truth: Mapping[str, Any],
+    detections: list[dict[str, Any]],
+) -> dict[str, float | None]:
+    """The numbers of all these metrics by their names; None for what is not finite.
+
+    Raises:
+        UserError: a metric returns something else than numbers, or a name that is taken.
+    """
+    found: dict[str, float | None] = {}
+    taken = {*CocoMetrics.__dataclass_fields__, "step", "evaluated_with", "AP", "AP50", "AP75"}
+    for metric in metrics:
+        values = find_metric(metric)(ground_truth, detections)
+        if not isinstance(values, Mapping):
+            raise UserError(f"metric {metric} returns {values!r}; return {{name: number}}.")
+        for name, value in values.items():
+            if name in taken or name in found:
+                raise UserError(f"metric {metric}: there is a metric {name!r} already; rename it.")
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                raise UserError(f"metric {metric}: {name}={value!r} is not a number.") from None
+            found[name] = number if math.isfinite(number) else None
+    return found

@@ -1,0 +1,91 @@
+"""The loss of a batch: a class loss and a box loss, each a part that can be swapped.
+
+A class loss is a function (logits [B, A, K], targets [B, A, K] bool) -> elementwise losses
+[B, A, K] of all anchors; anchors that match no object have no target.
+
+A box loss is a function (box_codes [B, A, 4], targets, anchors [A, 4]) -> [], the sum of the losses
+of all positive anchors of the batch. `targets` is a `matching.Targets` with B in front: positive
+anchors have `class_targets` >= 0, and their boxes are `boxes.decode(targets.box_targets, anchors)`.
+
+Both get those fields of `config.loss` that they have as keyword arguments. What is here is chosen
+by name, `class_loss=focal`; one of one's own is `box_loss=FILE.py:NAME`, or a function.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bifpn_jax.losses.focal import sigmoid_focal
+from bifpn_jax.losses.huber import huber_box_loss
+from bifpn_jax.matching import Targets
+from bifpn_jax.named_parts import Parts, bind_known
+from bifpn_jax.ops.reduction import total
+
+CLASS_LOSSES = Parts("class_loss", {"focal": sigmoid_focal})
+BOX_LOSSES = Parts("box_loss", {"huber": huber_box_loss})
+
+Loss = Callable[..., jax.Array]
+
+
+class LossSettings(NamedTuple):
+    """The loss and its constants (paper section 5).
+
+    Attributes:
+        class_loss: key of `CLASS_LOSSES`, or a function.
+        box_loss: key of `BOX_LOSSES`, or a function.
+        alpha: focal loss: weight of the positives, 1 - alpha that of the negatives.
+        gamma: focal loss: exponent of the modulator.
+        label_smoothing: in [0, 1); the classes' targets become s / 2 and 1 - s / 2.
+        delta: where the Huber loss becomes linear.
+        box_weight: weight of the box loss in the total.
+        iou_threshold: least IoU of an anchor with the object that it is to find.
+    """
+
+    class_loss: str | Loss = "focal"
+    box_loss: str | Loss = "huber"
+    alpha: float = 0.25
+    gamma: float = 1.5
+    label_smoothing: float = 0.0
+    delta: float = 0.1
+    box_weight: float = 50.0
+    iou_threshold: float = 0.5
+
+
+PUBLISHED = LossSettings()
+
+
+def detection_loss(
+    class_logits: jax.Array,
+    box_codes: jax.Array,
+    targets: Targets,
+    normalizer: jax.Array,
+    anchors: jax.Array,
+    settings: LossSettings = PUBLISHED,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Loss of a batch: ``class_loss + box_weight * box_loss``, and the two parts.
+
+    Args:
+        class_logits: [B, A, K].
+        box_codes: [B, A, 4] (ty, tx, th, tw).
+        targets: of the batch, ``class_targets`` [B, A] and ``box_targets`` [B, A, 4].
+        normalizer: [], the sum of ``num_positives`` over the batch, plus 1.
+        anchors: [A, 4].
+        settings: the loss.
+
+    Returns:
+        total [] float32 and ``{"class_loss": [], "box_loss": []}`` (unweighted).
+    """
+    normalizer = jnp.asarray(normalizer, jnp.float32)
+    constants = settings._asdict()
+    class_loss = bind_known(CLASS_LOSSES.find(settings.class_loss), constants)
+    box_loss = bind_known(BOX_LOSSES.find(settings.box_loss), constants)
+    # The one-hot is only ever a comparison, which XLA fuses with the loss.
+    classes = jnp.arange(class_logits.shape[-1])[None, None, :]
+    of_classes = class_loss(class_logits, targets.class_targets[:, :, None] == classes)
+    losses = {
+        "class_loss": total(of_classes) / normalizer,
+        "box_loss": box_loss(box_codes, targets, anchors) / normalizer,
+    }
+    return losses["class_loss"] + settings.box_weight * losses["box_loss"], losses
