@@ -24,7 +24,7 @@ from bifpn_jax.recipe import base
 FLAGS = flags.FLAGS
 
 # Fields of a config that this command has flags for, and the flags.
-FIELD_FLAGS = {"data.train_images": "images", "data.train_annotations": "annotations"}
+FLAG_NAMES = {"data.train_images": "images", "data.train_annotations": "annotations"}
 
 
 def choose_images(ground_truth: dict, count: int, max_objects: int) -> dict:
@@ -110,4 +110,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("num_images", 8, "Images to memorise.", lower_bound=1)
     flags.DEFINE_integer("max_objects", 10, "Most objects in an image.", lower_bound=1)
     flags.DEFINE_integer("steps", 240, "Training steps.", lower_bound=20)
-    command.run(main, fields=FIELD_FLAGS)
+    command.run(main, flag_names=FLAG_NAMES)

@@ -23,6 +23,7 @@ from bifpn_jax.command_line.command_help import asks_for_help, command_help, own
 from bifpn_jax.command_line.command_values import check_values, explain_flag
 from bifpn_jax.command_line.command_words import prepare_words
 from bifpn_jax.command_line.disk_space import full_disk
+from bifpn_jax.command_line.flag_names import flags_of_fields, flags_of_names, in_flags
 from bifpn_jax.command_line.network_file import inline_network_file
 from bifpn_jax.command_line.overrides import (
     check_overrides,
@@ -69,7 +70,7 @@ def define_config_flag() -> None:
     flags.mark_flag_as_required("config")
 
 
-def run(main: Main, *, arguments: str = "", fields: Mapping[str, str] | None = None) -> None:
+def run(main: Main, *, arguments: str = "", flag_names: Mapping[str, str] | None = None) -> None:
     """Parses the flags and runs `main` with the words that are no flags, if it takes any.
 
     Its return value is the exit status; an interrupted run that saved leaves with `SAVED`.
@@ -79,8 +80,8 @@ def run(main: Main, *, arguments: str = "", fields: Mapping[str, str] | None = N
     Args:
         main: the command; the docstring of its module is its help.
         arguments: what the words that are no flags are, "IMAGE"; "" where there must be none.
-        fields: of a command without --config, the flags that stand for fields of a config:
-            {"data.eval_images": "images"}. Messages name them instead.
+        flag_names: its flags by the arguments of the library or the fields of a config that they
+            stand for, {"data.eval_images": "images"}. Messages name the flags.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of `bifpn.run`
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -98,7 +99,7 @@ def run(main: Main, *, arguments: str = "", fields: Mapping[str, str] | None = N
         jax.config.update("jax_compilation_cache_dir", str(cache))
     with _quiet_where_nobody_reads():
         app.run(
-            lambda argv: sys.exit(_call(main, argv[1:], arguments, fields or {})),
+            lambda argv: sys.exit(_call(main, argv[1:], arguments, flag_names or {})),
             flags_parser=partial(_parse, main=main, arguments=arguments),
         )
 
@@ -127,7 +128,9 @@ def _is_closed_pipe(stream: TextIO) -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _call(main: Main, words: list[str], arguments: str, fields: Mapping[str, str]) -> int | None:
+def _call(
+    main: Main, words: list[str], arguments: str, flag_names: Mapping[str, str]
+) -> int | None:
     if words and not arguments:
         meant = f"did you mean --{words[0]}?" if "=" in words[0] else ""
         fail(f"unexpected argument {words[0]!r}; {meant or 'options are written --name=value.'}")
@@ -145,7 +148,7 @@ def _call(main: Main, words: list[str], arguments: str, fields: Mapping[str, str
         leave_at_once(STOPPED)
         processes.leave(STOPPED)
     except UserError as error:
-        fail(name_own_flags(str(error), fields))
+        fail(in_flags(str(error), _names(flag_names)))
     except Exception as error:
         if processes.peer_is_gone(error):
             line = next(iter(str(error).splitlines()), "")[:200]
@@ -203,6 +206,12 @@ def _parse(argv: Sequence[str], *, main: Main, arguments: str) -> list[str]:
         fail(f"{without[1]} has no value; write {without[1]}=…" if without else text)
 
 
+def _names(flag_names: Mapping[str, str]) -> dict[str, str]:
+    """Flags by what the library calls them."""
+    of_config = flags_of_fields(flags.FLAGS.config) if "config" in flags.FLAGS else {}
+    return of_config | flags_of_names(flag_names)
+
+
 def _near(name: str, fields: Mapping[str, object]) -> str:
     """What may be meant by a flag that there is not."""
     own = [flag.name for flag in own_flags()]
@@ -222,23 +231,6 @@ def _print_config_help(file: str) -> None:
     title = "configs/d0.py" if file == str(_DEFAULT_CONFIG) else file
     width = min(100, shutil.get_terminal_size().columns)
     print(config_help(flags.FLAGS.config, title, width))
-
-
-def name_own_flags(message: str, fields: Mapping[str, str]) -> str:
-    """A message about a config, for the user of a command that has no --config.
-
-    Args:
-        message: may name fields, ``--config.data.bad_boxes=skip`` or ``config.data.eval_images``.
-        fields: those that the command has a flag for, and the flag.
-    """
-    if "config" in flags.FLAGS:
-        return message
-
-    def own(found: re.Match[str]) -> str:
-        flag = fields.get(found[1])
-        return f"--{flag}" if flag else f"config.{found[1]}"
-
-    return re.sub(r"(?:--)?\bconfig\.(\w+(?:\.[a-z]\w*)*)", own, message)
 
 
 def make_folder(path: str | Path) -> Path:

@@ -5,6 +5,7 @@ import sys
 from absl import flags
 from ml_collections import ConfigDict
 
+from bifpn_jax.command_line.flag_names import flags_of_fields, in_flags
 from bifpn_jax.errors import UserError
 
 
@@ -31,7 +32,7 @@ def ask_before_download(data: ConfigDict, agreed: bool, instead: str = "") -> No
     plan = download_plan(data.data_dir or None)
     if plan is None:
         return
-    instead = instead or INSTEAD
+    instead = instead or in_flags(INSTEAD, flags_of_fields({"data": data}))
     if not sys.stdin.isatty():
         print(plan)
         raise UserError(

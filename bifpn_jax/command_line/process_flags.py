@@ -2,7 +2,20 @@
 
 from absl import flags
 
+from bifpn_jax.command_line.flag_names import flags_of_names, in_flags
 from bifpn_jax.train import processes
+
+# Arguments of `processes.start`, and their flags.
+FLAG_NAMES = {
+    name: name
+    for name in (
+        "coordinator_address",
+        "process_id",
+        "process_count",
+        "start_timeout",
+        "heartbeat_timeout",
+    )
+}
 
 
 def define_process_flags() -> None:
@@ -38,6 +51,7 @@ def start_from_flags() -> None:
         given.coordinator_address,
         given.process_id,
         given.process_count,
-        timeout=given.start_timeout,
-        heartbeat=given.heartbeat_timeout,
+        start_timeout=given.start_timeout,
+        heartbeat_timeout=given.heartbeat_timeout,
+        spelled=lambda message: in_flags(message, flags_of_names(FLAG_NAMES)),
     )

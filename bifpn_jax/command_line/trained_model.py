@@ -1,6 +1,5 @@
 """The flags that name a trained detector, and the config of the run that it comes from."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,9 @@ from bifpn_jax.recipe import base
 from bifpn_jax.recipe.fields import ADDED_FIELDS
 from bifpn_jax.trained import Detector, load_detector
 
-_FLAGS = ("model", "weights", "class_names", "step", "image_hw", "trust")
+# Arguments of `load_detector` that are flags of the same names.
+_SAME = ("model", "class_names", "step", "ema", "image_hw", "trust_code")
+FLAG_NAMES = {name: name for name in _SAME} | {"weights": "weights", "nms_method": "nms"}
 
 
 def define_flags() -> None:
@@ -62,20 +63,15 @@ def load_from_flags() -> Detector:
         settings["nms_method"] = given.nms
     if image_hw:
         settings["image_hw"] = image_hw
-    try:
-        return load_detector(
-            given.weights,
-            given.model,
-            step=step,
-            ema=given.ema,
-            class_names=given.class_names or (),
-            trust=given.trust,
-            **settings,
-        )
-    except UserError as error:
-        # The library names its arguments, and the flags have the same names.
-        named = re.sub(rf"(?<![-./\w])({'|'.join(_FLAGS)})=", r"--\1=", str(error))
-        raise UserError(named.replace("--trust=True", "--trust")) from None
+    return load_detector(
+        given.weights,
+        given.model,
+        step=step,
+        ema=given.ema,
+        class_names=given.class_names or (),
+        trust=given.trust,
+        **settings,
+    )
 
 
 def run_config(detector: Detector) -> ConfigDict:

@@ -61,7 +61,7 @@ def run(name: str, words: list[str]) -> None:
     command.run(
         module.main,
         arguments=getattr(module, "ARGUMENTS", ""),
-        fields=getattr(module, "FIELD_FLAGS", None),
+        flag_names=getattr(module, "FLAG_NAMES", None),
     )
 
 

@@ -28,12 +28,15 @@ from bifpn_jax.runs.compile_keys import evaluation_key
 from bifpn_jax.runs.waiting import waits_on_terminal
 from bifpn_jax.trained import evaluate_detector
 
-# Fields of a config that this command has flags for, and the flags.
-FIELD_FLAGS = {
+# Arguments of the library and fields of a config that this command has flags for.
+FLAG_NAMES = {
+    **trained_model.FLAG_NAMES,
     "data.eval_images": "images",
     "data.eval_annotations": "annotations",
     "data.bad_boxes": "bad_boxes",
     "data.bad_images": "bad_images",
+    "batch_size": "batch_size",
+    "max_detections": "max_detections",
 }
 
 
@@ -69,16 +72,13 @@ def open_data(
         raise UserError(f"--{missing} is missing; give --images and --annotations, or neither.")
     from bifpn_jax.data.sources.coco_folder import CocoJson
 
-    try:
-        return CocoJson(
-            images,
-            annotations,
-            bad_boxes=bad_boxes or data.bad_boxes,
-            bad_images=data.bad_images,
-            split="eval",
-        )
-    except UserError as error:
-        raise UserError(command.name_own_flags(str(error), FIELD_FLAGS)) from None
+    return CocoJson(
+        images,
+        annotations,
+        bad_boxes=bad_boxes or data.bad_boxes,
+        bad_images=data.bad_images,
+        split="eval",
+    )
 
 
 def define_flags() -> None:

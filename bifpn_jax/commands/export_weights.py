@@ -14,6 +14,8 @@ from bifpn_jax.command_line import trained_model
 from bifpn_jax.errors import UserError
 from bifpn_jax.trained import save_detector
 
+FLAG_NAMES = trained_model.FLAG_NAMES
+
 
 def define_flags() -> None:
     """Defines the flags of this command."""

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.command_line import command
 from bifpn_jax.command_line.download_consent import ask_before_download, define_download_flag
+from bifpn_jax.command_line.flag_names import flags_of_fields, in_flags
 from bifpn_jax.data.records import BadImageError, Record, Source
 from bifpn_jax.data.rows import NONE_SKIPPED
 from bifpn_jax.errors import UserError
@@ -235,6 +236,7 @@ def main(_: list[str]) -> None:
     try:
         config = with_settings_of_weights(config)
     except UserError as error:  # Images can be looked at without the weights.
-        print(f"note: the model's settings are those of the config, for {error}")
+        reason = in_flags(str(error), flags_of_fields(config))
+        print(f"note: the model's settings are those of the config, for {reason}")
     report = inspect(config, building.source(config, "train"), output, flags.FLAGS.images)
     print(f"{report}\n\npictures in {output}: annotated.jpg, augmented.jpg, matched.jpg")

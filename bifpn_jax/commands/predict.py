@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from bifpn_jax.command_line import command, trained_model
 from bifpn_jax.command_line.download_consent import define_download_flag
+from bifpn_jax.command_line.flag_names import flags_of_names, in_flags
 from bifpn_jax.command_line.own_data import own_eval_source
 from bifpn_jax.data.images.image_file import read_image_file
 from bifpn_jax.data.images.image_remarks import add_up, image_remarks
@@ -236,6 +237,8 @@ def _count(images: int) -> str:
 
 ARGUMENTS = "IMAGE"
 
+FLAG_NAMES = trained_model.FLAG_NAMES
+
 
 def define_flags() -> None:
     """Defines the flags of this command."""
@@ -265,10 +268,11 @@ def main(words: list[str]) -> int:
     if given.eval_images:
         images += eval_images(detector, given.eval_images, agreed=given.download, remarks=remarks)
     bad: list[UserError] = []
+    names = flags_of_names(FLAG_NAMES)
 
     def on_bad(error: UserError) -> None:
         bad.append(error)
-        tqdm.write(f"error: {error}", file=sys.stderr)
+        tqdm.write(f"error: {in_flags(str(error), names)}", file=sys.stderr)
 
     start = time.monotonic()
     results = predict_images(

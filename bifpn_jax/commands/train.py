@@ -15,7 +15,10 @@ from absl import flags
 
 from bifpn_jax.command_line import command
 from bifpn_jax.command_line.download_consent import ask_before_download, define_download_flag
-from bifpn_jax.command_line.process_flags import define_process_flags, start_from_flags
+from bifpn_jax.command_line.process_flags import (
+    define_process_flags,
+    start_from_flags,
+)
 from bifpn_jax.recipe.checks import check_config
 from bifpn_jax.runs.waiting import Waits
 from bifpn_jax.train.devices import process_index

@@ -68,7 +68,7 @@ def replica_groups(replicas: int, group: int) -> list[list[int]]:
     if group < 1 or replicas % group:
         raise UserError(
             f"batch norms over groups of {group} cannot split {replicas} devices: set "
-            "--config.model.batch_norm_group to a divisor, or to 0 for all devices."
+            "batch_norm_group=0 for all devices, or to a divisor."
         )
     return [list(range(first, first + group)) for first in range(0, replicas, group)]
 

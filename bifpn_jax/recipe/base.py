@@ -108,9 +108,7 @@ def apply_switches(
             near = difflib.get_close_matches(word.lower(), known, len(known), 0.0)
             meant = difflib.get_close_matches(word.lower(), near, 1)
             hint = f"did you mean {meant[0]}? There are" if meant and len(known) > 1 else "use"
-            raise UserError(
-                f"unknown switch {word!r} after the colon of --config: {hint} {', '.join(near)}."
-            )
+            raise UserError(f"unknown switch {word!r} after the colon: {hint} {', '.join(near)}.")
         if not keep_model:
             _shrink_model(config)
         _shrink(config)

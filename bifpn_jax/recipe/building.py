@@ -13,12 +13,13 @@ from bifpn_jax.data.pipeline import EvalBatches, TrainBatches, eval_batches, tra
 from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources.opening import open_source
 from bifpn_jax.data.sources.relabelling import Relabelled, match_classes
-from bifpn_jax.errors import UserError
+from bifpn_jax.errors import UserError, renaming
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.postprocess import Detections
 from bifpn_jax.recipe.augmenting import augmentation_steps
+from bifpn_jax.recipe.fields import fields_of
 from bifpn_jax.train import devices
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.schedule import longest_warmup, make_schedule, peak_learning_rate
@@ -56,20 +57,21 @@ def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
     category ids; evaluation data as its file is, to be matched with the classes of the model.
     """
     data = config.data
-    opened = open_source(
-        data.source,
-        split,
-        data_dir=data.data_dir or None,
-        train_images=data.train_images,
-        train_annotations=data.train_annotations,
-        eval_images=data.eval_images,
-        eval_annotations=data.eval_annotations,
-        train_split=data.train_split,
-        eval_split=data.eval_split,
-        bad_boxes=data.bad_boxes,
-        bad_images=data.bad_images,
-        shapes=data.shapes,
-    )
+    with renaming(fields_of(config, "data")):
+        opened = open_source(
+            data.source,
+            split,
+            data_dir=data.data_dir or None,
+            train_images=data.train_images,
+            train_annotations=data.train_annotations,
+            eval_images=data.eval_images,
+            eval_annotations=data.eval_annotations,
+            train_split=data.train_split,
+            eval_split=data.eval_split,
+            bad_boxes=data.bad_boxes,
+            bad_images=data.bad_images,
+            shapes=data.shapes,
+        )
     if data.label_space == "category_id" and split == "train":
         outputs = num_classes or config.model.num_classes or max(opened.label_map.category_ids)
         opened = Relabelled(opened, opened.label_map.with_gaps(outputs))
@@ -92,7 +94,7 @@ def model(
             raise UserError(
                 f"config.model.num_classes={num_classes} but the data has "
                 f"{len(label_map)} classes: leave it 0, or set "
-                "--config.data.label_space=category_id for outputs that are category ids."
+                "config.data.label_space=category_id for outputs that are category ids."
             )
         num_classes = len(label_map)
     return configured_model(config, num_classes, axis_name=axis_name)
@@ -115,8 +117,8 @@ def schedule(config: ConfigDict, length: RunLength) -> optax.Schedule:
         raise UserError(
             f"config.schedule.warmup_epochs={given.warmup_epochs:g}: a warm-up of {warmup_steps} "
             f"steps does not fit in a run of {length.total_steps} steps{why}, at most {longest} "
-            f"do: set --config.schedule.warmup_epochs={fits} or less, or lengthen the run with "
-            "--config.train.steps or --config.train.epochs."
+            f"do: set config.schedule.warmup_epochs={fits} or less, or lengthen the run with "
+            "config.train.steps or config.train.epochs."
         )
     return make_schedule(
         peak=peak_learning_rate(config.train.batch_size, given.base_rate),
@@ -147,6 +149,13 @@ def optimizer(
 def loss_settings(config: ConfigDict) -> LossSettings:
     """Constants of the loss."""
     return LossSettings(**config.loss)
+
+
+def check_devices(config: ConfigDict) -> None:
+    """Raises a UserError unless the devices can share the batches, as the config splits them."""
+    with renaming(fields_of(config, "train") | fields_of(config, "model")):
+        devices.check_batch_size(config.train.batch_size, config.train.accumulate)
+        devices.check_batch_norm_group(config.model.batch_norm_group)
 
 
 def training_step(

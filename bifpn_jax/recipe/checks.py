@@ -65,7 +65,7 @@ def check_config(config: ConfigDict) -> None:
         except re.error as error:
             _refuse(name, fields[name], f"it is no regular expression, {error}")
     if fields["init_only"] and not fields["init_from"]:
-        _refuse("init_only", fields["init_only"], "it needs weights, --config.init_from=NAME")
+        _refuse("init_only", fields["init_only"], "it needs weights, config.init_from=NAME")
     measured = summary_names(fields["eval.max_detections"])
     raw = [f"raw_{name}" for name in measured if fields["eval.weights"] == "both"]
     if fields["checkpoint.best_metric"] not in (*measured, *raw):
@@ -83,7 +83,7 @@ def check_config(config: ConfigDict) -> None:
         if fields[name] and not reads_files(fields["data.source"]):
             raise UserError(
                 f"config.{name}={fields[name]!r} would not be read by "
-                f"config.data.source={fields['data.source']}: set --config.data.source=coco_json."
+                f"config.data.source={fields['data.source']}: set config.data.source=coco_json."
             )
     if not all(isinstance(entry, str) for entry in fields["augment.recipe"]):
         _refuse("augment.recipe", fields["augment.recipe"], "give names, e.g. ('flip', 'a.py:b')")
@@ -112,14 +112,14 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
     """
     new, old = (ADDED_FIELDS | _flat(run["config"]) for run in (meta, saved))
     changed = [
-        f"{name}={new.get(name)!r} (it was {old.get(name)!r})"
+        f"config.{name}={new.get(name)!r} (it was {old.get(name)!r})"
         for name in sorted({*new, *old})
         if new.get(name) != old.get(name) and not name.startswith(_FREE_TO_CHANGE)
     ]
     if changed:
         raise UserError(
             f"{workdir} holds a run with another config: {'; '.join(changed)}. "
-            "Use its config to go on with it, or another --workdir."
+            "Use its config to go on with it, or another workdir."
         )
     here, there = (set(run.get("left_out", ())) for run in (meta, saved))
     if here != there:
@@ -127,19 +127,19 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
         raise UserError(
             f"{workdir} holds a run that left {len(there)} bad images out, and now {len(here)} are "
             f"bad: image {which} was {'bad' if which in there else 'good'}. Put the files back as "
-            "they were to go on with it, or use another --workdir."
+            "they were to go on with it, or use another workdir."
         )
     if meta["label_map"] != saved["label_map"]:
         raise UserError(
             f"{workdir} holds a run on other classes: {_named(saved)}, and the data has now "
-            f"{_named(meta)}. Use its annotations to go on with it, or another --workdir."
+            f"{_named(meta)}. Use its annotations to go on with it, or another workdir."
         )
     before, now = saved.get("train_data"), meta.get("train_data")
     if before and now and before != now:  # runs of earlier versions do not say
         raise UserError(
             f"{workdir} holds a run on other training data: its images, boxes or classes have "
             "changed. Put them back to go on with it, or take its weights into another "
-            f"--workdir with --config.init_from={workdir}."
+            f"workdir with config.init_from={workdir}."
         )
 
 
@@ -168,4 +168,4 @@ def _floats(value: Any) -> Iterator[float]:
 
 
 def _refuse(name: str, value: Any, cure: str) -> None:
-    raise UserError(f"config.{name}={value!r} does not work: {cure} (--config.{name}=…).")
+    raise UserError(f"config.{name}={value!r} does not work: {cure}.")

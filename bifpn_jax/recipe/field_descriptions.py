@@ -31,7 +31,7 @@ GROUPS = {
 }
 
 FIELDS = {
-    "name": Field("Name of the run, and of its folder in runs/ where --workdir is not given."),
+    "name": Field("Name of the run, and of its folder in runs/ where no workdir is given."),
     "study": Field("The study in configs/ablations that the run belongs to; empty: none."),
     "seed": Field("Seed of initial values, image order and augmentation.", low=0, high=2**32 - 1),
     "init_from": Field(

@@ -91,6 +91,11 @@ def with_added_fields(config: Mapping[str, Any]) -> ConfigDict:
     return complete
 
 
+def fields_of(config: Mapping[str, Any], group: str) -> dict[str, str]:
+    """Names of a group's fields in messages by those of the arguments that get their values."""
+    return {name: f"config.{group}.{name}" for name in config[group]}
+
+
 def flat_fields(
     config: ConfigDict | Mapping[str, Any], *, groups: bool = False, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:

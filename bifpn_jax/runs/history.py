@@ -68,7 +68,7 @@ def schedule_change(
     new = building.schedule(config, length)(step)
     return (
         f"learning rate at step {step}: {float(last):.1e} → {float(new):.1e} because {why}; for a "
-        "schedule from the start take these weights into a new workdir with --config.init_from"
+        "schedule from the start take these weights into a new workdir with config.init_from"
     )
 
 

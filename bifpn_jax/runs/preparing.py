@@ -54,8 +54,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Run]:
 
 def _prepare(config: ConfigDict, workdir: Path, locks: ExitStack, stop_at_once: StopAtOnce) -> Run:
     check_config(config)
-    devices.check_batch_size(config.train.batch_size, config.train.accumulate)
-    devices.check_batch_norm_group(config.model.batch_norm_group)
+    building.check_devices(config)
     is_primary = devices.process_index() == 0
     say = print if is_primary else lambda _: None
     waits = Waits(enabled=is_primary and config.log.progress, durations=compile_durations())

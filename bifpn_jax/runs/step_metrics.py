@@ -78,13 +78,13 @@ class StepMetrics:
         if not self._skip:
             raise UserError(
                 f"{what}. What is saved is from before: look at these images, go on without such "
-                "steps by --config.train.nonfinite=skip, or start in another --workdir with a "
-                "lower --config.schedule.base_rate."
+                "steps by config.train.nonfinite=skip, or start in another workdir with a "
+                "lower config.schedule.base_rate."
             )
         if self._in_a_row > MAX_SKIPPED_IN_A_ROW:
             raise UserError(
                 f"{what}; the {MAX_SKIPPED_IN_A_ROW} steps before were like it, so the run has "
-                "diverged: start in another --workdir with a lower --config.schedule.base_rate."
+                "diverged: start in another workdir with a lower config.schedule.base_rate."
             )
         self._say(f"{what}: this step changes nothing")
 

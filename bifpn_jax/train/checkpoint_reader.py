@@ -187,7 +187,7 @@ def first_line(error: Exception) -> str:
 def no_checkpoint(workdir: Path) -> UserError:
     """The error for a workdir without a checkpoint."""
     return UserError(
-        f"{workdir}: no checkpoint below {FOLDER}/; name the --workdir of a training run that has "
+        f"{workdir}: no checkpoint below {FOLDER}/; name the workdir of a training run that has "
         "saved one"
     )
 

@@ -60,15 +60,16 @@ def check_batch_size(batch_size: int, accumulate: int = 1) -> int:
             f"give each of the {processes} processes as many."
         )
     if batch_size < 1 or batch_size % devices:
+        fitting = max(batch_size // devices, 1) * devices
         raise UserError(
             f"batch size {batch_size} cannot be split over {devices} devices: set "
-            f"--config.train.batch_size to a multiple of {devices}."
+            f"batch_size={fitting} or another multiple of {devices}."
         )
     if batch_size // devices % accumulate:
         raise UserError(
             f"batch size {batch_size} gives each of {devices} devices {batch_size // devices} "
-            f"images, which cannot be cut into {accumulate} parts: change "
-            "--config.train.batch_size or --config.train.accumulate."
+            f"images, which cannot be cut into {accumulate} parts: change batch_size={batch_size} "
+            f"or accumulate={accumulate}."
         )
     return batch_size // processes
 

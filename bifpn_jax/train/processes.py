@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -20,8 +20,8 @@ from bifpn_jax.errors import UserError
 _COUNT_AND_ID = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))
 _POD_INDEX = "JOB_COMPLETION_INDEX"
 
-_NEEDED = "--coordinator_address=HOST:PORT, --process_id=N and --process_count=N"
-_ALONE = "--process_count=1 trains in this process alone"
+_NEEDED = "coordinator_address=HOST:PORT, process_id=N and process_count=N"
+_ALONE = "process_count=1 trains in this process alone"
 _PEER_IS_GONE = re.compile(
     r"gloo|nccl|rccl|closed by peer|coordination ?service|heartbeat", re.IGNORECASE
 )
@@ -36,8 +36,9 @@ def start(
     process_id: int | None = None,
     process_count: int | None = None,
     *,
-    timeout: int = 300,
-    heartbeat: int = 100,
+    start_timeout: int = 300,
+    heartbeat_timeout: int = 100,
+    spelled: Callable[[str], str] = str,
 ) -> None:
     """Joins the other processes of this run, if there are any; call it before any computation.
 
@@ -49,8 +50,9 @@ def start(
         coordinator_address: host and port of process 0, which listens there.
         process_id: number of this process, from 0.
         process_count: how many there are; 1 asks no scheduler.
-        timeout: seconds to wait for the others.
-        heartbeat: seconds after which a silent process counts as dead, and all others end.
+        start_timeout: seconds to wait for the others.
+        heartbeat_timeout: seconds after which a silent process counts as dead, and all others end.
+        spelled: puts the one line in the words of the caller, for names of arguments in it.
 
     Raises:
         UserError: the arguments do not fit together, or the environment does not say enough.
@@ -71,11 +73,11 @@ def start(
         _check_free(address)
     late = (
         f"{count or 'the'} processes of this run did not find each other at {where} within "
-        f"{timeout} s: start all of them, with an address that each can reach, or raise "
-        "--start_timeout."
+        f"{start_timeout} s: start all of them, with an address that each can reach, or wait "
+        "longer, start_timeout=SECONDS."
     )
     try:
-        with warnings.catch_warnings(), _deadline(timeout, late):
+        with warnings.catch_warnings(), _deadline(start_timeout, spelled(late)):
             # JAX warns in every pod without the package `kubernetes`.
             warnings.filterwarnings("ignore", message=r"Kubernetes environment detected")
             jax.distributed.initialize(
@@ -83,9 +85,9 @@ def start(
                 count,
                 number,
                 # Later than the deadline here: JAX aborts the process with a stack trace.
-                initialization_timeout=timeout + 60,
-                heartbeat_timeout_seconds=heartbeat,
-                shutdown_timeout_seconds=heartbeat,
+                initialization_timeout=start_timeout + 60,
+                heartbeat_timeout_seconds=heartbeat_timeout,
+                shutdown_timeout_seconds=heartbeat_timeout,
             )
     except Exception as error:  # A scheduler's environment can be incomplete in any way.
         if isinstance(error, ValueError) and "defined" in str(error):
@@ -126,14 +128,14 @@ def _check(address: str | None, number: int | None, count: int | None) -> None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise UserError(
-                f"--coordinator_address={address}: give the host and a free port of process 0, "
+                f"coordinator_address={address}: give the host and a free port of process 0, "
                 "HOST:PORT."
             )
     if count is not None and count < 1:
-        raise UserError(f"--process_count={count}: give the number of processes, 1 or more.")
+        raise UserError(f"process_count={count}: give the number of processes, 1 or more.")
     if number is not None and (number < 0 or (count is not None and number >= count)):
-        among = "0 or more" if count is None else f"0 to {count - 1}, --process_count={count}"
-        raise UserError(f"--process_id={number}: processes are numbered from {among}.")
+        among = "0 or more" if count is None else f"0 to {count - 1}, process_count={count}"
+        raise UserError(f"process_id={number}: processes are numbered from {among}.")
 
 
 def _check_free(address: str) -> None:
@@ -167,7 +169,7 @@ def _check_alone(asked: bool, count: int | None) -> None:
     if count is not None or _count_and_id_of_environment() != (None, None):
         raise UserError(
             "this is one of several processes, but the scheduler does not say where the first is: "
-            f"give --coordinator_address=HOST:PORT and --process_count=N; {_ALONE}."
+            f"give coordinator_address=HOST:PORT and process_count=N; {_ALONE}."
         )
 
 

@@ -266,6 +266,6 @@ def test_a_config_does_not_register_parts(tmp_path):
         "def get_config(arg=None):\n    return base.get_config('d0', arg)\n"
     )
     ended = run_command("train", f"--config={file}", f"--workdir={tmp_path / 'run'}")
-    assert_refused(ended, "fusion 'mine': .* set fusion=FILE.py:NAME")
+    assert_refused(ended, "fusion 'mine': .* set --config.model.fusion=FILE.py:NAME")
     ended = run_command("train", D0, "--config.model.fusion=absent.py:f", f"--workdir={tmp_path}")
     assert_refused(ended, r"absent\.py: no such file of code")

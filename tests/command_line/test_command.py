@@ -205,7 +205,6 @@ def test_values_out_of_range(field, value):
     with pytest.raises(UserError) as error:
         check_config(config)
     assert str(error.value).startswith(f"config.{field}={value!r} does not work: ")
-    assert f"(--config.{field}=…)" in str(error.value)
 
 
 def test_a_model_that_does_not_exist_is_found_before_the_data():
@@ -235,8 +234,8 @@ def test_what_it_may_not():
     with pytest.raises(UserError) as error:
         check_same_run({**META, "config": changed}, META, "runs/x")
     assert str(error.value).startswith(
-        "runs/x holds a run with another config: ema_decay=0.5 (it was None); "
-        "train.batch_size=16 (it was 8). "
+        "runs/x holds a run with another config: config.ema_decay=0.5 (it was None); "
+        "config.train.batch_size=16 (it was 8). "
     )
     classes = {"category_ids": [1, 5], "names": ["cat", "cow"]}
     with pytest.raises(UserError, match=r"other classes: 1 cat, 2 dog, and .* now 1 cat, 5 cow"):

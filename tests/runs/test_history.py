@@ -29,7 +29,7 @@ def test_a_longer_schedule_says_what_it_does_to_the_learning_rate():
         "learning rate at step 36: 2.7e-05 → 5.7e-03 because train.epochs changed from 3.0 to 6.0 "
         "(36 steps before, now 72)"
     )
-    assert "--config.init_from" in said
+    assert "with config.init_from" in said
     assert "\n" not in said
 
 

@@ -56,7 +56,7 @@ def test_a_run_says_what_it_skipped(
     second = next(iter(training))
     config = config_of(tiny_config, files)
     with pytest.raises(
-        UserError, match=r"1 of the 21 images .* missing.*--config\.data\.bad_images=skip"
+        UserError, match=r"1 of the 21 images .* missing.*config\.data\.bad_images=skip"
     ):
         run_training(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -39,7 +39,7 @@ def test_an_error_names_step_rate_and_images(field, bad):
     steps.add(2, values(1) | {field: np.float32(bad)}, IDS)
     with pytest.raises(UserError, match=r"^step 2: loss .* rate 0\.1, on the .* ids 3, 7\. ") as e:
         steps.add(3, values(1), IDS)
-    assert "--config.train.nonfinite=skip" in str(e.value)
+    assert "by config.train.nonfinite=skip" in str(e.value)
     assert "\n" not in str(e.value)
 
 

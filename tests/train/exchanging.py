@@ -18,7 +18,7 @@ from bifpn_jax.train.checkpoints import Checkpoints
 from bifpn_jax.train.step import TrainStep
 
 folder = Path(sys.argv[1])
-processes.start(timeout=60, heartbeat=10)
+processes.start(start_timeout=60, heartbeat_timeout=10)
 me = devices.process_index()
 facts = {
     "process": [me, devices.process_count(), devices.device_count(), processes.several()],

@@ -276,7 +276,7 @@ def test_no_checkpoint(tmp_path):
         with pytest.raises(UserError, match="no checkpoint below checkpoints/") as error:
             read()
         assert "\n" not in str(error.value)
-        assert "--workdir" in str(error.value)
+        assert "workdir" in str(error.value)
     checkpoints.close()
     assert not (tmp_path / "elsewhere").exists()
 

@@ -128,12 +128,12 @@ def test_alone_everything_is_given_back():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("host", 0, 2), "--coordinator_address=host: give the host and a free port"),
-        (("host:x", 0, 2), "--coordinator_address=host:x: give the host and"),
-        (("host:70000", 0, 2), "--coordinator_address=host:70000: give the host and"),
-        ((None, None, 0), "--process_count=0: give the number of processes, 1 or more."),
-        (("h:1", 2, 2), "--process_id=2: processes are numbered from 0 to 1, --process_count=2."),
-        (("h:1", -1, None), "--process_id=-1: processes are numbered from 0 or more."),
+        (("host", 0, 2), "coordinator_address=host: give the host and a free port"),
+        (("host:x", 0, 2), "coordinator_address=host:x: give the host and"),
+        (("host:70000", 0, 2), "coordinator_address=host:70000: give the host and"),
+        ((None, None, 0), "process_count=0: give the number of processes, 1 or more."),
+        (("h:1", 2, 2), "process_id=2: processes are numbered from 0 to 1, process_count=2."),
+        (("h:1", -1, None), "process_id=-1: processes are numbered from 0 or more."),
     ],
 )
 def test_what_can_never_be_right(arguments, line, monkeypatch):
@@ -147,8 +147,8 @@ def test_what_can_never_be_right(arguments, line, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "environment", "line"),
     [
-        (("h:1", None, None), {}, "there is no scheduler to ask for the rest: give all of --coor"),
-        ((None, 1, 2), {}, "there is no scheduler to ask for the rest: give all of --coordinator"),
+        (("h:1", None, None), {}, "there is no scheduler to ask for the rest: give all of coor"),
+        ((None, 1, 2), {}, "there is no scheduler to ask for the rest: give all of coordinator"),
         ((), {"JAX_COORDINATOR_ADDRESS": "h:1"}, "there is no scheduler to ask for the rest"),
         ((), on_open_mpi_5(1, 2, 0), "this is one of several processes, but the scheduler does"),
         ((), {"PMI_SIZE": "4", "PMI_RANK": "3"}, "this is one of several processes, but the"),
@@ -200,8 +200,8 @@ def test_open_mpi(scheduler):
 def test_a_coordinator_that_cannot_be_reached_is_one_line_after_the_timeout():
     began = time.monotonic()
     address = f"127.0.0.1:{free_port()}"
-    alone = [start(["-c", f"{START}p.start('{address}', {i}, 2, timeout=2)"]) for i in (1,)]
-    alone.append(start(["-c", f"{START}p.start('127.0.0.1:{free_port()}', 0, 2, timeout=2)"]))
+    alone = [start(["-c", f"{START}p.start('{address}', {i}, 2, start_timeout=2)"]) for i in (1,)]
+    alone.append(start(["-c", f"{START}p.start('127.0.0.1:{free_port()}', 0, 2, start_timeout=2)"]))
     for process in finish(alone, 60):
         assert process.status == 2
         (line,) = process.said
@@ -219,7 +219,7 @@ def test_a_port_that_is_in_use(family, host):
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UserError, match=f"cannot listen at {address}: the port is in use"):
-            processes.start(address, 0, 2, timeout=5)
+            processes.start(address, 0, 2, start_timeout=5)
 
 
 @pytest.mark.parametrize(("dies", "how"), [(1, "exit"), (0, "exit"), (1, "stop")])
@@ -228,7 +228,8 @@ def test_when_one_dies_the_other_ends_too(dies, how):
     port = free_port()
     code = (
         "import sys, os, time; "
-        f"{START}\np.start('127.0.0.1:{port}', int(sys.argv[1]), 2, timeout=60, heartbeat=4)\n"
+        f"{START}\naddress = '127.0.0.1:{port}'\n"
+        "p.start(address, int(sys.argv[1]), 2, start_timeout=60, heartbeat_timeout=4)\n"
         "exchange.gather(b'')\nprint('together', flush=True)\n"
         f"if int(sys.argv[1]) == {dies}: {'os._exit(9)' if how == 'exit' else 'time.sleep(300)'}\n"
         "try:\n    exchange.gather(b'')\n"
