@@ -47,7 +47,10 @@ def program_name() -> str:
     if sys.argv[0].startswith("bifpn "):
         return sys.argv[0]
     spec = sys.modules["__main__"].__spec__
-    return f"python -m {spec.name if spec else f'experiments.{Path(sys.argv[0]).name}'}"
+    parts = Path(sys.argv[0]).with_suffix("").parts
+    if spec is None and "experiments" in parts:  # run as a file
+        return f"python -m {'.'.join(parts[parts.index('experiments') :])}"
+    return f"python -m {spec.name}" if spec else sys.argv[0]
 
 
 def own_flags() -> list[flags.Flag]:

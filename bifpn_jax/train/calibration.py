@@ -47,7 +47,7 @@ def calibrate_batch_norms(
     if total is None:
         raise ValueError("no images to calibrate the batch norms with")
     params = traverse_util.flatten_dict(variables["params"])
-    stats = traverse_util.flatten_dict(variables["batch_stats"])
+    stats = traverse_util.flatten_dict(variables.get("batch_stats", {}))
     for path, (sums,) in _by_module(total).items():
         mean, mean_of_squares, positions, epsilon = sums
         mean, mean_of_squares, epsilon = mean / count, mean_of_squares / count, epsilon / count

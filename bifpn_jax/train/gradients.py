@@ -115,7 +115,7 @@ def loss_fn(
         jnp.asarray(anchors),
         settings,
     )
-    return loss, (updates["batch_stats"], parts)
+    return loss, (updates.get("batch_stats", batch_stats), parts)
 
 
 class Found(NamedTuple):

@@ -42,8 +42,8 @@ def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformat
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=own["params"],
-        batch_stats=own["batch_stats"],
+        batch_stats=own.get("batch_stats", {}),
         opt_state=optimizer.init(own["params"]),
         ema_params=averages["params"],
-        ema_batch_stats=averages["batch_stats"],
+        ema_batch_stats=averages.get("batch_stats", {}),
     )

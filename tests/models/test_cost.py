@@ -38,7 +38,7 @@ class TinyNetwork(nn.Module):
         x = nn.swish(BatchNorm(name="bn")(x, False))
         x = DepthwiseConv(5)(x)
         gate = SqueezeExcite(2, nn.relu6)(x)
-        return Conv(6)(x, gate)
+        return Conv(6)(x * gate)
 
 
 def test_a_network_counted_by_hand():

@@ -227,7 +227,7 @@ def test_freeze_matches_from_the_start_only():
 
 
 def test_unknown_optimizer():
-    with pytest.raises(UserError, match="sgd, adamw"):
+    with pytest.raises(UserError, match="did you mean 'adamw'"):
         make_optimizer(lambda step: 0.1, draw(0), name="adam")
 
 

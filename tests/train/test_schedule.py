@@ -107,7 +107,7 @@ def test_peak_scales_with_the_batch():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"decay": "cosin"}, "cosine, step, constant"),
+        ({"decay": "cosin"}, "did you mean 'cosine'"),
         ({"warmup_steps": 562500}, "shorten the warm-up"),
         ({"warmup_steps": -1}, "-1"),
         ({"warmup_steps": 300000}, "offset_cosine=True"),

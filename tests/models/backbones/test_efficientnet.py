@@ -149,9 +149,9 @@ def test_expanded_features_are_what_the_projection_reads(squeeze_excite):
     x = np.random.default_rng(0).standard_normal((1, 4, 4, 16)).astype(np.float32)
     with nn.intercept_methods(watch):
         (_, expanded), _ = block.init_with_output(jax.random.key(0), x, False)
-    ((read, gate),) = reads
-    assert (gate is not None) == squeeze_excite
-    np.testing.assert_allclose(expanded, read * gate if squeeze_excite else read, rtol=1e-6)
+    ((read, *gates),) = reads
+    assert len(gates) == squeeze_excite
+    np.testing.assert_allclose(expanded, read * gates[0] if gates else read, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "head"), [("b0", 1280), ("b2", 1408), ("lite2", 1280)])
