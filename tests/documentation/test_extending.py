@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 def train(folder, words):
     assert words[:2] == ["bifpn", "train"]
-    return run_command("train", *words[2:], folder=folder)
+    return run_command("train", *words[2:], "--process_count=1", folder=folder)
 
 
 @pytest.mark.parametrize("printed", COMMANDS[:-1], ids=lambda printed: printed.text.split()[-1])
