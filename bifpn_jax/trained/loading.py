@@ -14,7 +14,7 @@ from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.scaling import MODELS
-from bifpn_jax.named_parts import code_names, trust_code
+from bifpn_jax.named_parts import code_names, is_code, trust_code
 from bifpn_jax.postprocess import check_postprocessing, postprocess
 from bifpn_jax.trained.config import (
     config_of,
@@ -112,6 +112,8 @@ def _of_run(file: WeightFile, name: str, trust: bool) -> Detector:
                 "unasked: read it, and if you trust it, set trust=True."
             )
         trust_code(place)
+    if trust and is_code(source := config.get("data", {}).get("source")):
+        trust_code(source)  # of the data that the run was evaluated on
     try:
         label_map = LabelMap.from_json(json.loads(file.metadata["label_map"]))
         model = configured_model(config, len(label_map))

@@ -7,9 +7,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
+import numpy as np
+
+from bifpn_jax.data import pipeline
 from bifpn_jax.data.pipeline import train_batches
 from bifpn_jax.data.records import decode_image
 from bifpn_jax.data.sources.coco_folder import CocoJson
@@ -20,6 +25,7 @@ from experiments.performance.contest import OURS, Contest
 from experiments.performance.options import Options
 
 BARE = "bare decoding"
+STACKED = "ours, images stacked"
 _HW = (640, 640)
 _BATCH = 16
 _BATCHES = 8  # per round
@@ -41,11 +47,27 @@ class Reader(NamedTuple):
     discard: Callable[[], object] = lambda: None
 
 
+class StackedImages:
+    """In place of `BatchMemory`: every image by itself, and copied into its batch."""
+
+    def __init__(self, rows: int, shape: tuple[int, ...]) -> None:
+        """Takes the shape of an image."""
+        self._shape = shape
+
+    def image(self, index: int) -> np.ndarray:
+        """Fresh memory."""
+        return np.empty(self._shape, np.uint8)
+
+    def batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """The images [rows, *shape], copied."""
+        return np.stack(images)
+
+
 def input_pipeline(options: Options) -> list[Contest]:
     """Seconds for eight batches of 16 at 640 pixels, flipped and scaled, with a thread per core.
 
     Bare decoding, of as many of the same files by the same decoder and threads, is the limit; it
-    neither reads files nor keeps images.
+    neither reads files nor keeps images. One more contestant stacks images that were made apart.
     """
     threads = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as temporary:
@@ -55,7 +77,8 @@ def input_pipeline(options: Options) -> list[Contest]:
         if folder is None or annotations is None:
             folder, annotations = write_drawn_images(Path(temporary), _DRAWN, _NAMES)
         files = [path.read_bytes() for path in image_paths(folder, annotations)]
-        ours = train_batches(
+        read = partial(
+            train_batches,
             CocoJson(folder, annotations),
             batch_size=_BATCH,
             image_hw=_HW,
@@ -63,10 +86,14 @@ def input_pipeline(options: Options) -> list[Contest]:
             seed=0,
             num_threads=threads,
         )
+        ours = read()
+        with mock.patch.object(pipeline, "BatchMemory", StackedImages):
+            stacked = read()
         with ThreadPoolExecutor(threads) as pool:
             readers = {
                 # It reads a batch ahead, and a row for each thread.
                 OURS: _batch_reader(ours, ahead=2),
+                STACKED: _batch_reader(stacked, ahead=2),
                 BARE: Reader(bare_decoding(pool, files, _BATCH * _BATCHES)),
             }
             if options.peers:

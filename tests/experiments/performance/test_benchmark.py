@@ -183,7 +183,7 @@ def test_the_input_pipeline(options, monkeypatch):
     for name, value in small.items():
         monkeypatch.setattr(input_pipeline, name, value)
     (contest,) = input_pipeline.input_pipeline(options)
-    assert set(contest.values) == {OURS, input_pipeline.BARE}
+    assert set(contest.values) == {OURS, input_pipeline.STACKED, input_pipeline.BARE}
     with pytest.raises(UserError, match="--images and --annotations go together"):
         input_pipeline.input_pipeline(options._replace(images="pictures"))
 
