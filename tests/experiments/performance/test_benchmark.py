@@ -17,8 +17,8 @@ from experiments.paper.table import to_markdown
 from experiments.performance import (
     ceilings,
     child,
+    coco_scoring,
     effdet_peer,
-    evaluation,
     input_pipeline,
     network,
     predictions,
@@ -205,16 +205,16 @@ def test_what_was_read_ahead_is_not_timed(monkeypatch):
 
 
 def test_evaluation_is_compared_before_it_is_timed(options, monkeypatch):
-    monkeypatch.setattr(evaluation, "_IMAGES", 10)
-    (contest,) = evaluation.coco_evaluation(options)
+    monkeypatch.setattr(coco_scoring, "_IMAGES", 10)
+    (contest,) = coco_scoring.coco_evaluation(options)
     assert set(contest.values) == {OURS, "pycocotools"}
-    monkeypatch.setattr(evaluation, "with_pycocotools", lambda truth, found: [0.5] * 12)
+    monkeypatch.setattr(coco_scoring, "with_pycocotools", lambda truth, found: [0.5] * 12)
     with pytest.raises(UserError, match="the evaluation gives"):
-        evaluation.coco_evaluation(options)
+        coco_scoring.coco_evaluation(options)
 
 
 def test_the_made_up_detections_are_worth_scoring():
-    ap = evaluation.with_pycocotools(*evaluation.made_up(50))[0]
+    ap = coco_scoring.with_pycocotools(*coco_scoring.made_up(50))[0]
     assert 0.005 < ap < 0.5
 
 
@@ -291,7 +291,7 @@ print(json.dumps(child._peak(lambda: held.append(np.ones(2**23)))))  # 64 MiB, t
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(evaluation, "_IMAGES", 5)
+    monkeypatch.setattr(coco_scoring, "_IMAGES", 5)
     monkeypatch.setattr(effdet_peer, "missing", lambda: "effdet is not installed")
     monkeypatch.setattr(benchmark, "FLAGS", flag_values(output=str(tmp_path)))
     benchmark.main(["evaluation"])
