@@ -78,13 +78,35 @@ def is_code(name: Any) -> bool:
 
 
 def code_names(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(name of the setting, place of code) of all settings that name code."""
-    return ((key, value) for key, value in settings.items() if is_code(value))
+    """(name of the setting, place of code) of all settings that name code.
+
+    Settings may be in groups, and one setting may be a list of names, also with commas between.
+    """
+    for key, value in settings.items():
+        if hasattr(value, "items"):
+            yield from ((f"{key}.{name}", place) for name, place in code_names(value))
+        elif is_code(value):
+            yield key, value
+        else:
+            names = value.split(",") if isinstance(value, str) else value
+            if isinstance(names, list | tuple):
+                yield from ((key, name.strip()) for name in names if is_code(name))
 
 
 def trust_code(name: str) -> None:
     """Allows the code of a place, such as "my_fusion.py:squared", to be run by this process."""
     _trusted.add(name)
+
+
+def trust_all(settings: Mapping[str, Any]) -> None:
+    """Trusts all the code that settings name."""
+    for _, name in code_names(settings):
+        trust_code(name)
+
+
+def is_trusted(name: str) -> bool:
+    """Whether the code of a place may be run."""
+    return name in _trusted
 
 
 def load_code(name: str) -> Any:
@@ -96,7 +118,7 @@ def load_code(name: str) -> Any:
     if name not in _trusted:
         raise UserError(
             f"{name} is code in a file, which is not run unasked: read it, and if you trust it, "
-            "call bifpn_jax.trust_code with this name first."
+            "set trust_code=True, or call bifpn_jax.trust_code with this name first."
         )
     place, _, attribute = name.rpartition(":")
     module = _run_file(Path(place).expanduser().absolute()) if place.endswith(".py") else None

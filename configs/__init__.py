@@ -1,1 +1,1 @@
-"""Configurations: one short file per run, all on the base in `bifpn_jax.recipe.base`."""
+"""Configs to copy and change; `bifpn_jax.recipe` has what they are made of."""

@@ -1,46 +1,5 @@
-"""Any phi of the compound-scaling rule, and scaling by single factors (paper section 4, Figure 6).
+"""Any phi of the compound-scaling rule; see `bifpn_jax.recipe.scaled`."""
 
-    python -m experiments.main --config=configs/scaled.py:phi=1.5
-    python -m experiments.main --config=configs/scaled.py:phi=-3,image_size=-1
+from bifpn_jax.recipe.by_name import recipe
 
-What stands after the colon: phi, and for single factors a phi of their own; the factors are
-backbone, image_size, width, network_repeats and head_repeats. Below 0 the models are small enough
-for a laptop. The released models have their own files, since they follow a table that only comes
-close to the rule.
-"""
-
-from ml_collections import ConfigDict
-
-from bifpn_jax.errors import UserError
-from bifpn_jax.models.scaling import FACTORS, compound_scaling, scaled_settings
-from bifpn_jax.recipe import base
-
-
-def get_config(arg: str | None = None) -> ConfigDict:
-    """The recipe for a scaled model.
-
-    Args:
-        arg: "phi=1.5", with single factors "phi=0,width=2", and switches of
-            `bifpn_jax.recipe.base`; phi is 0 if it is not there.
-    """
-    words = base.split_words(arg)
-    switches = [word for word in words if "=" not in word]
-    factors = dict(_factor(word) for word in words if "=" in word)
-    phi = factors.pop("phi", 0.0)
-    config = base.get_config("d0")
-    config.name = "_".join(["scaled", *(word.replace("=", "") for word in words)])
-    config.model.update(scaled_settings(phi, **factors))
-    config.model.survival_prob = 0.8 if phi > 0 else 1.0
-    config.scaling = ConfigDict({"rule": compound_scaling(phi)._asdict(), "deviations": factors})
-    base.apply_switches(config, ",".join(switches), [f"{name}=1" for name in ("phi", *FACTORS)])
-    return config
-
-
-def _factor(word: str) -> tuple[str, float]:
-    name, _, value = word.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise UserError(
-            f"--config=…:{word}: {value!r} is no number; write phi=1.5, for instance."
-        ) from None
+get_config = recipe("scaled")

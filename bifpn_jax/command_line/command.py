@@ -31,9 +31,11 @@ from bifpn_jax.command_line.overrides import (
     explain_value,
     keep_last,
     nearest_fields,
+    with_recipe_files,
 )
 from bifpn_jax.command_line.process_memory import collect_garbage_rarely, keep_freed_memory
 from bifpn_jax.errors import UserError
+from bifpn_jax.recipe import base
 from bifpn_jax.runs.interruption import Interrupted
 from bifpn_jax.runs.waiting import leave_at_once
 from bifpn_jax.train import processes
@@ -46,8 +48,7 @@ PEER_IS_GONE = 76
 STOPPED = 130  # by Ctrl-C where there is nothing to go on from, as shells have it
 PIPE_CLOSED = 141  # as of a tool that SIGPIPE has ended
 
-# For --help_config where no --config is given.
-_DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "d0.py"
+_DEFAULT_CONFIG = "d0"  # for --help_config where no --config is given
 
 Main = Callable[[list[str]], int | None]
 
@@ -57,14 +58,15 @@ def define_config_flag() -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "A file in configs/, and after a colon the words that it takes: configs/d0.py:debug. "
+        "A file, or the name of a recipe, and after a colon the words that it takes: "
+        "configs/d0.py:debug, d0:debug, finetune:lite0. "
         "--config.train.batch_size=32 sets one of its fields.",
         lock_config=True,
     )
     flags.DEFINE_bool(
         "help_config",
         False,
-        "List the fields of the config (of configs/d0.py if there is no --config) with their "
+        "List the fields of the config (of d0 if there is no --config) with their "
         "meaning, the values that they take and those that they have, and end.",
     )
     flags.mark_flag_as_required("config")
@@ -183,7 +185,7 @@ def _parse(argv: Sequence[str], *, main: Main, arguments: str) -> list[str]:
             if wanted and not config_file(words):
                 words = [f"--config={_DEFAULT_CONFIG}", *words]
             fields = check_overrides(words)
-        rest = flags.FLAGS([argv[0], *keep_last(words)])
+        rest = flags.FLAGS([argv[0], *with_recipe_files(keep_last(words))])
         check_values()
         if "config" in flags.FLAGS:
             if flags.FLAGS.help_config:
@@ -191,8 +193,9 @@ def _parse(argv: Sequence[str], *, main: Main, arguments: str) -> list[str]:
                 processes.leave(0)
             inline_network_file(flags.FLAGS.config)
         return rest
-    except UserError as error:
-        fail(error)
+    except UserError as error:  # There may be no config yet; its fields are those of any.
+        has_config = "config" in flags.FLAGS
+        fail(in_flags(str(error), flags_of_fields(base.get_config("d0")) if has_config else {}))
     except flags.UnrecognizedFlagError as error:
         fail(f"--{error.flagname} is not a flag of this command; {_near(error.flagname, fields)}")
     except flags.IllegalFlagValueError as error:
@@ -228,9 +231,8 @@ def _near(name: str, fields: Mapping[str, object]) -> str:
 def _print_config_help(file: str) -> None:
     from bifpn_jax.command_line.config_help import config_help
 
-    title = "configs/d0.py" if file == str(_DEFAULT_CONFIG) else file
     width = min(100, shutil.get_terminal_size().columns)
-    print(config_help(flags.FLAGS.config, title, width))
+    print(config_help(flags.FLAGS.config, file, width))
 
 
 def make_folder(path: str | Path) -> Path:

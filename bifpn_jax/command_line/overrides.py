@@ -1,4 +1,6 @@
-"""Checks ``--config=FILE[:ARG]`` and its ``--config.x.y=VALUE`` overrides before they are applied.
+"""Checks ``--config=FILE[:WORDS]`` and its ``--config.x.y=VALUE`` before they are applied.
+
+In the place of a file the name of a recipe can stand, ``--config=d1:debug``.
 
 A wrong one gets one line that names the nearest right one; what ml_collections itself says names
 neither the whole field nor what it takes.
@@ -16,11 +18,12 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.command_line.command_help import asks_for_help
 from bifpn_jax.errors import UserError
+from bifpn_jax.recipe import by_name
 from bifpn_jax.recipe.fields import KINDS, flat_fields
 
-_BASES = ("__init__", "base")  # files in configs/ that are no config
-
 Fields = dict[str, Any]
+
+_WHERE = f"the configs are in configs/, and by name there are {', '.join(by_name.RECIPES)}."
 
 
 def check_overrides(words: Sequence[str]) -> Fields:
@@ -43,7 +46,7 @@ def check_overrides(words: Sequence[str]) -> Fields:
         bare = [word for word in words if re.match(r"[^-].*\.py(:|$)", word)]
         if bare:
             raise UserError(f"a config is needed; did you mean --config={bare[0]}?")
-        raise UserError("a config is needed: --config=configs/d0.py, or another file in configs/.")
+        raise UserError(f"a config is needed: --config=configs/d0.py, for instance; {_WHERE}")
     fields = dict(flat_fields(_load(file), groups=True))
     for name in names:
         if name == "model.name":
@@ -84,6 +87,19 @@ def explain_value(message: str, fields: Fields) -> str:
     return f"{override}: give {KINDS.get(type(value), type(value).__name__)}, such as {value!r}."
 
 
+def with_recipe_files(words: Sequence[str]) -> list[str]:
+    """The words with a file in the place of a recipe's name, ``--config=d1:debug``."""
+    value = config_file(words)
+    place = _place(value)
+    if place == value:
+        return list(words)
+    whole = [re.sub(rf"(--?config=){re.escape(value)}", lambda m: m[1] + place, w) for w in words]
+    return [
+        place if word == value and re.fullmatch("--?config", before) else word
+        for before, word in zip(["", *whole], whole, strict=False)
+    ]
+
+
 def config_file(words: Sequence[str]) -> str:
     """The value of --config on a command line, FILE or FILE:WORDS; "" where there is none."""
     return _split(words)[0]
@@ -103,14 +119,22 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     return file, names
 
 
+def _place(value: str) -> str:
+    """FILE:WORDS for a recipe's NAME:WORDS, and what is a file as it is."""
+    name = value.partition(":")[0]
+    named = name in by_name.RECIPES and not Path(name).is_file()
+    return f"{by_name.__file__}:{value}" if named else value
+
+
 def _load(value: str) -> ConfigDict:
-    file, colon, arg = value.partition(":")
+    file, colon, arg = _place(value).partition(":")
     path = Path(file)
     if not path.is_file():
-        there = [p for p in sorted(Path("configs").rglob("*.py")) if p.stem not in _BASES]
-        stems = {other.stem: other.as_posix() for other in there}
+        there = [p for p in sorted(Path("configs").rglob("*.py")) if p.stem != "__init__"]
+        names = {name: name for name in by_name.RECIPES}
+        stems = {other.stem: other.as_posix() for other in there} or names
         near = difflib.get_close_matches(path.stem, stems, 1, 0.5)
-        hint = f"did you mean {stems[near[0]]}?" if near else "the configs are in configs/."
+        hint = f"did you mean {stems[near[0]]}?" if near else _WHERE
         raise UserError(f"--config={value}: there is no file {file}; {hint}")
     get_config = runpy.run_path(file).get("get_config") if path.suffix == ".py" else None
     arguments = (arg,) if colon else ()

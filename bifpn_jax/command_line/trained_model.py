@@ -38,14 +38,21 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "nms", None, ("gaussian", "hard"), "Kind of NMS; by default as in the run's config."
     )
-    flags.DEFINE_bool(
-        "trust", False, "Run the files of code that the weights name as parts of their model."
-    )
+    define_trust_flag()
     flags.DEFINE_string(
         "image_hw",
         None,
         "Height and width of the network's frame in pixels, 512,640, or one number for a square; "
         "by default the model's own.",
+    )
+
+
+def define_trust_flag() -> None:
+    """Defines ``--trust_code``."""
+    flags.DEFINE_bool(
+        "trust_code",
+        False,
+        "Run the code in files that weights or a workdir name as parts, FILE.py:NAME.",
     )
 
 
@@ -69,7 +76,7 @@ def load_from_flags() -> Detector:
         step=step,
         ema=given.ema,
         class_names=given.class_names or (),
-        trust=given.trust,
+        trust_code=given.trust_code,
         **settings,
     )
 

@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.command_line import command
 from bifpn_jax.command_line.download_consent import ask_before_download, define_download_flag
-from bifpn_jax.command_line.flag_names import flags_of_fields, in_flags
+from bifpn_jax.command_line.flag_names import flags_of_fields, flags_of_names, in_flags
+from bifpn_jax.command_line.trained_model import define_trust_flag
 from bifpn_jax.data.records import BadImageError, Record, Source
 from bifpn_jax.data.rows import NONE_SKIPPED
 from bifpn_jax.errors import UserError
@@ -219,10 +220,14 @@ def _plural(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
+FLAG_NAMES = {"trust_code": "trust_code"}
+
+
 def define_flags() -> None:
     """Defines the flags of this command."""
     command.define_config_flag()
     define_download_flag()
+    define_trust_flag()
     flags.DEFINE_string("output", "runs/inspect_data", "Folder for the pictures.")
     flags.DEFINE_integer("images", 12, "How many images to draw.", lower_bound=1)
 
@@ -234,9 +239,10 @@ def main(_: list[str]) -> None:
     output = command.make_folder(flags.FLAGS.output)
     ask_before_download(config.data, flags.FLAGS.download)
     try:
-        config = with_settings_of_weights(config)
+        config = with_settings_of_weights(config, trust_code=flags.FLAGS.trust_code)
     except UserError as error:  # Images can be looked at without the weights.
-        reason = in_flags(str(error), flags_of_fields(config))
+        names = flags_of_fields(config) | flags_of_names(FLAG_NAMES)
+        reason = in_flags(str(error), names)
         print(f"note: the model's settings are those of the config, for {reason}")
     report = inspect(config, building.source(config, "train"), output, flags.FLAGS.images)
     print(f"{report}\n\npictures in {output}: annotated.jpg, augmented.jpg, matched.jpg")

@@ -13,34 +13,34 @@ Both signals also end what compiles, at once: nothing was trained since what is 
 
 from absl import flags
 
-from bifpn_jax.command_line import command
+from bifpn_jax.command_line import command, process_flags
 from bifpn_jax.command_line.download_consent import ask_before_download, define_download_flag
-from bifpn_jax.command_line.process_flags import (
-    define_process_flags,
-    start_from_flags,
-)
+from bifpn_jax.command_line.trained_model import define_trust_flag
 from bifpn_jax.recipe.checks import check_config
 from bifpn_jax.runs.waiting import Waits
 from bifpn_jax.train.devices import process_index
 
 FLAGS = flags.FLAGS
 
+FLAG_NAMES = {**process_flags.FLAG_NAMES, "trust_code": "trust_code"}
+
 
 def define_flags() -> None:
     """Defines the flags of this command."""
     command.define_config_flag()
     define_download_flag()
-    define_process_flags()
+    process_flags.define_process_flags()
+    define_trust_flag()
     flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/NAME.")
 
 
 def main(_: list[str]) -> None:
     """Runs the command."""
     check_config(FLAGS.config)
-    start_from_flags()
+    process_flags.start_from_flags()
     Waits(enabled=process_index() == 0 and FLAGS.config.log.progress).say("loading the program")
     from bifpn_jax.runs.loop import train_and_evaluate
 
     ask_before_download(FLAGS.config.data, FLAGS.download)
     workdir = FLAGS.workdir or f"runs/{FLAGS.config.name}"
-    train_and_evaluate(FLAGS.config, workdir)
+    train_and_evaluate(FLAGS.config, workdir, trust_code=FLAGS.trust_code)

@@ -17,8 +17,8 @@ and the backbone is EfficientNet-B(phi). The released models use a table that is
     R  rule    512   640    768    896   1024   1152   1280   1408
        used    512   640    768    896   1024   1280   1280   1536
 
-A config file names a model and takes this base: `get_config("d1", arg)`. What stands after a colon
-on the command line, `--config=configs/d1.py:debug`, arrives as `arg`; single fields are set with
+A recipe names a model and takes this base: `get_config("d1", arg)`. What stands after a colon
+on the command line, `--config=d1:debug`, arrives as `arg`; single fields are set with
 `--config.train.batch_size=32`. What each field means, and which values it takes, is said by
 `--help_config`, from `bifpn_jax.recipe.field_descriptions` and `bifpn_jax.recipe.model_fields`.
 """
@@ -38,6 +38,9 @@ from bifpn_jax.models.scaling import (
     deviations,
 )
 from bifpn_jax.postprocess import PUBLISHED
+
+# Published for the largest models; 300 for the others.
+_EPOCHS = {"d7": 600.0, "d7x": 600.0}
 
 
 def get_config(name: str, arg: str | None = None) -> ConfigDict:
@@ -59,7 +62,13 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     config.data = _data()
     config.augment = ConfigDict({"flip": True, "jitter": SCALES, "recipe": AUGMENTATIONS})
     config.train = ConfigDict(
-        {"batch_size": 64, "accumulate": 1, "epochs": 300.0, "steps": 0, "nonfinite": "error"}
+        {
+            "batch_size": 64,
+            "accumulate": 1,
+            "epochs": _EPOCHS.get(name, 300.0),
+            "steps": 0,
+            "nonfinite": "error",
+        }
     )
     config.schedule = _schedule()
     config.optimizer = _optimizer()

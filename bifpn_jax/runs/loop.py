@@ -22,12 +22,16 @@ from bifpn_jax.train import devices
 from bifpn_jax.train.gradients import TRAIN_FIELDS
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train_and_evaluate(
+    config: ConfigDict, workdir: str | Path, *, trust_code: bool = False
+) -> dict[str, Any]:
     """Trains, evaluates and checkpoints as the config says; of several processes all call it.
 
     Args:
         config: from a file in `configs/`, or `bifpn_jax.recipe.base.get_config`.
         workdir: folder of the run; a run that is in it is resumed.
+        trust_code: whether code in files that other people's weights name may be run; that which
+            the config names is.
 
     Returns:
         The metrics of the last evaluation.
@@ -37,7 +41,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         Interrupted: after SIGINT or SIGTERM, with everything saved; holds the signal, and the step
             that was saved if there is more to save than there was.
     """
-    with prepare(config, Path(workdir)) as run:
+    with prepare(config, Path(workdir), trust_code=trust_code) as run:
         if run.is_complete:
             return finish_again(run)
 

@@ -28,7 +28,7 @@ from bifpn_jax.train.checkpoints import Checkpoints
 
 
 @contextmanager
-def prepare(config: ConfigDict, workdir: Path) -> Iterator[Run]:
+def prepare(config: ConfigDict, workdir: Path, *, trust_code: bool = False) -> Iterator[Run]:
     """Context of a run that is ready to make its next step, in a workdir that no other run has.
 
     Until the loop begins, Ctrl-C and SIGTERM end it at once.
@@ -36,6 +36,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Run]:
     Args:
         config: of the run.
         workdir: its folder, made if need be; a run that is in it goes on.
+        trust_code: whether code that weights or the workdir name may be run.
 
     Raises:
         UserError: something the user can put right.
@@ -44,7 +45,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Run]:
     several = devices.process_count() > 1
     try:
         with ExitStack() as locks, StopAtOnce(common=several) as stop_at_once:
-            yield _prepare(config, workdir, locks, stop_at_once)
+            yield _prepare(config, workdir, locks, stop_at_once, trust_code)
     except Interrupted as interrupted:
         if len(interrupted.args) == 1:
             said = f"{interrupted.args[0].name}: stopped before a step was made; nothing is lost"
@@ -52,13 +53,19 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Run]:
         raise
 
 
-def _prepare(config: ConfigDict, workdir: Path, locks: ExitStack, stop_at_once: StopAtOnce) -> Run:
+def _prepare(
+    config: ConfigDict,
+    workdir: Path,
+    locks: ExitStack,
+    stop_at_once: StopAtOnce,
+    trust_code: bool,
+) -> Run:
     check_config(config)
     building.check_devices(config)
     is_primary = devices.process_index() == 0
     say = print if is_primary else lambda _: None
     waits = Waits(enabled=is_primary and config.log.progress, durations=compile_durations())
-    config, train_data, eval_data = _open_data(config, workdir, waits, say)
+    config, train_data, eval_data = _open_data(config, workdir, waits, say, trust_code)
     bad_images = SkippedImages(train_data, eval_data)
     length = building.run_length(config, len(train_data))
 
@@ -123,11 +130,15 @@ def _prepare(config: ConfigDict, workdir: Path, locks: ExitStack, stop_at_once: 
 
 
 def _open_data(
-    config: ConfigDict, workdir: Path, waits: Waits, say: Callable[[str], object]
+    config: ConfigDict,
+    workdir: Path,
+    waits: Waits,
+    say: Callable[[str], object],
+    trust_code: bool,
 ) -> tuple[ConfigDict, Source, Source]:
     """The config with the settings of its weights, and the data; the first process leads."""
     with exchange.together(), exchange.primary_first():
-        config = with_settings_of_weights(config, workdir, say)
+        config = with_settings_of_weights(config, workdir, say, trust_code=trust_code)
         waits.say("reading the data")
         return config, *building.sources(config)
 

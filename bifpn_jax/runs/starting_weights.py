@@ -8,12 +8,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from bifpn_jax import named_parts
 from bifpn_jax.data.records import Source
 from bifpn_jax.errors import UserError
 from bifpn_jax.inference import normalize_images
 from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.initial_values import init_variables
-from bifpn_jax.named_parts import is_code
+from bifpn_jax.named_parts import is_code, is_trusted
 from bifpn_jax.recipe import building
 from bifpn_jax.train.calibration import calibrate_batch_norms
 from bifpn_jax.train.checkpoint_reader import has_checkpoint, restore_meta
@@ -29,6 +30,8 @@ def with_settings_of_weights(
     config: ConfigDict,
     workdir: Path | None = None,
     say: Callable[[str], object] = print,
+    *,
+    trust_code: bool = False,
 ) -> ConfigDict:
     """The config with the model's settings that the weights it starts from were trained with.
 
@@ -39,9 +42,10 @@ def with_settings_of_weights(
         config: of the run.
         workdir: of the run; one that goes on has taken them already, and reads no weights.
         say: is given a line for every setting that changes.
+        trust_code: whether code that the weights name, and the config does not, may be run.
 
     Raises:
-        UserError: the weights cannot be read, or they name code of somebody's own.
+        UserError: the weights cannot be read, or they name code that is not trusted.
     """
     if not (config.init_from and config.init_settings):
         return config
@@ -61,12 +65,14 @@ def with_settings_of_weights(
             as_released = getattr(released, field) if group == "model" else False
             if ours == theirs or ours != as_released:
                 continue
-            if is_code(theirs):
+            if is_code(theirs) and not (trust_code or is_trusted(theirs)):
                 raise UserError(
-                    f"{config.init_from} was trained with {name}={theirs}, code that is not run "
-                    f"unasked: if you trust it, set config.{name} to it, or leave "
-                    "config.init_settings False."
+                    f"{config.init_from} was trained with {name}={theirs}, code in a file that is "
+                    "not run unasked: read it, and if you trust it, set trust_code=True or "
+                    f"config.{name}={theirs}; or leave config.init_settings False."
                 )
+            if is_code(theirs):
+                named_parts.trust_code(theirs)
             config[group][field] = theirs
             say(f"config.{name}={theirs}, as the weights were trained with (it was {ours})")
     return config

@@ -9,12 +9,13 @@ from typing import Any
 
 from flax import traverse_util
 
+from bifpn_jax import named_parts
 from bifpn_jax.data.coco.coco_categories import COCO
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.scaling import MODELS
-from bifpn_jax.named_parts import code_names, is_code, trust_code
+from bifpn_jax.named_parts import code_names
 from bifpn_jax.postprocess import check_postprocessing, postprocess
 from bifpn_jax.trained.config import (
     config_of,
@@ -50,7 +51,7 @@ def load_detector(
     class_names: Sequence[str] = (),
     antialias: bool | None = None,
     score_threshold: float | None = SCORE_THRESHOLD,
-    trust: bool = False,
+    trust_code: bool = False,
     **settings: Any,
 ) -> Detector:
     """Loads a detector that does what it did when it was trained or published.
@@ -70,7 +71,8 @@ def load_detector(
         antialias: how images are resized, see `data.augment.placing.resize`.
         score_threshold: least score of what the detector returns for an image; None for all that
             postprocessing keeps.
-        trust: whether a model of which a part is code in a file, `FILE.py:NAME`, may run that file.
+        trust_code: whether the code in files that the source's config names as parts, as
+            `FILE.py:NAME`, may be run.
         **settings: attributes of `EfficientDet`, such as `image_hw`, and arguments of
             `postprocess`, such as `nms_method`, `iou_threshold`, `sigma`, `max_detections`.
 
@@ -86,7 +88,7 @@ def load_detector(
     if isinstance(model, EfficientDet):
         detector = _of_own_model(file, model, class_names)
     elif "config" in file.metadata:
-        detector = _of_run(file, model, trust)
+        detector = _of_run(file, model, trust_code)
     else:
         detector = _published(file, model, class_names)
     return Detector(
@@ -102,18 +104,17 @@ def load_detector(
     )
 
 
-def _of_run(file: WeightFile, name: str, trust: bool) -> Detector:
+def _of_run(file: WeightFile, name: str, trust_code: bool) -> Detector:
     """What a run of this project left, as a workdir or as a file."""
     config = saved_config(file.source, file.metadata)
+    if trust_code:
+        named_parts.trust_all(config)
     for setting, place in code_names(config["model"]):
-        if not trust:
+        if not named_parts.is_trusted(place):
             raise UserError(
                 f"{file.source} has a model with {setting}={place}, code in a file that is not run "
-                "unasked: read it, and if you trust it, set trust=True."
+                "unasked: read it, and if you trust it, set trust_code=True."
             )
-        trust_code(place)
-    if trust and is_code(source := config.get("data", {}).get("source")):
-        trust_code(source)  # of the data that the run was evaluated on
     try:
         label_map = LabelMap.from_json(json.loads(file.metadata["label_map"]))
         model = configured_model(config, len(label_map))

@@ -11,18 +11,18 @@ The paper's first row, RetinaNet on ResNet-50, has a backbone that is not here.
 
 from ml_collections import ConfigDict
 
-from configs.ablations import base
+from bifpn_jax.recipe import study
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """D3 with five cells, 12 M parameters and 24 B operations; see `configs.ablations.base`."""
-    config = base.get_config("backbone_vs_bifpn", "d3", arg)
-    if not base.is_small(arg):
+    """D3 with five cells, 12 M parameters and 24 B operations; see `bifpn_jax.recipe.study`."""
+    config = study.get_config("backbone_vs_bifpn", "d3", arg)
+    if not study.is_small(arg):
         config.model.network_repeats = 5
     return config
 
 
-def sweep(arg: str | None = None) -> base.Rows:
+def sweep(arg: str | None = None) -> study.Rows:
     """RetinaNet's FPN and heads, and BiFPN."""
     retinanet = {
         "model.feature_network": "retinanet_fpn",
@@ -31,7 +31,7 @@ def sweep(arg: str | None = None) -> base.Rows:
         "model.separable": False,
         "model.separable_heads": False,
     }
-    if not base.is_small(arg):
+    if not study.is_small(arg):
         retinanet |= {
             "model.width": 256,
             "model.head_repeats": 4,

@@ -11,7 +11,7 @@ half the nodes, and a node at the coarsest level in FPN and at both ends in PANe
 
 from ml_collections import ConfigDict
 
-from configs.ablations import base
+from bifpn_jax.recipe import study
 
 # Row -> (network, fusion, repeats relative to BiFPN's).
 _ROWS = {
@@ -27,23 +27,23 @@ _ROWS = {
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """D3 with five cells, or at the small scale one; see `configs.ablations.base`.
+    """D3 with five cells, or at the small scale one; see `bifpn_jax.recipe.study`.
 
     One, because in its short schedule two cells of FPN or PANet, where nothing but nodes leads from
     a level's input to its output, hardly learn.
     """
-    config = base.get_config("feature_networks", "d3", arg)
-    config.model.network_repeats = 1 if base.is_small(arg) else 5
+    config = study.get_config("feature_networks", "d3", arg)
+    config.model.network_repeats = 1 if study.is_small(arg) else 5
     return config
 
 
-def sweep(arg: str | None = None) -> base.Rows:
+def sweep(arg: str | None = None) -> study.Rows:
     """A row per feature network; at the small scale all of them have fast fusion."""
     repeats = get_config(arg).model.network_repeats
     return {
         row: {
             "model.feature_network": network,
-            "model.fusion": "fast" if base.is_small(arg) and row != "bifpn_sum" else fusion,
+            "model.fusion": "fast" if study.is_small(arg) and row != "bifpn_sum" else fusion,
             "model.network_repeats": relative * repeats,
         }
         for row, (network, fusion, relative) in _ROWS.items()

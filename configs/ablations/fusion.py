@@ -7,14 +7,14 @@ python -m experiments.sweep --config=configs/ablations/fusion.py:shapes --workdi
 from ml_collections import ConfigDict
 
 from bifpn_jax.models.fusion import NORMALIZERS
-from configs.ablations import base
+from bifpn_jax.recipe import study
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """D0, the smallest of the three models of Table 6; see `configs.ablations.base`."""
-    return base.get_config("fusion", "d0", arg)
+    """D0, the smallest of the three models of Table 6; see `bifpn_jax.recipe.study`."""
+    return study.get_config("fusion", "d0", arg)
 
 
-def sweep(arg: str | None = None) -> base.Rows:
+def sweep(arg: str | None = None) -> study.Rows:
     """A row per fusion."""
     return {fusion: {"model.fusion": fusion} for fusion in NORMALIZERS}

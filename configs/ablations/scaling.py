@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from bifpn_jax.models.scaling import MODELS
-from configs.ablations import base
+from bifpn_jax.recipe import study
 
 _PAPER_STEPS = {
     "image_size": (640, 896, 1152),
@@ -30,24 +30,24 @@ _SMALL_COMPOUND = ((64, 64, 2, 2), (80, 64, 2, 2), (96, 80, 3, 3))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """D0, or at the small scale one cell and 48 channels; see `configs.ablations.base`."""
-    config = base.get_config("scaling", "d0", arg)
-    if base.is_small(arg):
+    """D0, or at the small scale one cell and 48 channels; see `bifpn_jax.recipe.study`."""
+    config = study.get_config("scaling", "d0", arg)
+    if study.is_small(arg):
         config.model.update(
             {"image_hw": (64, 64), "width": 48, "network_repeats": 1, "head_repeats": 1}
         )
     return config
 
 
-def sweep(arg: str | None = None) -> base.Rows:
+def sweep(arg: str | None = None) -> study.Rows:
     """The base, and rows FACTOR_STEP; compound_1 is D1 at the paper's scale."""
-    rows: base.Rows = {"base": {}}
-    single = _SMALL_STEPS if base.is_small(arg) else _PAPER_STEPS
+    rows: study.Rows = {"base": {}}
+    single = _SMALL_STEPS if study.is_small(arg) else _PAPER_STEPS
     for factor, values in single.items():
         for step, value in enumerate(values, 1):
             rows[f"{factor}_{step}"] = _fields(**{factor: value})
     for step in (1, 2, 3):
-        rows[f"compound_{step}"] = _small(step) if base.is_small(arg) else _released(step)
+        rows[f"compound_{step}"] = _small(step) if study.is_small(arg) else _released(step)
     return rows
 
 

@@ -34,8 +34,8 @@ WORDS = {
     f"main {D0} --process_id=3 --process_count=1": "numbered from 0 to 0",
     f"main {D0} --process_count=0": "--process_count=0: give the number of processes",
     f"main {D0} --coordinator_address=host": "--coordinator_address=host: give the host",
-    f"inspect_data {D0} --images=0": "--images=0",
-    f"inspect_data {D0} --images=x": "--images=x",
+    f"inspect {D0} --images=0": "--images=0",
+    f"inspect {D0} --images=x": "--images=x",
     "predict IN": "--weights=… is missing",
     "predict --weights=absent.pth IN": "absent.pth: no such file or folder",
     "predict --weights=tf_efficientdet_d99 IN": "did you mean tf_efficientdet_d",
@@ -48,12 +48,12 @@ WORDS = {
     "predict --weights=x --image_hw=64x IN": "--image_hw=64x: give height and width",
     "predict --weights=x --step=newest IN": "--step=newest: give best, latest",
     "predict --weights=x --output=/dev/null/x IN": "--output=/dev/null/x: cannot make",
-    "evaluate --weights=x --bad_images=drop": "--bad_images=drop",
-    "evaluate --weights=x --batch_size=-1": "--batch_size=-1",
-    "export_weights --weights=x": "--output=… is missing",
-    "export_weights --weights=x --output=/nowhere/a.safetensors": "there is no folder /nowhere",
-    "export_weights --weights=x --output=a.pth": "end in .safetensors",
-    "fetch_weights absent_weights": "absent_weights",
+    "eval --weights=x --bad_images=drop": "--bad_images=drop",
+    "eval --weights=x --batch_size=-1": "--batch_size=-1",
+    "export --weights=x": "--output=… is missing",
+    "export --weights=x --output=/nowhere/a.safetensors": "there is no folder /nowhere",
+    "export --weights=x --output=a.pth": "end in .safetensors",
+    "weights absent_weights": "absent_weights",
     # Words after the colon.
     "main --config=configs/d1.py:debg": "unknown switch 'debg' .*: use debug",
     "main --config=configs/finetune.py:lite9": "did you mean lite4. There are lite4, lite3, .*d0",
@@ -66,10 +66,10 @@ WORDS = {
     "sweep --config=configs/ablations/scaling.py:shape": "did you mean shapes",
     # Models that are taken for weights.
     "predict --weights=lite0 IN": "'lite0' is a model, not weights; .*: tf_efficientdet_lite0, ",
-    "evaluate --weights=d0": "is a model, .* weights: tf_efficientdet_d0, tf_efficientdet_d0_ap",
-    "evaluate --weights=efficientdet_lite0": "is a model, .*tf_efficientdet_lite0, efficientdet-l",
-    "evaluate --weights=Lite0": "'Lite0' is a model",
-    "fetch_weights EfficientNet-B0": "is a model, .*: tf_efficientnet_b0, ",
+    "eval --weights=d0": "is a model, .* weights: tf_efficientdet_d0, tf_efficientdet_d0_ap",
+    "eval --weights=efficientdet_lite0": "is a model, .*tf_efficientdet_lite0, efficientdet-l",
+    "eval --weights=Lite0": "'Lite0' is a model",
+    "weights EfficientNet-B0": "is a model, .*: tf_efficientnet_b0, ",
     # Other ways to write an option.
     "main configs/d0.py": "a config is needed; did you mean --config=configs/d0.py",
     f"main {D0} config.train.steps=3": "did you mean --config.train.steps=3",
@@ -87,11 +87,11 @@ WORDS = {
     f"main {D0} --workdir=": "--workdir= is empty; give it a value, or leave it out",
     f"main {D0} --start_timeout=0": "--start_timeout=0: give a whole number, at least 1",
     f"main {D0} --help_config=maybe": "--help_config=maybe: give true or false",
-    "evaluate --config=configs/d0.py": "model of --weights brings its config along",
-    "evaluate --weights=": "--weights= is empty; give it a value[.]",
-    "evaluate --weights=x --images= --annotations=": "--images= is empty",
-    "evaluate --weights=x --ema false": "write --ema=false",
-    "evaluate --weights=x --batch_size=0.5": "give a whole number, at least 0",
+    "eval --config=configs/d0.py": "model of --weights brings its config along",
+    "eval --weights=": "--weights= is empty; give it a value[.]",
+    "eval --weights=x --images= --annotations=": "--images= is empty",
+    "eval --weights=x --ema false": "write --ema=false",
+    "eval --weights=x --batch_size=0.5": "give a whole number, at least 0",
     "predict --weights=x --class_names=cat, dog IN": "without spaces, --class_names=cat,dog",
     "predict --weights=x  IN": "one of the arguments is empty",
     "predict --weights=x --score=0,5 IN": "--score=0,5: give a number from 0 to 1",
@@ -160,7 +160,7 @@ def image(tmp_path):
 @pytest.mark.parametrize("line", WORDS)
 def test_a_command_line_that_cannot_be_right(line, image, tmp_path):
     name, *words = [str(image) if word == "IN" else word for word in line.split(" ")]
-    if not any(word.startswith("--output") for word in words) and name in ("predict", "evaluate"):
+    if not any(word.startswith("--output") for word in words) and name in ("predict", "eval"):
         words.append(f"--output={tmp_path / 'out'}")
     assert_refused(run_command(name, *words), WORDS[line])
     assert [path.name for path in image.iterdir()] == ["a.jpg"]
@@ -173,10 +173,10 @@ NOT_PREPARED = ("voc/2007", {})
 
 # Command and the data in the config of its model -> what must be said.
 OWN_DATA = [
-    ("evaluate", COCO_WITHOUT, "with --download, or name images with --images=DIR --annotations="),
-    ("evaluate", NO_FILES, "needs --images=DIR; name images with --images=DIR --annotations=FILE"),
-    ("evaluate", NO_FOLDER, r"/absent: no such folder .* \(--images=DIR\); name images"),
-    ("evaluate", NOT_PREPARED, "'voc/2007' is not prepared .*; name images with --images=DIR"),
+    ("eval", COCO_WITHOUT, "with --download, or name images with --images=DIR --annotations="),
+    ("eval", NO_FILES, "needs --images=DIR; name images with --images=DIR --annotations=FILE"),
+    ("eval", NO_FOLDER, r"/absent: no such folder .* \(--images=DIR\); name images"),
+    ("eval", NOT_PREPARED, "'voc/2007' is not prepared .*; name images with --images=DIR"),
     ("predict", COCO_WITHOUT, "with --download, or name images in the place of --eval_images"),
     ("predict", NO_FILES, "; name images in the place of --eval_images"),
     ("predict", NO_FOLDER, r"/absent: no such folder .* \(config.data.eval_images=DIR\)"),
@@ -261,7 +261,7 @@ def test_a_config_does_not_register_parts(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
         "from bifpn_jax.models.fusion import NORMALIZERS\n"
-        "from configs import base\n"
+        "from bifpn_jax.recipe import base\n"
         "NORMALIZERS['mine'] = lambda weights: weights\n"
         "def get_config(arg=None):\n    return base.get_config('d0', arg)\n"
     )

@@ -143,9 +143,7 @@ def test_a_damaged_checkpoint(case, workdir, tmp_path):
     change, words = DAMAGE[case]
     change(workdir)
     before = contents(workdir)
-    ended = run_command(
-        "export_weights", f"--weights={workdir}", f"--output={tmp_path / 'a.safetensors'}"
-    )
+    ended = run_command("export", f"--weights={workdir}", f"--output={tmp_path / 'a.safetensors'}")
     assert_refused(ended, words)
     assert contents(workdir) == before
     assert not (tmp_path / "a.safetensors").exists()

@@ -1,6 +1,7 @@
 """The command line: what is wrong with it is said in one line, with what would be right."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,14 @@ from absl import flags
 
 from bifpn_jax.command_line import download_consent
 from bifpn_jax.command_line.command import make_folder
-from bifpn_jax.command_line.overrides import check_overrides, explain_value, keep_last
+from bifpn_jax.command_line.overrides import (
+    check_overrides,
+    explain_value,
+    keep_last,
+    with_recipe_files,
+)
 from bifpn_jax.errors import UserError
-from bifpn_jax.recipe import base
+from bifpn_jax.recipe import base, by_name
 from bifpn_jax.recipe.checks import check_config, check_same_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,8 +133,11 @@ def test_part_of_a_tuple_cannot_be_set():
     [
         ("", "a config is needed: --config=configs/d0.py"),
         ("configs/d9.py", "there is no file configs/d9.py; did you mean configs/d"),
-        ("d0", "there is no file d0; did you mean configs/d0.py?"),
-        ("configs", "there is no file configs; the configs are in configs/."),
+        ("d00", "there is no file d00; did you mean configs/d0.py?"),
+        (
+            "configs",
+            "there is no file configs; the configs are in configs/, and by name there are d0, ",
+        ),
         ("pyproject.toml", "pyproject.toml is no config"),
         (
             "bifpn_jax/recipe/base.py",
@@ -142,6 +151,24 @@ def test_a_file_that_is_no_config(value, message):
         check_overrides([f"--config={value}", "--config.train.steps=3"])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_recipe_by_its_name():
+    assert check_overrides(["--config=d1:debug"])["train.steps"] == 16
+    assert check_overrides(["--config", "finetune:lite1"])["model.name"] == "lite1"
+    words = ["--config=d1:debug", "--workdir=d1:debug"]
+    assert with_recipe_files(words) == [f"--config={by_name.__file__}:d1:debug", words[1]]
+    split = with_recipe_files(["--config", "scaled:phi=1"])
+    assert split == ["--config", f"{by_name.__file__}:scaled:phi=1"]
+    assert with_recipe_files([D0, "d1"]) == [D0, "d1"]
+
+
+@pytest.mark.parametrize("name", by_name.RECIPES)
+def test_every_recipe_has_a_file_to_copy(name):
+    arg = {"scaled": ("phi=1",), "finetune": ("lite0,debug",)}.get(name, ("debug",))
+    file = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"](*arg)
+    assert file.to_json() == by_name.get_config(f"{name}:{arg[0]}").to_json()
+    assert by_name.get_config(name).to_json() == by_name.recipe(name)().to_json()
 
 
 def test_an_error_inside_a_config_keeps_its_traceback(tmp_path):
@@ -194,7 +221,6 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         ("augment.jitter", (1.5, 0.5)),
         ("augment.jitter", ("a", "b")),
         ("eval.nms_method", "soft"),
-        ("schedule.decay", "linear"),
         ("eval.every_epochs", 0.0),
     ],
 )
@@ -205,6 +231,13 @@ def test_values_out_of_range(field, value):
     with pytest.raises(UserError) as error:
         check_config(config)
     assert str(error.value).startswith(f"config.{field}={value!r} does not work: ")
+
+
+def test_a_part_that_does_not_exist():
+    config = base.get_config("d0")
+    config.schedule.decay = "linear"
+    with pytest.raises(UserError, match="unknown decay 'linear': choose from cosine, step, const"):
+        check_config(config)
 
 
 def test_a_model_that_does_not_exist_is_found_before_the_data():

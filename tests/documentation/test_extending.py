@@ -75,7 +75,7 @@ def test_all_of_them_train_together(folder):
     assert np.isfinite(losses).all()
     rates = [line["train/learning_rate"] for line in lines if "train/learning_rate" in line]
     assert 0 < rates[-1] < rates[1]
-    detector = load_detector(workdir, trust=True)
+    detector = load_detector(workdir, trust_code=True)
     assert detector.class_names == CLASSES
     params = detector.variables["params"]
     assert "layer1_0" in params["backbone"]

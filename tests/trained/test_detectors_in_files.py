@@ -10,6 +10,7 @@ from random_weights import random_variables
 from tiny_model import tiny_model
 from torch_files import write_pth
 
+from bifpn_jax import named_parts
 from bifpn_jax.command_line.trained_model import run_config
 from bifpn_jax.data.coco.coco_categories import COCO
 from bifpn_jax.data.label_map import LabelMap
@@ -91,7 +92,7 @@ def test_classes_of_a_file_that_does_not_name_them(tmp_path):
 CODE = "def squared(weights):\n    return weights**2\n"
 
 
-def test_code_that_a_file_names_is_run_only_if_it_is_trusted(tmp_path):
+def test_code_that_a_file_names_is_run_only_if_it_is_trusted(tmp_path, monkeypatch):
     code, path = tmp_path / "my_fusion.py", tmp_path / "x.safetensors"
     code.write_text(CODE)
     trust_code(f"{code}:squared")
@@ -99,9 +100,10 @@ def test_code_that_a_file_names_is_run_only_if_it_is_trusted(tmp_path):
     variables = random_variables(model, jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32))
     label_map = LabelMap((1, 2, 3), ("ant", "bee", "cow"))
     save_detector(path, Detector(model, variables, label_map))
+    monkeypatch.setattr(named_parts, "_trusted", set())
     with pytest.raises(UserError, match=r"fusion=.*:squared, code in a file that is not run"):
         load_detector(path)
-    assert load_detector(path, trust=True).model == model
+    assert load_detector(path, trust_code=True).model == model
 
 
 def test_a_part_without_a_place_cannot_be_written(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from experiments.sweeps.plan import Study, read_rows
 
 STUDY = """
-from configs import quickstart
+from bifpn_jax.recipe import quickstart
 
 
 def get_config(arg=None):

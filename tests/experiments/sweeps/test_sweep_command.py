@@ -50,7 +50,7 @@ def test_the_command_prints_the_lines_and_makes_nothing(study_file, tmp_path):
 
 
 def test_a_wrong_network_is_one_line_before_anything_starts(study_file, tmp_path):
-    text = "from configs.quickstart import get_config\n"
+    text = "from bifpn_jax.recipe.quickstart import get_config\n"
     text += "def sweep(): return {'a': {}, 'mine': {'model.feature_network': '6:3,9'}}\n"
     file = study_file(text)
     result = run_sweep_command(f"--config={file}", f"--workdir={tmp_path}/out")

@@ -13,7 +13,7 @@ from experiments import sweep
 from experiments.sweeps.plan import choose_rows, config_flag, parse_seeds, plan_runs, read_rows
 
 ALL_KINDS = """
-from configs import quickstart
+from bifpn_jax.recipe import quickstart
 
 FIELDS = {
     "augment.flip": False,

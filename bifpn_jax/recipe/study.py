@@ -9,8 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from bifpn_jax.recipe import base
-from configs import quickstart
+from bifpn_jax.recipe import base, quickstart
 
 Rows = dict[str, dict[str, Any]]
 
