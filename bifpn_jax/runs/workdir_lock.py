@@ -1,6 +1,5 @@
 """One training run at a time in a workdir."""
 
-import fcntl
 import os
 import socket
 import time
@@ -8,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from bifpn_jax.errors import UserError
 
 LOCK_FILE = "lock"
 
+_TRIED_SECONDS = 0.2
 _SEEN_WITHIN_SECONDS = 30.0
 
 
@@ -29,27 +31,32 @@ def lock_workdir(workdir: str | Path) -> Iterator[str]:
     path = workdir / LOCK_FILE
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = _open_and_lock(path)
+        path.touch()
     except OSError as error:
         raise UserError(
             f"{workdir}: cannot make or write this folder ({error.strerror}); choose another "
-            "--workdir."
+            "workdir."
         ) from error
-    if file is None:
+    # Not at once in vain, because a holder may remove the file between its opening and locking.
+    lock = FileLock(path, timeout=_TRIED_SECONDS, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
         raise UserError(
             f"{workdir}: {_read(path) or 'another process'} is training here; wait for it or stop "
-            "it, or take another --workdir."
-        )
+            "it, or take another workdir."
+        ) from None
+    except OSError:
+        pass  # A file system without locks.
     try:
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         holder = f"process {os.getpid()} on {socket.gethostname()} (since {now})"
-        os.ftruncate(file, 0)
-        os.pwrite(file, holder.encode(), 0)
+        path.write_text(holder, encoding="utf-8")
         yield holder
     finally:
         # Removed while it is still locked: whoever opened it before sees that it is gone.
         path.unlink(missing_ok=True)
-        os.close(file)
+        lock.release()
 
 
 def check_shared(
@@ -68,26 +75,9 @@ def check_shared(
         if time.monotonic() > end:
             raise UserError(
                 f"{workdir} is not the same folder on {socket.gethostname()} and on the first "
-                "host: put --workdir on a file system that all hosts share."
+                "host: put the workdir on a file system that all hosts share."
             )
         time.sleep(0.2)
-
-
-def _open_and_lock(path: Path) -> int | None:
-    """File descriptor with the lock; None where another process has it."""
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return None
-        except OSError:
-            return file  # A file system without locks.
-        # Its holder may have removed it between the two calls.
-        if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-            return file
-        os.close(file)
 
 
 def _read(path: Path) -> str:

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import socket
@@ -8,7 +9,6 @@ import pytest
 from several_processes import ROOT
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.runs import workdir_lock
 from bifpn_jax.runs.workdir_lock import LOCK_FILE, check_shared, lock_workdir
 
 HOLD = (
@@ -36,7 +36,7 @@ def test_a_second_process_is_refused_and_told_who_is_there(holder, tmp_path):
     assert message.startswith(
         f"{tmp_path}: process {holder.pid} on {socket.gethostname()} (since 20"
     )
-    assert message.endswith("is training here; wait for it or stop it, or take another --workdir.")
+    assert message.endswith("is training here; wait for it or stop it, or take another workdir.")
     assert "\n" not in message
     assert (tmp_path / LOCK_FILE).exists()
 
@@ -65,7 +65,7 @@ def test_it_is_free_again_after_an_error_and_for_the_next_one(tmp_path):
 
 def test_a_file_that_its_holder_removes_in_between_is_not_enough(tmp_path, monkeypatch):
     """The second opens the file, the first removes it and leaves, the second locks it."""
-    flock, calls = workdir_lock.fcntl.flock, []
+    flock, calls = fcntl.flock, []
 
     def remove_first(file, flags):
         calls.append(file)
@@ -73,10 +73,10 @@ def test_a_file_that_its_holder_removes_in_between_is_not_enough(tmp_path, monke
             (tmp_path / LOCK_FILE).unlink()
         flock(file, flags)
 
-    monkeypatch.setattr(workdir_lock.fcntl, "flock", remove_first)
+    monkeypatch.setattr(fcntl, "flock", remove_first)
     with lock_workdir(tmp_path):
         assert len(calls) == 2
-        monkeypatch.setattr(workdir_lock.fcntl, "flock", flock)
+        monkeypatch.setattr(fcntl, "flock", flock)
         with pytest.raises(UserError, match="is training here"), lock_workdir(tmp_path):
             pass
 
@@ -85,7 +85,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(workdir_lock.fcntl, "flock", fail)
+    monkeypatch.setattr(fcntl, "flock", fail)
     with lock_workdir(tmp_path):
         pass
 
@@ -101,4 +101,4 @@ def test_hosts_that_do_not_share_the_folder(tmp_path):
         check_shared(tmp_path / "here", said, seconds=0)
         with pytest.raises(UserError, match="is not the same folder on") as error:
             check_shared(tmp_path / "there", said, seconds=0.3)
-    assert "put --workdir on a file system that all hosts share" in str(error.value)
+    assert "put the workdir on a file system that all hosts share" in str(error.value)

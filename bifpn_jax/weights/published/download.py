@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from bifpn_jax.errors import UserError
@@ -63,18 +64,14 @@ def fetch(
 @contextlib.contextmanager
 def _lock(target: Path, progress: bool) -> Iterator[None]:
     """Keeps other processes from downloading the same file; the second finds it in the cache."""
+    lock = FileLock(_beside(target, ".lock"), fallback_to_soft=False)
     try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with _beside(target, ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress:
-                print(f"{target.name}: another process downloads it.", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        if progress:
+            print(f"{target.name}: another process downloads it.", file=sys.stderr)
+        held = lock.acquire()
+    with held:
         yield
 
 
