@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from absl import flags
 from in_process import run_command
-from pages import ROOT, blocks, page_commands, read_page
+from pages import blocks, page_commands, read_page
 
 from bifpn_jax.command_line import command
 from bifpn_jax.data.sources.shape_drawing import CLASSES, draw_image
@@ -25,7 +25,6 @@ COMMANDS = page_commands(PAGE, read_page(PAGE))
 def folder(tmp_path_factory):
     """The page's files, and the drawn pictures that its data format reads."""
     folder = tmp_path_factory.mktemp("extending")
-    (folder / "configs").symlink_to(ROOT / "configs")
     for block in blocks(PAGE, read_page(PAGE)):
         if block.file_name:
             (folder / block.file_name).write_text(block.text)
@@ -62,7 +61,7 @@ def test_each_part_is_taken_by_itself(printed, folder, monkeypatch):
     assert checked == [[]]
 
 
-def test_all_of_them_train_together(folder):
+def test_all_of_them_train_together(folder, monkeypatch):
     ended = train(folder, shlex.split(COMMANDS[-1].text))
     assert ended.status == 0, ended.err
     workdir = folder / "runs" / "mine"
@@ -75,6 +74,7 @@ def test_all_of_them_train_together(folder):
     assert np.isfinite(losses).all()
     rates = [line["train/learning_rate"] for line in lines if "train/learning_rate" in line]
     assert 0 < rates[-1] < rates[1]
+    monkeypatch.chdir(folder)
     detector = load_detector(workdir, trust_code=True)
     assert detector.class_names == CLASSES
     params = detector.variables["params"]
