@@ -28,7 +28,7 @@ CONFIGS = sorted(p.stem for p in ROOT.glob("configs/*.py") if p.stem not in ("__
 STUDIES = sorted(
     f"ablations.{path.stem}"
     for path in ROOT.glob("configs/ablations/*.py")
-    if path.stem not in ("__init__", "base")
+    if path.stem != "__init__"
 )
 CLASSES = LabelMap(tuple(range(1, 91)), tuple(f"class-{i}" for i in range(1, 91)))
 

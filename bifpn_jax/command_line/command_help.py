@@ -47,7 +47,11 @@ def program_name() -> str:
     if sys.argv[0].startswith("bifpn "):
         return sys.argv[0]
     spec = sys.modules["__main__"].__spec__
-    return f"python -m {spec.name if spec else f'experiments.{Path(sys.argv[0]).name}'}"
+    if spec:
+        return f"python -m {spec.name}"
+    parts = Path(sys.argv[0]).resolve().with_suffix("").parts
+    inside = parts[parts.index("experiments") + 1 :] if "experiments" in parts else parts[-1:]
+    return f"python -m {'.'.join(('experiments', *inside))}"
 
 
 def own_flags() -> list[flags.Flag]:

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from bifpn_jax.models.cost import num_parameters
-from bifpn_jax.models.detector import PARTS, EfficientDet
+from bifpn_jax.models.detector import EfficientDet
+from bifpn_jax.models.model_checks import PARTS
 from bifpn_jax.models.traffic import count_traffic
 from experiments.paper import counts
 from experiments.performance.data_parallel import all_reduces
