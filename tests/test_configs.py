@@ -1,6 +1,7 @@
 """Every file in configs/: it loads, its checks pass, its model and training step have shapes."""
 
 import importlib
+import inspect
 import json
 import runpy
 from functools import partial
@@ -13,6 +14,7 @@ from several_processes import finish, start
 
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
+from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.models.initial_values import variable_shapes
@@ -21,6 +23,7 @@ from bifpn_jax.recipe import base, building
 from bifpn_jax.recipe.checks import check_config
 from bifpn_jax.train import devices
 from bifpn_jax.train.gradients import TRAIN_FIELDS
+from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.state import create_state
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +31,7 @@ CONFIGS = sorted(p.stem for p in ROOT.glob("configs/*.py") if p.stem not in ("__
 STUDIES = sorted(
     f"ablations.{path.stem}"
     for path in ROOT.glob("configs/ablations/*.py")
-    if path.stem not in ("__init__", "base")
+    if path.stem != "__init__"
 )
 CLASSES = LabelMap(tuple(range(1, 91)), tuple(f"class-{i}" for i in range(1, 91)))
 
@@ -177,6 +180,19 @@ def test_debug_runs(tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
     assert (config["width"], config["max_level"], config["fusion"]) == (24, 8, "sum")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["step"] == 16
+
+
+def test_defaults_are_those_of_the_functions():
+    """Written once, beside what they are of."""
+    config = base.get_config("d0")
+    assert config.loss.to_dict() == LossSettings()._asdict()
+    params = {"kernel": np.zeros(3, np.float32)}
+    ours = building.optimizer(config, lambda step: 0.1, params)
+    published = make_optimizer(lambda step: 0.1, params)
+    assert jax.tree.structure(ours.init(params)) == jax.tree.structure(published.init(params))
+    for name in ("name", "momentum", "weight_decay", "clip_norm", "clip_each_norm"):
+        default = inspect.signature(make_optimizer).parameters[name].default
+        assert config.optimizer[name] == default
 
 
 def test_an_unknown_switch():

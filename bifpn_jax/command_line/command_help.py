@@ -47,10 +47,11 @@ def program_name() -> str:
     if sys.argv[0].startswith("bifpn "):
         return sys.argv[0]
     spec = sys.modules["__main__"].__spec__
-    parts = Path(sys.argv[0]).with_suffix("").parts
-    if spec is None and "experiments" in parts:  # run as a file
-        return f"python -m {'.'.join(parts[parts.index('experiments') :])}"
-    return f"python -m {spec.name}" if spec else sys.argv[0]
+    if spec:
+        return f"python -m {spec.name}"
+    parts = Path(sys.argv[0]).resolve().with_suffix("").parts
+    inside = parts[parts.index("experiments") + 1 :] if "experiments" in parts else parts[-1:]
+    return f"python -m {'.'.join(('experiments', *inside))}"
 
 
 def own_flags() -> list[flags.Flag]:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from bifpn_jax.command_line.image_size import parse_image_hw
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.scaling import MODELS
+from bifpn_jax.nms import SCORE_THRESHOLDS
 from bifpn_jax.recipe import base
 from bifpn_jax.recipe.fields import ADDED_FIELDS
 from bifpn_jax.trained import Detector, load_detector
@@ -36,7 +37,7 @@ def define_flags() -> None:
     flags.DEFINE_string("step", "", "Its checkpoint: best, latest or a step; best if there is one.")
     flags.DEFINE_bool("ema", True, "Averaged weights; --noema takes the raw ones.")
     flags.DEFINE_enum(
-        "nms", None, ("gaussian", "hard"), "Kind of NMS; by default as in the run's config."
+        "nms", None, sorted(SCORE_THRESHOLDS), "Kind of NMS; by default as in the run's config."
     )
     define_trust_flag()
     flags.DEFINE_string(

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from bifpn_jax.command_line import command, trained_model
 from bifpn_jax.command_line.download_consent import define_download_flag
 from bifpn_jax.command_line.own_data import own_eval_source
+from bifpn_jax.data.coco.coco_objects import BAD_BOXES
 from bifpn_jax.data.records import BAD_IMAGES, Source
 from bifpn_jax.data.sources.relabelling import Relabelled
 from bifpn_jax.errors import UserError
@@ -90,7 +91,7 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "bad_boxes",
         None,
-        ("error", "skip", "clip"),
+        BAD_BOXES,
         "What to do about impossible boxes; by default as in the run's config.",
     )
     flags.DEFINE_enum(

@@ -24,7 +24,9 @@ on the command line, `--config=d1:debug`, arrives as `arg`; single fields are se
 """
 
 import difflib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -32,12 +34,15 @@ from bifpn_jax.anchors import ASPECT_RATIOS
 from bifpn_jax.data.augment.applying import PUBLISHED as AUGMENTATIONS
 from bifpn_jax.data.augment.scale_jitter import SCALES
 from bifpn_jax.errors import UserError
+from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.scaling import (
     MODELS,
     compound_scaling,
     deviations,
 )
 from bifpn_jax.postprocess import PUBLISHED
+from bifpn_jax.train.optimizer import make_optimizer
+from bifpn_jax.train.schedule import learning_rate, make_schedule, peak_learning_rate
 
 # Published for the largest models; 300 for the others.
 _EPOCHS = {"d7": 600.0, "d7x": 600.0}
@@ -73,7 +78,7 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
     config.schedule = _schedule()
     config.optimizer = _optimizer()
     config.ema_decay = 0.9998
-    config.loss = _loss()
+    config.loss = ConfigDict(LossSettings()._asdict())
     config.eval = _evaluation()
     config.checkpoint = ConfigDict({"every_epochs": 1.0, "keep_latest": 2, "best_metric": "AP"})
     config.log = ConfigDict({"every_steps": 50, "progress": True})
@@ -195,41 +200,23 @@ def _data() -> ConfigDict:
 def _schedule() -> ConfigDict:
     return ConfigDict(
         {
-            "base_rate": 0.08,
+            "base_rate": _default(peak_learning_rate, "base"),
             "warmup_epochs": 1.0,
-            "warmup_init": 0.008,
-            "decay": "cosine",
-            "offset_cosine": False,
+            "warmup_init": _default(learning_rate, "warmup_init"),
+            "decay": _default(make_schedule, "decay"),
+            "offset_cosine": _default(make_schedule, "offset_cosine"),
         }
     )
 
 
 def _optimizer() -> ConfigDict:
-    return ConfigDict(
-        {
-            "name": "sgd",
-            "momentum": 0.9,
-            "weight_decay": 4e-5,
-            "clip_norm": 10.0,
-            "clip_each_norm": 10.0,
-            "freeze": "",
-        }
-    )
+    names = ("name", "momentum", "weight_decay", "clip_norm", "clip_each_norm")
+    return ConfigDict({name: _default(make_optimizer, name) for name in names} | {"freeze": ""})
 
 
-def _loss() -> ConfigDict:
-    return ConfigDict(
-        {
-            "class_loss": "focal",
-            "box_loss": "huber",
-            "alpha": 0.25,
-            "gamma": 1.5,
-            "label_smoothing": 0.0,
-            "delta": 0.1,
-            "box_weight": 50.0,
-            "iou_threshold": 0.5,
-        }
-    )
+def _default(function: Callable[..., Any], argument: str) -> Any:
+    """What a function takes where nothing is said, so that it is written once."""
+    return inspect.signature(function).parameters[argument].default
 
 
 def _evaluation() -> ConfigDict:

@@ -1,8 +1,10 @@
 """What every field of a config means and which values it takes: for checks, messages and help."""
 
 from bifpn_jax.data.augment.applying import AUGMENTATIONS
+from bifpn_jax.data.coco.coco_objects import BAD_BOXES
 from bifpn_jax.data.records import BAD_IMAGES
 from bifpn_jax.losses import BOX_LOSSES, CLASS_LOSSES
+from bifpn_jax.nms import SCORE_THRESHOLDS
 from bifpn_jax.recipe.fields import Field, part_field
 from bifpn_jax.recipe.model_fields import MODEL_FIELDS
 from bifpn_jax.train.optimizer import OPTIMIZERS
@@ -63,7 +65,7 @@ FIELDS = {
     "data.eval_split": Field("Of TFDS sets: the split to evaluate on."),
     "data.bad_boxes": Field(
         "Of coco_json: impossible boxes stop the run, are left out, or are cut to the image.",
-        ("error", "skip", "clip"),
+        BAD_BOXES,
     ),
     "data.bad_images": Field(
         "Images that cannot be read stop the run, or are left out.", BAD_IMAGES
@@ -158,7 +160,7 @@ FIELDS = {
     "eval.nms_method": Field(
         "What NMS does to a box that overlaps a better one: leave it out (hard) or lower its "
         "score (gaussian, as published).",
-        ("hard", "gaussian"),
+        tuple(SCORE_THRESHOLDS),
     ),
     "eval.iou_threshold": Field(
         "Of hard NMS: overlap (IoU) from which on a box is left out.", low=0.0, high=1.0

@@ -35,7 +35,7 @@ WITH_CONFIG = ("inspect", "performance.fusion_speed", "sweep", "train")
 CONFIGS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in ROOT.glob("configs/**/*.py")
-    if path.stem not in ("__init__", "base")
+    if path.stem != "__init__"
 )
 
 
