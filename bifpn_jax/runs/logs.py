@@ -18,11 +18,11 @@ from clu import parameter_overview
 from tensorboardX import SummaryWriter
 
 from bifpn_jax.json_files import write_json
+from bifpn_jax.weights.naming.own import CONFIG_FILE
 
 METRICS_FILE = "metrics.jsonl"
 FUSION_WEIGHTS_FILE = "fusion_weights.jsonl"
 FINISHED_FILE = "finished.json"
-CONFIG_FILE = "config.json"
 PARAMETERS_FILE = "parameters.txt"
 
 

@@ -8,14 +8,13 @@ import numpy as np
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.json_files import read_json
-from bifpn_jax.runs.logs import CONFIG_FILE
 from bifpn_jax.train.checkpoint_reader import (
     find_checkpoint,
     first_line,
     read_weights,
     restore_meta,
 )
-from bifpn_jax.weights.naming.own import flat_names, not_said
+from bifpn_jax.weights.naming.own import CONFIG_FILE, flat_names, not_said
 
 # Groups of fields that a run may change when it goes on, and that no weights depend on.
 _CURRENT = ("data", "eval")
