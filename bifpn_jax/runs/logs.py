@@ -18,7 +18,7 @@ from clu import parameter_overview
 from tensorboardX import SummaryWriter
 
 from bifpn_jax.json_files import write_json
-from bifpn_jax.weights.workdir import CONFIG_FILE
+from bifpn_jax.weights.naming.own import CONFIG_FILE
 
 METRICS_FILE = "metrics.jsonl"
 FUSION_WEIGHTS_FILE = "fusion_weights.jsonl"

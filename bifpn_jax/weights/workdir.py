@@ -14,12 +14,10 @@ from bifpn_jax.train.checkpoint_reader import (
     read_weights,
     restore_meta,
 )
-from bifpn_jax.weights.naming.own import flat_names, not_said
+from bifpn_jax.weights.naming.own import CONFIG_FILE, flat_names, not_said
 
 # Groups of fields that a run may change when it goes on, and that no weights depend on.
 _CURRENT = ("data", "eval")
-
-CONFIG_FILE = "config.json"
 
 
 class Checkpoint(NamedTuple):

@@ -15,7 +15,7 @@ from bifpn_jax.models.detector import create_model
 from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.weights import load_weights, save_weights
 from bifpn_jax.weights.matching_names import variable_shapes
-from bifpn_jax.weights.naming import automl, effdet, efficientnet_pytorch, own, timm
+from bifpn_jax.weights.naming import automl, effdet, efficientnet_pytorch, own, tf_imagenet, timm
 
 
 @pytest.fixture(scope="module", params=["d0", "d1", "lite0"])
@@ -97,7 +97,7 @@ def entries_of(variables, model, scheme):
         if len(names) > 1:
             entries |= {name: value[i] for i, name in enumerate(names)}
             continue
-        torch = scheme not in (automl.SCHEME, automl.IMAGENET_SCHEME, own.SCHEME)
+        torch = scheme not in (automl.SCHEME, tf_imagenet.SCHEME, own.SCHEME)
         if value.ndim == 4 and torch:
             value = value.transpose(3, 2, 0, 1)
         elif scheme is not own.SCHEME and value.ndim == 4 and path[-2].startswith("depthwise"):
@@ -256,7 +256,7 @@ def test_a_part_can_be_taken_from_another_model(model, scheme):
     assert "box" in str(raised.value).split("lacks: ")[1]
 
 
-IMAGENET = [timm.SCHEME, efficientnet_pytorch.SCHEME, automl.IMAGENET_SCHEME]
+IMAGENET = [timm.SCHEME, efficientnet_pytorch.SCHEME, tf_imagenet.SCHEME]
 
 
 @pytest.mark.parametrize("scheme", IMAGENET, ids=["timm", "lukemelas", "tensorflow"])

@@ -1,37 +1,23 @@
 """Opens weights of any kind, which is recognised by a file's content and not by its name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.weights.formats.pth_file import read_pth
-from bifpn_jax.weights.formats.safetensors_file import read_safetensors
-from bifpn_jax.weights.formats.tf_checkpoint import is_tf_checkpoint, read_tf_checkpoint
-from bifpn_jax.weights.naming import automl, effdet, efficientnet_pytorch, own, timm
+from bifpn_jax.weights.formats.format import Format
+from bifpn_jax.weights.naming import own
 from bifpn_jax.weights.naming.scheme import Scheme
-from bifpn_jax.weights.naming.tflite_detector import read_tflite
 from bifpn_jax.weights.published.catalog import find_published, published
 from bifpn_jax.weights.published.download import fetch
 
-SCHEMES = (
-    own.SCHEME,
-    effdet.SCHEME,
-    automl.SCHEME,
-    automl.IMAGENET_SCHEME,
-    timm.SCHEME,
-    efficientnet_pytorch.SCHEME,
-)
-KINDS = (
-    "an effdet or timm .pth or .safetensors, a TensorFlow checkpoint, an EfficientDet-Lite "
-    ".tflite, a workdir of a training run, or a name from `bifpn weights "
-    "--list`"
-)
-
-# The Lite models' files for phones were made with anchors of exactly these width / height ratios.
-_TFLITE_ASPECTS = (1.0, 2.0, 0.5)
+# Modules beside this one, each with a FORMAT, and of naming/, each with a SCHEME; the first that
+# recognises a file counts.
+FORMATS = ("tf_checkpoint", "tflite_detector", "safetensors_file", "pth_file")
+SCHEMES = ("own", "effdet", "automl", "tf_imagenet", "timm", "efficientnet_pytorch")
 
 
 class WeightFile(NamedTuple):
@@ -103,27 +89,22 @@ def open_weights(
         raise UserError(
             f"{path} is not a workdir and has one set of weights; leave step={step!r} out."
         )
-    settings = _published_settings(path)
-    if is_tf_checkpoint(path):
-        return _named(name, read_tf_checkpoint(path), settings)
+    start = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(9)
+    for known in _formats():
+        if known.recognises(path, start):
+            contents = known.read(path)
+            settings = {**known.settings, **_published_settings(path)}
+            return _named(name, *contents, settings=settings, **known.facts)
     if path.is_dir():
         above = next((p for p in path.absolute().parents if (p / "checkpoints").is_dir()), None)
         hint = f"{above} is one" if above else "that is a folder with checkpoints/ in it"
-        raise UserError(f"{path} is not the workdir of a training run; {hint}; or give {KINDS}.")
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[4:8] == b"TFL3":
-        settings = {"aspect_ratios": _TFLITE_ASPECTS, **settings}
-        kind = {"label": "EfficientDet-Lite .tflite", "folded": True, "antialias": True}
-        return _named(name, read_tflite(path), settings, **kind)
-    if start[:2] in (b"PK", b"\x80\x02"):
-        return _named(name, read_pth(path), settings)
-    if start[8:9] == b"{":
-        entries, metadata = read_safetensors(path)
-        return _named(name, entries, settings, metadata=metadata)
+        raise UserError(f"{path} is not the workdir of a training run; {hint}; or give {_kinds()}.")
     if start[:4] == b"\x89HDF":
         raise UserError(f"{path} is a Keras .h5 file; take the checkpoint (.tar.gz) beside it.")
-    raise UserError(f"{path} holds no weights that can be read; give {KINDS}.")
+    raise UserError(f"{path} holds no weights that can be read; give {_kinds()}.")
 
 
 def locate(source: str | Path) -> Path:
@@ -132,7 +113,7 @@ def locate(source: str | Path) -> Path:
     if path.exists() or path.with_name(path.name + ".index").exists():
         return path
     if path.name != str(source) or path.suffix:
-        raise UserError(f"{source}: no such file or folder; give {KINDS}.")
+        raise UserError(f"{source}: no such file or folder; give {_kinds()}.")
     return fetch(published(path.name))
 
 
@@ -141,20 +122,33 @@ def _published_settings(path: Path) -> Mapping[str, Any]:
     return entry.settings if entry else {}
 
 
+def _formats() -> Iterator[Format]:
+    return (import_module(f"bifpn_jax.weights.formats.{name}").FORMAT for name in FORMATS)
+
+
+def _schemes() -> Iterator[Scheme]:
+    return (import_module(f"bifpn_jax.weights.naming.{name}").SCHEME for name in SCHEMES)
+
+
+def _kinds() -> str:
+    kinds = ", ".join(reversed([known.kind for known in _formats()]))  # the common ones first
+    return f"{kinds}, a workdir of a training run, or a name that weights_catalog() has"
+
+
 def _named(
     source: str,
     entries: Mapping[str, np.ndarray],
-    settings: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
     *,
+    settings: Mapping[str, Any] | None = None,
     label: str = "",
     antialias: bool = False,
-    metadata: Mapping[str, str] | None = None,
     **facts: Any,
 ) -> WeightFile:
     metadata = metadata or {}
-    for scheme in SCHEMES:
+    for scheme in _schemes():
         if scheme.recognises(entries.keys()):
-            known = {"settings": settings or {}, "antialias": antialias or scheme is effdet.SCHEME}
+            known = {"settings": settings or {}, "antialias": antialias or scheme.antialias}
             if "config" in metadata:
                 known = own.trained_with(source, metadata)
             return WeightFile(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.weights.formats.format import Contents, Format
 from bifpn_jax.weights.formats.torch_pickle import (
     MAX_BYTES,
     RefusedError,
@@ -228,3 +229,10 @@ def _view(name: str, tensor: Tensor, values: np.ndarray) -> np.ndarray:
         stride * values.itemsize if n > 1 else 0 for n, stride in zip(shape, strides, strict=True)
     ]
     return np.ndarray(shape, values.dtype, values, offset * values.itemsize, steps)
+
+
+FORMAT = Format(
+    kind="an effdet or timm .pth",
+    recognises=lambda path, start: start[:2] in (b"PK", b"\x80\x02"),
+    read=lambda path: Contents(read_pth(path)),
+)

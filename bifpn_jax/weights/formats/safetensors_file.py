@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.weights.formats.format import Contents, Format
 
 # bfloat16 becomes float32; the others stay as they are.
 READABLE = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
@@ -83,3 +84,10 @@ def _safetensors() -> ModuleType:
             ".safetensors files need the package safetensors; pip install safetensors."
         ) from error
     return safetensors
+
+
+FORMAT = Format(
+    kind="an effdet or timm .safetensors",
+    recognises=lambda path, start: start[8:9] == b"{",
+    read=lambda path: Contents(*read_safetensors(path)),
+)

@@ -15,6 +15,7 @@ import numpy as np
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.weights.formats.archive import unpack_checkpoint
+from bifpn_jax.weights.formats.format import Contents, Format
 
 _AVERAGE = "/ExponentialMovingAverage"
 _OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -177,3 +178,10 @@ def _full_names(graph: bytes) -> Iterator[tuple[str, str]]:
         for attribute in node.attributes:
             if "/.OPTIMIZER_SLOT/" not in attribute.checkpoint_key:
                 yield attribute.checkpoint_key, attribute.full_name
+
+
+FORMAT = Format(
+    kind="a TensorFlow checkpoint",
+    recognises=lambda path, start: is_tf_checkpoint(path),
+    read=lambda path: Contents(read_tf_checkpoint(path)),
+)

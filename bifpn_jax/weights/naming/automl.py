@@ -13,7 +13,7 @@ import numpy as np
 from bifpn_jax.models.backbones.efficientnet import VARIANTS, Classifier, block_table
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.networks import network_graph
-from bifpn_jax.weights.naming.scheme import CLASSIFIER, DETECTOR, IMAGENET_HEAD, Path, Scheme
+from bifpn_jax.weights.naming.scheme import DETECTOR, IMAGENET_HEAD, Path, Scheme
 from bifpn_jax.weights.naming.timm import variant_of
 
 # Leaves of a batch norm; convolutions and dense layers have "kernel" and "bias" there as well.
@@ -68,13 +68,9 @@ def unused(name: str) -> str:
     return next((reason for pattern, reason in _UNUSED if pattern.search(name)), "")
 
 
-def _recognises_detector(names: Collection[str]) -> bool:
+def recognises(names: Collection[str]) -> bool:
+    """Whether these are names of a detector of google/automl."""
     return any(name.startswith(("fpn_cells/cell_", "class_net/class-")) for name in names)
-
-
-def _recognises_classifier(names: Collection[str]) -> bool:
-    stem = re.compile(r"efficientnet-\w+/stem/conv2d/kernel")
-    return any(map(stem.fullmatch, names)) and not _recognises_detector(names)
 
 
 def _backbone_name(rest: list[str], model: EfficientDet | Classifier) -> str:
@@ -151,12 +147,8 @@ def _separable_name(layer: list[str]) -> str:
 SCHEME = Scheme(
     label="google/automl detector",
     parts=DETECTOR,
-    recognises=_recognises_detector,
+    recognises=recognises,
     entries=entries,
     convert=convert,
     unused=unused,
-)
-
-IMAGENET_SCHEME = SCHEME._replace(
-    label="TensorFlow ImageNet EfficientNet", parts=CLASSIFIER, recognises=_recognises_classifier
 )

@@ -96,4 +96,5 @@ SCHEME = Scheme(
     entries=entries,
     convert=timm.from_torch,
     unused=unused,
+    antialias=True,
 )

@@ -11,6 +11,8 @@ from flax import traverse_util
 from bifpn_jax.errors import UserError
 from bifpn_jax.weights.naming.scheme import CLASSIFIER, DETECTOR, Path, Scheme
 
+CONFIG_FILE = "config.json"  # in a workdir: what its run was last started with
+
 _STATISTICS = ("mean", "var")
 
 # What a config says of a model that does not change what its weights compute.

@@ -11,7 +11,9 @@ Path = tuple[str, ...]
 
 
 class Scheme(NamedTuple):
-    """Names and layouts of one code base's files.
+    """Names and layouts of one code base's files: `SCHEME` in a module of this folder.
+
+    `formats.opening.SCHEMES` lists the modules; the first that recognises a file counts.
 
     Attributes:
         label: what such a file is, for messages: "effdet detector".
@@ -23,6 +25,8 @@ class Scheme(NamedTuple):
         convert: these entries and the path -> the variable in this project's layout, float32.
         unused: why an entry that no variable asked for holds nothing that a model needs, in a few
             words for the report ("counters of batches"); "" if there is no such reason.
+        antialias: whether the accuracies known of such weights were measured on images that were
+            resized so.
     """
 
     label: str
@@ -31,6 +35,7 @@ class Scheme(NamedTuple):
     entries: Callable[[Path, nn.Module, Collection[str]], Sequence[str]]
     convert: Callable[[Sequence[np.ndarray], Path], np.ndarray]
     unused: Callable[[str], str]
+    antialias: bool = False
 
 
 DETECTOR = ("backbone", "feature_network", "class_head", "box_head")

@@ -62,4 +62,4 @@ def published(name: str) -> PublishedWeights:
         )
     near = difflib.get_close_matches(name, catalog, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "there is no name like it."
-    raise UserError(f"no published weights called {name!r}: {hint} List all: bifpn weights --list")
+    raise UserError(f"no published weights called {name!r}: {hint} weights_catalog() has all.")

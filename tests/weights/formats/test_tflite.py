@@ -10,9 +10,9 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import create_model
 from bifpn_jax.weights import load_weights
 from bifpn_jax.weights.formats.opening import open_weights
+from bifpn_jax.weights.formats.tflite_detector import _shared_kernel, read_tflite
 from bifpn_jax.weights.formats.tflite_file import read_convolutions
 from bifpn_jax.weights.identify import fitting_models
-from bifpn_jax.weights.naming.tflite_detector import _shared_kernel, read_tflite
 
 pytest.importorskip("tflite", reason="reading .tflite needs the package tflite")
 

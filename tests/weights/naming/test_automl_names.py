@@ -8,7 +8,7 @@ from random_weights import random_variables
 
 from bifpn_jax.models.backbones.efficientnet import Classifier
 from bifpn_jax.models.detector import create_model
-from bifpn_jax.weights.naming import automl
+from bifpn_jax.weights.naming import automl, tf_imagenet
 
 IMAGE = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
 
@@ -32,7 +32,7 @@ def test_every_variable_has_names_of_its_own(name):
     names = [entry for path in variable_paths(model) for entry in automl.entries(path, model, ())]
     assert len(set(names)) == len(names)
     assert automl.SCHEME.recognises(names)
-    assert not automl.IMAGENET_SCHEME.recognises(names)
+    assert not tf_imagenet.SCHEME.recognises(names)
     assert not any(map(automl.unused, names))
 
 
@@ -48,7 +48,7 @@ def test_names_of_classifiers(variant):
         f"efficientnet-{variant}/head/dense/bias",
         *(f"{norm}/{leaf}" for leaf in ("gamma", "beta", "moving_mean", "moving_variance")),
     }
-    assert automl.IMAGENET_SCHEME.recognises(names)
+    assert tf_imagenet.SCHEME.recognises(names)
     assert not automl.SCHEME.recognises(names)
 
 

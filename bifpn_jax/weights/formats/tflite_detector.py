@@ -1,10 +1,10 @@
 """Takes the folded batch norms of an EfficientDet-Lite `.tflite` apart again.
 
 A converter folds every batch norm into the convolution before it. What comes out here has the names
-of the checkpoints that the file was made from (`weights.automl`) and computes the same: a batch
-norm with mean 0, variance 1 - epsilon and scale 1 passes on what it gets, and its offset is the
-folded bias. The heads have one kernel for all levels and a batch norm per level, so their folded
-kernels differ between levels by a factor per channel: that factor becomes the scale.
+of the checkpoints that the file was made from, `weights.naming.automl`, and computes the same: a
+batch norm with mean 0, variance 1 - epsilon and scale 1 passes on what it gets, and its offset is
+the folded bias. The heads have one kernel for all levels and a batch norm per level, so their
+folded kernels differ between levels by a factor per channel: that factor becomes the scale.
 """
 
 import re
@@ -15,7 +15,8 @@ import numpy as np
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.layers import BATCH_NORM_EPSILON
-from bifpn_jax.weights.formats.tflite_file import Convolution, read_convolutions
+from bifpn_jax.weights.formats.format import Contents, Format
+from bifpn_jax.weights.formats.tflite_file import MAGIC, Convolution, read_convolutions
 
 Entries = dict[str, np.ndarray]
 
@@ -181,3 +182,13 @@ def _norm(scope: str, beta: np.ndarray, gamma: np.ndarray | float = 1.0) -> Entr
 
 def _suffix(i: int) -> str:
     return f"_{i}" if i else ""
+
+
+FORMAT = Format(
+    kind="an EfficientDet-Lite .tflite",
+    recognises=lambda path, start: start[4:8] == MAGIC,
+    read=lambda path: Contents(read_tflite(path)),
+    # The Lite models' files for phones were made with anchors of exactly these width / height.
+    settings={"aspect_ratios": (1.0, 2.0, 0.5)},
+    facts={"label": "EfficientDet-Lite .tflite", "folded": True, "antialias": True},
+)
