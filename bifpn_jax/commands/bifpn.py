@@ -38,6 +38,7 @@ def main() -> None:
         print(f"bifpn_jax {__version__}")
         return
     if not name or name in _HELP:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader may go away: … | head
         print(_overview())
         sys.exit(0 if name else 2)
     if name not in COMMANDS:
