@@ -207,6 +207,7 @@ def run(command: Command, checkout: Path, *, network: bool, limit: float) -> End
     if launcher and not launcher.endswith(("quickstart.sh", "test.sh")):
         text, dry = text.replace(launcher, f"{launcher} --dry_run"), True
     trains = next((w for w in words if w.removeprefix("experiments.") in TRAINING), "")
+    trains = "main" if words[:2] == ["bifpn", "train"] else trains
     workdir = _workdir(words, trains) if not dry else None
     status, out, err, stopped = execute(
         command, text, checkout, environment, workdir and checkout / workdir, limit

@@ -36,6 +36,7 @@ ANNOTATIONS = ("photos/train.json", "photos/val.json")
 # What stands for something in docstrings, beside what `run_all` says about the pages.
 IN_DOCSTRINGS = {
     "IMAGE...": "photos/*.jpg",
+    "bifpn_jax WORD": "bifpn_jax draw bifpn",
 }
 
 
@@ -93,6 +94,8 @@ def meanings(
 
 
 def meaning(words: list[str], folder: Path, environment: dict[str, str]) -> Iterator[Meaning]:
+    if words[:3] == ["python", "-m", "bifpn_jax"]:
+        words = ["bifpn", *words[3:]]
     program, *rest = words
     if words[:3] == ["python", "-m", "venv"]:
         yield Meaning(makes=(rest[-1],))

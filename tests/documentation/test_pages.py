@@ -122,7 +122,7 @@ def test_configs_with_words_after_the_colon_in_running_text():
 
 def test_flags_in_running_text_are_flags_of_a_command():
     known = {"config", "help", "hypothesis"}
-    for file in files("experiments/**/*.py", "tests/conftest.py"):
+    for file in files("bifpn_jax/**/*.py", "experiments/**/*.py", "tests/conftest.py"):
         text = file.read_text()
         known |= set(re.findall(r'(?:DEFINE_\w+|addoption)\(\s*"(?:--)?(\w+)"', text))
     for file in files("launch/*.sh", "tests/documentation/run_all.py"):
