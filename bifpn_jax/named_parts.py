@@ -66,7 +66,7 @@ def bind_known(part: Callable[..., Any], settings: Mapping[str, Any]) -> Callabl
 
 def unknown(what: str, name: Any, choices: Any) -> UserError:
     """The error for a name that is not among the choices."""
-    near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}."
     return UserError(f"unknown {what} {name!r}: {hint}")
 

@@ -56,7 +56,7 @@ def train_on(coco, tmp_path, monkeypatch):
 
     def run(*words: str) -> Ended:
         return run_command(
-            "main",
+            "train",
             "--config=configs/d0.py",
             "--process_count=1",
             f"--workdir={tmp_path / 'run'}",

@@ -14,7 +14,7 @@ from bifpn_jax.data.sources.shapes import DrawnShapes
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.recipe import building
-from bifpn_jax.runs import loop
+from bifpn_jax.runs import loop, resuming
 from bifpn_jax.train import devices
 
 
@@ -134,7 +134,7 @@ def zeros(config, model, source, say):
 def test_the_images_are_those_that_training_sees(change, tmp_path, tiny_config, monkeypatch):
     config = tiny_config()
     config.update_from_flattened_dict(CHANGES[change])
-    monkeypatch.setattr(loop, "initial_variables", zeros)
+    monkeypatch.setattr(resuming, "initial_variables", zeros)
     number = 10
     batches = -(-number // config.train.batch_size)
     found = batches_of_training(config, tmp_path / "run", monkeypatch, batches)
@@ -326,7 +326,7 @@ def test_anchors_are_those_of_the_weights(coco_shapes, tmp_path):
 
     def look(weights):
         return run_command(
-            "inspect_data",
+            "inspect",
             "--config=configs/finetune.py:d0",
             f"--config.init_from={weights}",
             f"--config.data.train_images={training.images}",

@@ -170,7 +170,9 @@ def test_batch_norm_over_groups_equals_one_over_each_group_s_devices(group):
 def test_batch_norm_over_groups_that_do_not_fit():
     step = jax.pmap(batch_norm_step("devices", 3), "devices", in_axes=(None, 0, 0))
     x = normal((8, 2, 3, 5, 4))
-    with pytest.raises(UserError, match="groups of 3 cannot split 8 devices: set --config"):
+    with pytest.raises(
+        UserError, match="groups of 3 cannot split 8 devices: set batch_norm_group=0"
+    ):
         step(batch_norm_variables(4), x, x)
 
 

@@ -99,7 +99,7 @@ def test_evaluation_of_a_trained_model(trained, files):
     config = run_config(detector)
     paths = str(files[1].images), str(files[1].annotations)
     spoil(evaluation[left_out])
-    with pytest.raises(UserError, match=r"or set --bad_images=skip to go on"):
+    with pytest.raises(UserError, match=r"or set bad_images=skip to go on"):
         open_data(config, 4, *paths)
     config.data.bad_images = "skip"
     source = open_data(config, 4, *paths)
@@ -122,7 +122,7 @@ def test_a_resumed_run_must_leave_the_same_images_out():
         check_same_run({**skip, "left_out": [3, 4]}, {**skip, "left_out": [3]}, "runs/x")
     assert str(error.value) == (
         "runs/x holds a run that left 1 bad images out, and now 2 are bad: image 4 was good. Put "
-        "the files back as they were to go on with it, or use another --workdir."
+        "the files back as they were to go on with it, or use another workdir."
     )
     with pytest.raises(UserError, match="image 3 was bad"):
         check_same_run(META, {**skip, "left_out": [3]}, "runs/x")

@@ -149,7 +149,9 @@ def test_code_of_others_is_not_taken(exported, tmp_path):
     write_safetensors(tmp_path / "x.safetensors", arrays, metadata | {"config": json.dumps(saved)})
     config = finetune.get_config("d0")
     config.init_from = str(tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"model\.fusion=evil\.py:f, code that is not run unasked"):
+    with pytest.raises(
+        UserError, match=r"model\.fusion=evil\.py:f, code in a file that is not run unasked"
+    ):
         settings_taken(config)
 
 

@@ -43,7 +43,7 @@ def found_by_predict(weights, source, folder, output, min_score):
 def found_by_evaluate(weights, folder, annotations, output):
     """COCO results and AP of the command."""
     ended = run_command(
-        "evaluate",
+        "eval",
         f"--weights={weights}",
         f"--images={folder}",
         f"--annotations={annotations}",

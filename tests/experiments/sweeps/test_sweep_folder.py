@@ -118,7 +118,9 @@ def test_a_workdir_with_another_config(plan):
     leave(plan())
     check_earlier(plan())
     check_earlier(plan({"train.steps": 9, "log.every_steps": 3}))
-    with pytest.raises(UserError, match=r"fast/seed_0 holds a run with another config: model\.w"):
+    with pytest.raises(
+        UserError, match=r"fast/seed_0 holds a run with another config: config\.model\.w"
+    ):
         check_earlier(plan({"model.width": 64}))
 
 
