@@ -341,4 +341,4 @@ def test_anchors_are_those_of_the_weights(coco_shapes, tmp_path):
     assert "config.data.antialias=True, as the weights were trained with" in ended.out
     ended = look(tmp_path / "absent.pth")
     assert ended.status == 0, ended.err
-    assert "note: the model's settings are those of the config, for config.init_from=" in ended.out
+    assert "the model's settings are those of the config, for --config.init_from=" in ended.out
