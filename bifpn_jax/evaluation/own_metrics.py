@@ -6,12 +6,18 @@ evaluated. The config names it, `eval.metrics=("FILE.py:NAME",)`.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
 from bifpn_jax.named_parts import is_code, load_code
+
+# The names that an evaluation has of its own: COCO's numbers, at any limit and of raw weights, and
+# the facts about them.
+_FACTS = (*CocoMetrics.__dataclass_fields__, "step", "evaluated_with", "num_classes")
+_TAKEN = re.compile("|".join([*_FACTS, *SUMMARY_NAMES, r"AR\d+", "not_evaluated", "raw_.*"]))
 
 Metric = Callable[[Mapping[str, Any], list[dict[str, Any]]], Mapping[str, float]]
 
@@ -43,13 +49,12 @@ def own_metrics(
         UserError: a metric returns something else than numbers, or a name that is taken.
     """
     found: dict[str, float | None] = {}
-    taken = {*CocoMetrics.__dataclass_fields__, "step", "evaluated_with", "AP", "AP50", "AP75"}
     for metric in metrics:
         values = find_metric(metric)(ground_truth, detections)
         if not isinstance(values, Mapping):
             raise UserError(f"metric {metric} returns {values!r}; return {{name: number}}.")
         for name, value in values.items():
-            if name in taken or name in found:
+            if name in found or _TAKEN.fullmatch(name):
                 raise UserError(f"metric {metric}: there is a metric {name!r} already; rename it.")
             try:
                 number = float(value)

@@ -4,7 +4,7 @@ from bifpn_jax.models.backbones import BACKBONES
 from bifpn_jax.models.feature_network import DOWNSAMPLINGS, UPSAMPLINGS
 from bifpn_jax.models.fusion import NORMALIZERS
 from bifpn_jax.models.layers import ACTIVATIONS, NORMS
-from bifpn_jax.models.model_checks import PARTS
+from bifpn_jax.models.model_checks import DTYPES, PARTS
 from bifpn_jax.models.networks import NETWORKS
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.ops.convolution import PADDINGS
@@ -93,6 +93,6 @@ MODEL_FIELDS = {
         takes=f"some of {', '.join(PARTS)} with commas between; empty: none",
     ),
     "model.dtype": Field(
-        "Type of the computation; bfloat16 halves memory on accelerators.", ("float32", "bfloat16")
+        "Type of the computation; bfloat16 halves memory on accelerators.", DTYPES
     ),
 }

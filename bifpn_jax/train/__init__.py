@@ -1,1 +1,1 @@
-"""Training: state, optimizer, step, devices, checkpoints and logs."""
+"""Training: state, optimizer, schedule, step, devices and checkpoints."""

@@ -1,0 +1,28 @@
+import math
+
+import pytest
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.evaluation.own_metrics import own_metrics
+
+
+def test_numbers_of_several_metrics():
+    metrics = [lambda truth, found: {"a": len(found)}, lambda *_: {"b": math.nan}]
+    assert own_metrics(metrics, {}, [{}, {}]) == {"a": 2.0, "b": None}
+
+
+@pytest.mark.parametrize("name", ["AP", "APs", "AR100", "AR150", "raw_AP", "step", "per_class"])
+def test_no_metric_takes_the_place_of_cocos_numbers(name):
+    with pytest.raises(UserError, match=f"there is a metric '{name}' already; rename it"):
+        own_metrics([lambda *_: {name: 1.0}], {}, [])
+
+
+def test_two_metrics_of_one_name():
+    with pytest.raises(UserError, match="'a' already"):
+        own_metrics([lambda *_: {"a": 1}] * 2, {}, [])
+
+
+@pytest.mark.parametrize(("value", "message"), [({"a": "x"}, "is not a number"), (3, "returns 3")])
+def test_what_is_no_number(value, message):
+    with pytest.raises(UserError, match=message):
+        own_metrics([lambda *_: value], {}, [])
