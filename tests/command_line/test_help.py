@@ -1,6 +1,8 @@
 """Help of every command: it says what there is and ends with status 0; and of every field."""
 
+import fcntl
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -192,22 +194,26 @@ def test_what_a_field_takes_in_words():
 
 def pipe_closed_after_a_line(*words):
     """The first line, the exit status and stderr of a command whose reader goes away then."""
+    read, write = os.pipe()
+    # One page: a command that writes more has to wait for a reader, however slow the reader is.
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
     process = subprocess.Popen(
         [sys.executable, "-m", *words],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
+        stdout=write,
         stderr=subprocess.PIPE,
         text=True,
     )
-    first = process.stdout.readline()
-    process.stdout.close()
+    os.close(write)
+    with open(read, encoding="utf-8") as output:
+        first = output.readline()
     err = process.stderr.read()
     process.stderr.close()
     return first, process.wait(), err
 
 
 def test_a_closed_pipe_ends_a_command_quietly():
-    # 40 kB, more than is written at once.
+    # It writes 40 kB, more than the pipe and the reader's buffer hold.
     first, status, err = pipe_closed_after_a_line("bifpn_jax", "weights", "--list")
     assert first.startswith("name")
     assert (status, err) == (141, "")
