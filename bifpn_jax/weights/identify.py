@@ -8,8 +8,7 @@ from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.weights.formats.opening import WeightFile
 from bifpn_jax.weights.matching_names import match_names, num_anchors, num_outputs
-from bifpn_jax.weights.naming.scheme import Path
-from bifpn_jax.weights.naming.timm import variant_of
+from bifpn_jax.weights.naming.scheme import Path, backbone_of
 from bifpn_jax.weights.published.catalog import weights_catalog
 
 # Settings that show in the names and shapes of weights. The others come with them: all published
@@ -91,7 +90,7 @@ def _deepest_fit(file: WeightFile, model: EfficientDet | Classifier) -> bool:
 def _telling(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
     """{path: shape} of the last layers of the backbone, the feature network and the heads."""
     is_detector = isinstance(model, EfficientDet)
-    _, blocks = block_table(VARIANTS[variant_of(model)])
+    _, blocks = block_table(VARIANTS[backbone_of(model)])
     last = blocks[-1]
     hidden = last.filters_in * last.expand
     block = ("backbone", f"block_{len(blocks) - 1}", "project_conv", "kernel")

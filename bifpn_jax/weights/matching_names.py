@@ -77,6 +77,9 @@ def match_names(
             initial[path] = _LEFT_OUT
             used |= dict.fromkeys(names, _LEFT_OUT)
             continue
+        if not names:
+            missing.append(f"anything for {'/'.join(path[1:])}")
+            continue
         if absent := [name for name in names if name not in file.entries]:
             missing += absent
             continue

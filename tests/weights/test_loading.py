@@ -1,6 +1,7 @@
 """Weights of every kind: the forward pass is effdet's, and every entry is accounted for."""
 
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from random_weights import random_variables, state_dict_by_formula
 from torch_files import write_pth
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.models.backbones.efficientnet import Classifier
+from bifpn_jax.models.backbones.efficientnet import Classifier, EfficientNet
 from bifpn_jax.models.detector import create_model
 from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.weights import load_weights, save_weights
@@ -131,6 +132,20 @@ def test_a_file_of_our_own_comes_back_bit_for_bit(model, variables, tmp_path):
     loaded, report = load(tmp_path / "mine.safetensors", model)
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
     assert report.label == "bifpn_jax model"
+
+
+@pytest.mark.parametrize("scheme", [effdet.SCHEME, automl.SCHEME], ids=["effdet", "automl"])
+def test_a_backbone_that_a_code_base_does_not_know(model, variables, scheme):
+    other = model.clone(backbone=partial(EfficientNet, "nano"))
+    entries = entries_of(variables, model, scheme)
+    with pytest.raises(UserError, match=r"lacks anything for backbone/block_0/\S+ and \d+ more"):
+        load(entries, other)
+    heads = "feature_network|class_head|box_head"
+    loaded, report = load(entries, other, only=heads)
+    assert {name.split("/")[0] for name in report.loaded} == set(heads.split("|"))
+    jax.tree.map(
+        np.testing.assert_array_equal, loaded["params"]["box_head"], variables["params"]["box_head"]
+    )
 
 
 def test_any_float_type_is_loaded_as_float32(model, variables, state_dict):

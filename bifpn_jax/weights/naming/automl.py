@@ -10,11 +10,17 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from bifpn_jax.models.backbones.efficientnet import VARIANTS, Classifier, block_table
+from bifpn_jax.models.backbones import published_name
+from bifpn_jax.models.backbones.efficientnet import Classifier
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.models.networks import network_graph
-from bifpn_jax.weights.naming.scheme import DETECTOR, IMAGENET_HEAD, Path, Scheme
-from bifpn_jax.weights.naming.timm import variant_of
+from bifpn_jax.weights.naming.scheme import (
+    DETECTOR,
+    IMAGENET_HEAD,
+    Path,
+    Scheme,
+    backbone_of,
+)
 
 # Leaves of a batch norm; convolutions and dense layers have "kernel" and "bias" there as well.
 _NORM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
@@ -37,7 +43,7 @@ def entries(path: Path, model: EfficientDet | Classifier, names: Collection[str]
     """Names of the variables that make up the one at `path` (without its collection)."""
     part, *rest = path
     if part == "backbone":
-        return [_backbone_name(rest, model)]
+        return _backbone_names(rest, model)
     if part in _HEAD:
         leaf = _NORM[rest[0]] if part == "head_bn" else rest[0]
         return [f"efficientnet-{model.variant}/{_HEAD[part]}/{leaf}"]
@@ -73,29 +79,14 @@ def recognises(names: Collection[str]) -> bool:
     return any(name.startswith(("fpn_cells/cell_", "class_net/class-")) for name in names)
 
 
-def _backbone_name(rest: list[str], model: EfficientDet | Classifier) -> str:
-    variant = variant_of(model)
-    module, *layer = rest
-    scope = f"efficientnet-{variant}"
-    if module == "stem_conv":
-        return f"{scope}/stem/conv2d/{layer[0]}"
-    if module == "stem_bn":
-        return f"{scope}/stem/tpu_batch_normalization/{_NORM[layer[0]]}"
-    number = int(module.removeprefix("block_"))
-    scope = f"{scope}/blocks_{number}"
-    if layer[0] == "squeeze_excite":
-        op = {"reduce": "conv2d", "expand": "conv2d_1"}[layer[1]]
-        return f"{scope}/se/{op}/{layer[2]}"
-    if layer[0] == "depthwise_conv":
-        return f"{scope}/depthwise_conv2d/depthwise_kernel"
-    # Layers of one kind are numbered in the order in which they are used.
-    _, blocks = block_table(VARIANTS[variant])
-    order = ["expand", "depthwise", "project"][0 if blocks[number].expand != 1 else 1 :]
-    what, kind = layer[0].split("_")
-    if kind == "bn":
-        return f"{scope}/tpu_batch_normalization{_suffix(order.index(what))}/{_NORM[layer[1]]}"
-    order.remove("depthwise")
-    return f"{scope}/conv2d{_suffix(order.index(what))}/{layer[1]}"
+def _backbone_names(rest: list[str], model: EfficientDet | Classifier) -> list[str]:
+    *layer, leaf = rest
+    name = published_name("tensorflow", layer, backbone_of(model))
+    if layer[-1].endswith("_bn"):
+        leaf = _NORM[leaf]
+    elif layer[-1] == "depthwise_conv":
+        leaf = f"depthwise_{leaf}"
+    return [f"{name}/{leaf}"] if name else []
 
 
 def _suffix(position: int) -> str:

@@ -43,7 +43,7 @@ def entries(path: Path, model: nn.Module, names: Collection[str] = ()) -> tuple[
     """
     part, *rest = path
     if part == "backbone":
-        return (f"backbone.{timm.backbone_name(rest, timm.variant_of(model))}",)
+        return timm.torch_backbone_entries("timm", rest, model, prefix="backbone.")
     if part == "feature_network":
         return (_network_name(rest, model.min_level),)
     if part in _HEADS:

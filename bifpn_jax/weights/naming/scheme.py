@@ -6,6 +6,8 @@ from typing import NamedTuple
 import flax.linen as nn
 import numpy as np
 
+from bifpn_jax.models.backbones.efficientnet import Classifier
+
 # Place of a variable in a model, without its collection: ("backbone", "stem_conv", "kernel").
 Path = tuple[str, ...]
 
@@ -21,7 +23,7 @@ class Scheme(NamedTuple):
             ImageNet head (head_conv, head_bn, classifier).
         recognises: whether the names of a file's entries are of this scheme.
         entries: names of the entries that make up the variable at a path of a model, in order;
-            nearly always one.
+            nearly always one, and none where the code base has no such layer.
         convert: these entries and the path -> the variable in this project's layout, float32.
         unused: why an entry that no variable asked for holds nothing that a model needs, in a few
             words for the report ("counters of batches"); "" if there is no such reason.
@@ -44,3 +46,8 @@ CLASSIFIER = ("backbone", "classifier")
 # Reasons why an entry is not needed that several schemes have.
 COUNTERS = "counters of batches"
 IMAGENET_HEAD = "head of the ImageNet classifier"
+
+
+def backbone_of(model: nn.Module) -> str:
+    """Name of the backbone of a classifier or a detector."""
+    return model.variant if isinstance(model, Classifier) else model.backbone

@@ -10,8 +10,15 @@ from collections.abc import Collection, Sequence
 import flax.linen as nn
 import numpy as np
 
-from bifpn_jax.models.backbones.efficientnet import VARIANTS, Classifier, block_table
-from bifpn_jax.weights.naming.scheme import CLASSIFIER, COUNTERS, IMAGENET_HEAD, Path, Scheme
+from bifpn_jax.models.backbones import published_name
+from bifpn_jax.weights.naming.scheme import (
+    CLASSIFIER,
+    COUNTERS,
+    IMAGENET_HEAD,
+    Path,
+    Scheme,
+    backbone_of,
+)
 
 # Leaves of our modules -> leaves of PyTorch's.
 LEAVES = {
@@ -22,56 +29,26 @@ LEAVES = {
     "var": "running_var",
 }
 
-_LAYERS = {
-    "expand_conv": "conv_pw",
-    "expand_bn": "bn1",
-    "depthwise_conv": "conv_dw",
-    "depthwise_bn": "bn2",
-    "project_conv": "conv_pwl",
-    "project_bn": "bn3",
-}
-# Without expansion the projection is the block's only pointwise convolution.
-_LAYERS_WITHOUT_EXPANSION = {
-    "depthwise_conv": "conv_dw",
-    "depthwise_bn": "bn1",
-    "project_conv": "conv_pw",
-    "project_bn": "bn2",
-}
 _HEAD = {"head_conv": "conv_head", "head_bn": "bn2", "classifier": "classifier"}
-
-
-def backbone_name(path: Sequence[str], variant: str) -> str:
-    """Name of a variable of the backbone `variant`, whose path starts inside the backbone."""
-    module, *layer = path
-    leaf = LEAVES[path[-1]]
-    if module == "stem_conv":
-        return f"conv_stem.{leaf}"
-    if module == "stem_bn":
-        return f"bn1.{leaf}"
-    _, blocks = block_table(VARIANTS[variant])
-    block = blocks[int(module.removeprefix("block_"))]
-    if layer[0] == "squeeze_excite":
-        name = f"se.conv_{layer[1]}"
-    elif block.expand != 1:
-        name = _LAYERS[layer[0]]
-    else:
-        name = _LAYERS_WITHOUT_EXPANSION[layer[0]]
-    return f"blocks.{block.stage}.{block.index}.{name}.{leaf}"
 
 
 def entries(path: Path, model: nn.Module, names: Collection[str] = ()) -> tuple[str, ...]:
     """The one entry that is the variable at `path` of a classifier or of a detector's backbone."""
     part, *rest = path
     if part == "backbone":
-        return (backbone_name(rest, variant_of(model)),)
+        return torch_backbone_entries("timm", rest, model)
     if part in _HEAD:
         return (f"{_HEAD[part]}.{LEAVES[path[-1]]}",)
     return ()
 
 
-def variant_of(model: nn.Module) -> str:
-    """Key of `VARIANTS` of a classifier or a detector."""
-    return model.variant if isinstance(model, Classifier) else model.backbone
+def torch_backbone_entries(
+    code_base: str, path: Sequence[str], model: nn.Module, *, prefix: str = ""
+) -> tuple[str, ...]:
+    """The entry of a variable whose path starts inside the backbone; () if there is no name."""
+    *layer, leaf = path
+    name = published_name(code_base, layer, backbone_of(model))
+    return (f"{prefix}{name}.{LEAVES[leaf]}",) if name else ()
 
 
 def from_torch(arrays: Sequence[np.ndarray], path: Path) -> np.ndarray:
