@@ -20,7 +20,7 @@ from pages import (
     read_page,
     words_of,
 )
-from run_all import stand_ins
+from reader_folder import stand_ins
 
 SOURCES = sorted(
     file

@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import reader_folder
 import run_all
 from pages import Command
 from run_all import DRY, EXPECTED, FAILED, RAN, SKIPPED, STOPPED
@@ -137,7 +138,7 @@ def test_the_count_and_the_status(monkeypatch, capsys, tmp_path):
 def test_the_pictures_are_a_dataset(tmp_path):
     from bifpn_jax.data.sources.coco_folder import CocoJson
 
-    run_all.draw_photos(tmp_path, "val", 3)
+    reader_folder.draw_photos(tmp_path, "val", 3)
     source = CocoJson(str(tmp_path / "val"), str(tmp_path / "val.json"))
     assert len(source) == 3
     assert source.label_map.names == ("circle", "rectangle", "triangle", "cross")
