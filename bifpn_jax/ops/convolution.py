@@ -1,7 +1,7 @@
 """The convolutions and the pooling that EfficientDet is made of, lowered per platform.
 
 Every function takes and returns NHWC arrays. On GPU and TPU the native XLA operations are right.
-On CPU, XLA runs some of them as slow generic loops; `cpu_convolutions` has other forms of those.
+On CPU, XLA runs some of them as slow generic loops; `cpu_forms` has other forms of those.
 The choice is made when a program is lowered (`jax.lax.platform_dependent`), never by asking what
 the machine is.
 

@@ -2,7 +2,7 @@
 
 Each is a sum, or a maximum, of shifted slices, which fuses into one vectorised loop together with
 what comes before and after it. Gradients have the same form; autodiff of the slices would give a
-scatter for each. `convolutions` has the definitions, and the padding that is handed in here.
+scatter for each. `convolution` has the definitions, and the padding that is handed in here.
 """
 
 from functools import partial
