@@ -1,4 +1,4 @@
-"""What ``--help_config`` prints: every field of a config with its meaning and what it takes."""
+"""The output of ``--help_config``: every field of a config with its meaning and allowed values."""
 
 import shlex
 import textwrap
@@ -12,12 +12,12 @@ from bifpn_jax.recipe.fields import KINDS, Field, flat_fields
 
 
 def config_help(config: ConfigDict, title: str, width: int = 80) -> str:
-    """A text for a terminal.
+    """Return the help text for a terminal.
 
     Args:
-        config: whose fields and values are shown.
+        config: the config whose fields and values are shown.
         title: what the text calls it.
-        width: of the terminal, in characters.
+        width: the width of the terminal in characters.
     """
     lines = [f"Fields of {title} with their values. Each is set as it is written here."]
     for heading, fields in _grouped(dict(flat_fields(config))):
@@ -31,9 +31,9 @@ def config_help(config: ConfigDict, title: str, width: int = 80) -> str:
 
 
 def values_of(field: Field, value: Any) -> str:
-    """A sentence about what a field takes, by its description and the type of a value.
+    """Return a sentence about the allowed values, from the description and the type of a value.
 
-    It is "" for any text, and for what is not to be set.
+    It is "" for free text and for fields that are not meant to be set.
     """
     takes = field.takes
     if field.choices:
@@ -46,7 +46,7 @@ def values_of(field: Field, value: Any) -> str:
 
 
 def _grouped(fields: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(heading, fields) of every group; one that has no description comes last."""
+    """Yield (heading, fields) of every group, those without a description last."""
     groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     order = {name: place for place, name in enumerate(FIELDS)}
     for name, value in sorted(fields.items(), key=lambda item: order.get(item[0], len(order))):

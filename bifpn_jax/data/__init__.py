@@ -1,1 +1,1 @@
-"""Data: annotated images from a folder, from TFDS or drawn, and the batches that training reads."""
+"""Datasets, from a folder, from TFDS or drawn, and the batches that training reads from them."""

@@ -1,7 +1,7 @@
-"""The images of batches in the making, each where its batch will have it: nothing is stacked.
+"""Memory into which the images of a batch are written directly, so that nothing is stacked.
 
-Memory is used again when nobody holds a batch any more. From the system it would come page by page
-and filled with zeros, which can take as long as to augment the images.
+Memory is reused once a batch is no longer referenced. New memory would come from the system page by
+page and filled with zeros, which can take as long as augmenting the images.
 """
 
 import math
@@ -12,20 +12,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_SPARE = 2  # batches' worth of memory that is kept for the next ones
+_SPARE = 2  # batches' worth of memory kept for the next ones
 
 
 # 2-9 % more images/s than with np.stack, 6-8 % less CPU time: python -m experiments.benchmark input
 class BatchMemory:
-    """Memory for batches of ``rows`` images, given out image by image to several threads.
+    """Memory for batches of ``rows`` images, handed out image by image to several threads.
 
-    A batch lives as long as anything refers to it or to one of its images. One that is abandoned
-    half-way, because the position was changed, goes the same way as one that was used. Whoever
-    makes an image a second time meanwhile must make the same one.
+    A batch lives as long as anything refers to it or to one of its images. This also holds for a
+    batch that is abandoned half-way because the position was changed. If an image is made a second
+    time in the meantime, it must be the same image.
     """
 
     def __init__(self, rows: int, shape: tuple[int, ...]) -> None:
-        """Give room for ``rows`` images of a ``shape`` in each batch."""
+        """Set the number of images in each batch and their shape."""
         self._shape = (rows, *shape)
         self._lock = threading.Lock()
         self._spare: deque[bytearray] = deque(maxlen=_SPARE)
@@ -34,7 +34,7 @@ class BatchMemory:
         )
 
     def image(self, index: int) -> np.ndarray:
-        """Return the place of image ``index``, counted over all batches: uint8 of any content."""
+        """Return the memory of image ``index``, counted over all batches: uint8, uninitialised."""
         number, row = divmod(index, self._shape[0])
         with self._lock:
             batch = self._unfinished.get(number)
@@ -43,9 +43,9 @@ class BatchMemory:
         return batch[row]
 
     def batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Return consecutive images [rows, *shape], copied only if they are of two batches.
+        """Return consecutive images [rows, *shape], copied only if they belong to two batches.
 
-        The memory is the caller's from then on: who makes these images again gets other memory.
+        The caller then owns the memory: if these images are made again, they get other memory.
         """
         batch = images[0].base
         if len(images) != self._shape[0] or any(image.base is not batch for image in images):
@@ -61,7 +61,7 @@ class BatchMemory:
             memory = self._spare.pop()
         except IndexError:
             memory = bytearray(math.prod(self._shape))
-        # An array of an array would let its views refer past it to the memory, and not keep it.
+        # Views of a view would refer to the memory itself and not keep this array alive.
         batch = np.ndarray(self._shape, np.uint8, buffer=memory)
         weakref.finalize(batch, self._spare.append, memory).atexit = False
         return batch

@@ -1,4 +1,4 @@
-"""Which class of a model each category of a dataset is: matched by name, whatever the ids are."""
+"""Matches the categories of a dataset to the classes of a model by name, whatever their ids."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -17,8 +17,8 @@ class ClassMatch(NamedTuple):
     Attributes:
         data: the dataset's own label map.
         model: the model's.
-        labels: [K] int32, for each label of the dataset the model's, -1 where it has none.
-        by_id: whether ids were matched, because the names of one side are only numbers.
+        labels: [K] int32, the model's label for each label of the dataset, -1 if it has none.
+        by_id: whether ids were matched because the names of one side are only numbers.
     """
 
     data: LabelMap
@@ -33,13 +33,13 @@ class ClassMatch(NamedTuple):
 
     @property
     def missing(self) -> list[int]:
-        """The model's labels that the dataset does not have, outputs without a category aside."""
+        """The model's labels that the dataset lacks, ignoring outputs without a category."""
         there = set(self.labels.tolist())
         pairs = enumerate(zip(self.model.category_ids, self.model.names, strict=True))
         return [k for k, (i, name) in pairs if k not in there and name != placeholder(i)]
 
     def result_ids(self) -> tuple[int | None, ...]:
-        """The dataset's category id of each label of the model, None where it has none."""
+        """Return the dataset's category id of each label of the model, None if it has none."""
         ids: list[int | None] = [None] * len(self.model)
         for label, category_id in zip(self.labels.tolist(), self.data.category_ids, strict=True):
             if label >= 0:
@@ -47,10 +47,10 @@ class ClassMatch(NamedTuple):
         return tuple(ids)
 
     def note(self, owner: str) -> str:
-        """What is not the same on both sides, in one line; "" where nothing is worth a word.
+        """Return the differences between both sides in one line; "" if there are none to report.
 
         Args:
-            owner: what to call the side of the model.
+            owner: what to call the model's side.
         """
         loose, other_ids = [], []
         for label, (category_id, name) in enumerate(
@@ -82,11 +82,11 @@ class ClassMatch(NamedTuple):
 
 
 def match_names(data: LabelMap, model: LabelMap) -> ClassMatch:
-    """Match the categories of a dataset with the classes of a model.
+    """Match the categories of a dataset to the classes of a model.
 
-    Names are compared as they are; those left over without regard to case, spaces and underscores,
-    where that leaves no doubt. Only where no name is on both sides and those of one side are just
-    its ids ("1", "2", ...), ids are compared.
+    Names are first compared exactly; those left over are compared ignoring case, spaces and
+    underscores if that is unambiguous. Ids are compared only if no name is on both sides and the
+    names of one side are just its ids ("1", "2", ...).
     """
     of_name = {name: label for label, name in enumerate(model.names)}
     labels = [of_name.get(name, -1) for name in data.names]
@@ -106,10 +106,10 @@ def match_names(data: LabelMap, model: LabelMap) -> ClassMatch:
 def describe(
     labels: Iterable[int], label_map: LabelMap, other: LabelMap, owner: str, used: Collection[str]
 ) -> str:
-    """Name those classes out of ``labels`` that have annotations; "" if none of them has any.
+    """Name the classes among ``labels`` that have annotations; "" if none has any.
 
     Args:
-        labels: of the label map.
+        labels: labels of ``label_map``.
         label_map: the side that the classes are on.
         other: the other side, which calls the same id something else or does not have it.
         owner: what to call that other side.
@@ -127,7 +127,7 @@ def describe(
 
 
 def some(words: list[str], most: int = _NAMED) -> str:
-    """The first of some words, and how many there are."""
+    """Return the first of some words, and how many there are."""
     more = [f"… {len(words)} in all"] if len(words) > most else []
     return ", ".join([*words[:most], *more])
 

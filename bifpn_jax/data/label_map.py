@@ -1,4 +1,4 @@
-"""Label map: the border between a dataset's category ids and the model's contiguous labels.
+"""Label map: the translation between a dataset's category ids and the model's contiguous labels.
 
 Inside the project a class is a label 0..K-1. Category ids of any kind (1-based, with gaps, COCO's
 1..90) exist only in annotation files and in the files that are written for the user.
@@ -15,7 +15,7 @@ from bifpn_jax.errors import UserError
 
 
 class LabelIds(Protocol):
-    """What knows the category id of a label: a ``LabelMap`` or ``ResultIds``."""
+    """Anything that knows the category id of a label: a ``LabelMap`` or ``ResultIds``."""
 
     def to_category_ids(self, labels: Iterable[int]) -> np.ndarray:
         """Labels [N] -> category ids [N]."""
@@ -67,7 +67,7 @@ class LabelMap:
     def with_gaps(self, num_classes: int) -> "LabelMap":
         """Return the layout label = category id - 1, for ids 1..num_classes.
 
-        Published COCO models are laid out so: 90 outputs for 80 categories. An id without a
+        Published COCO models have this layout: 90 outputs for 80 categories. An id without a
         category gets a name such as "unused-12" and never occurs in the data.
         """
         highest, lowest = max(self.category_ids), min(self.category_ids)
@@ -107,23 +107,22 @@ class LabelMap:
 
 @dataclass(frozen=True)
 class ResultIds:
-    """Category ids in an annotation file that need not have all classes of a model.
+    """Category ids of an annotation file that may lack some classes of a model.
 
     Attributes:
-        category_ids: for each label its id in the file, or None where the file has no such
-            category.
+        category_ids: the id of each label in the file, or None if the file has no such category.
     """
 
     category_ids: tuple[int | None, ...]
 
     def to_category_ids(self, labels: Iterable[int]) -> np.ndarray:
-        """Labels [N] -> ids or None [N], as objects; a label that there is not is a UserError."""
+        """Labels [N] -> ids or None [N], as objects; a label out of range is a UserError."""
         ids = np.array(self.category_ids, object)
         return ids[_checked(labels, len(ids))]
 
 
 def placeholder(category_id: int) -> str:
-    """Return the name of an output whose id is no category; see ``LabelMap.with_gaps``."""
+    """Return the name of an output without a category; see ``LabelMap.with_gaps``."""
     return f"unused-{category_id}"
 
 

@@ -1,8 +1,8 @@
 """Batches for training and evaluation, made with grain from a source of records.
 
-Decoding and augmentation run in threads of this process: OpenCV releases the interpreter lock,
-threads start at once, and on small machines they beat worker processes. The batch is a dict of
-numpy arrays (B images per batch, M padded boxes):
+Decoding and augmentation run in threads of this process: OpenCV releases the GIL, threads start at
+once, and on small machines they are faster than worker processes. The batch is a dict of numpy
+arrays (B images per batch, M padded boxes):
 
     image          [B, H, W, 3] uint8, content at the top-left, the rest zero
     content_hw     [B, 2] int32, height and width of the content
@@ -12,13 +12,13 @@ numpy arrays (B images per batch, M padded boxes):
     scale          [B] float32, original pixels = network pixels * scale
     original_hw    [B, 2] int32, size of the original image
     mask           [B] bool, False = a row that only pads the last evaluation batch, or that
-                   stands for a bad image
-    dropped_boxes  [B] int32, boxes that were left out because the image has more than M
-    skipped_id     [B] int64, id of the bad image in whose place the row is, NONE_SKIPPED elsewhere
+                   replaces a bad image
+    dropped_boxes  [B] int32, number of boxes dropped because the image has more than M
+    skipped_id     [B] int64, id of the bad image that the row replaces, else NONE_SKIPPED
 
 Several processes read disjoint shards: at every step the union of their batches is the batch that
-one process alone would read, so neither the order of the data nor its augmentation depends on how
-many there are.
+a single process would read, so neither the order of the data nor its augmentation depends on the
+number of processes.
 """
 
 import os
@@ -59,7 +59,7 @@ EvalBatches = grain.IterDataset
 
 T = TypeVar("T")
 
-# A row that is still to be made; its image will be in the array [H, W, 3] uint8 that it is given.
+# A row yet to be made; its image is written to the array [H, W, 3] uint8 that it is given.
 _Row = Callable[[np.ndarray], Batch]
 
 
@@ -79,23 +79,23 @@ def train_batches(
 ) -> grain.DatasetIterator:
     """Return an endless iterator over shuffled, augmented batches.
 
-    The same seed gives the same batches, bit for bit, whatever the number of threads. The position
-    is saved and restored exactly with the iterator's ``get_state`` and ``set_state``. Crowds are
-    left out. A bad image raises its BadImageError from ``next``, or is replaced.
+    The same seed gives the same batches, bit for bit, for any number of threads. The position is
+    saved and restored exactly with the iterator's ``get_state`` and ``set_state``. Crowds are
+    skipped. A bad image raises its BadImageError from ``next``, or is replaced.
 
     Args:
         source: the records.
-        batch_size: images per step over all shards together; each shard yields its share of rows.
+        batch_size: images per step over all shards; each shard yields its share of rows.
         image_hw: height and width of the network's frame, pixels.
-        max_boxes: M; of an image with more, the M largest boxes are kept.
-        seed: of the order and of the augmentation, 0 <= seed < 2^32.
-        augmentations: in their order, as ``augment.applying.find_steps`` takes them.
+        max_boxes: M; if an image has more boxes, the M largest are kept.
+        seed: seed of the order and of the augmentation, 0 <= seed < 2^32.
+        augmentations: augmentations in order, as ``augment.applying.find_steps`` takes them.
         antialias: how images are resized, see ``augment.placing.resize``.
-        bad_images: "skip" puts the next good image of the source in the place of a bad one, with
-            the same augmentation; "error" stops.
+        bad_images: "skip" replaces a bad image by the next good one of the source, with the same
+            augmentation; "error" raises.
         num_threads: threads that decode and augment; None is one for each CPU, up to 16.
         shard_index: which share of every batch this process reads.
-        shard_count: how many processes read.
+        shard_count: number of processes that read.
     """
     rows = _rows_per_shard(batch_size, shard_count)
     steps = find_steps(augmentations)
@@ -104,8 +104,8 @@ def train_batches(
         return read_good(source, index, use) if bad_images == "skip" else (use(source[index]), None)
 
     def plan(index: int, rng: np.random.Generator) -> _Row:
-        # grain uses the generator again for another row, and an image that takes the place of a
-        # bad one gets the same numbers.
+        # grain reuses the generator for other rows, and an image that replaces a bad one gets the
+        # same numbers.
         return partial(make, index, type(rng.bit_generator), rng.bit_generator.state)
 
     def make(index: int, kind: type, drawn: Mapping[str, Any], out: np.ndarray) -> Batch:
@@ -115,7 +115,7 @@ def train_batches(
             rng = np.random.Generator(bits)
 
             def more() -> Example:
-                # If that image is bad, its own turn comes to be counted.
+                # If that image is bad, it is counted when its own turn comes.
                 return read(int(rng.integers(len(source))), read_example)[0]
 
             augment = partial(
@@ -128,7 +128,7 @@ def train_batches(
         row, bad = read(index, use)
         return row if bad is None else row | {"skipped_id": np.int64(bad.image_id)}
 
-    # Of the source only the numbers go through grain, which looks at all that it is given.
+    # Only record numbers go through grain, which inspects everything that it is given.
     numbers = grain.MapDataset.range(len(source))
     dataset = numbers.seed(seed).shuffle().repeat().random_map(plan)
     if shard_count == 1:
@@ -151,9 +151,9 @@ def eval_batches(
 ) -> grain.IterDataset:
     """Return the batches of one evaluation: every image exactly once, letterboxed.
 
-    There are ``ceil(len(source) / batch_size)`` of them on every shard; rows that only fill up the
-    last one have mask False, and with ``bad_images="skip"`` also those of bad images. The result
-    can be iterated again. Other arguments as in ``train_batches``.
+    Every shard has ``ceil(len(source) / batch_size)`` of them. Rows that only fill up the last one
+    have mask False, and with ``bad_images="skip"`` so do the rows of bad images. The result can be
+    iterated repeatedly. For the other arguments see ``train_batches``.
     """
     rows = _rows_per_shard(batch_size, shard_count)
     length = -(-len(source) // batch_size) * batch_size
@@ -176,16 +176,16 @@ def eval_batches(
 
 
 def skipped_ids(batch: Mapping[str, np.ndarray]) -> list[int]:
-    """Return the ids of the bad images that a batch does without, in the order of its rows."""
+    """Return the ids of the bad images that a batch skips, in the order of its rows."""
     ids = batch["skipped_id"]
     return ids[ids != NONE_SKIPPED].tolist()
 
 
 def count_crowded_images(source: Source, max_boxes: int) -> tuple[int, int] | None:
-    """Return how many images have more than ``max_boxes`` boxes, and the most boxes of any.
+    """Return how many images have more than ``max_boxes`` boxes, and the most boxes of any image.
 
-    None where the source does not know without reading everything; ``dropped_boxes`` in the
-    batches counts them as they come.
+    None if the source would have to read everything to know; ``dropped_boxes`` in the batches then
+    counts them as they come.
     """
     counts = source.box_counts()
     if counts is None:
@@ -194,10 +194,10 @@ def count_crowded_images(source: Source, max_boxes: int) -> tuple[int, int] | No
 
 
 class _PartOfEachBatch(grain.MapDataset):
-    """Consecutive rows of every batch: those of the process's devices, whichever draws they make.
+    """The consecutive rows of every batch that belong to a process's devices.
 
-    Every n-th row would give an image to another device than in one process, and so another draw of
-    the stochastic depth, which goes by position in the batch.
+    With every n-th row instead, an image would be at another position in the batch than with one
+    process, and so get another draw of the stochastic depth.
     """
 
     def __init__(self, parent: grain.MapDataset, rows: int, index: int, count: int) -> None:
@@ -213,9 +213,9 @@ class _PartOfEachBatch(grain.MapDataset):
 
 
 class _CommonPosition:
-    """A shard's batches, with the position that one process alone would have: any number resumes.
+    """A shard's batches, with the position of a single process, so any number of them can resume.
 
-    The position of a shard is its number of rows; all shards together have read that many each.
+    The position of a shard is its number of rows; every shard has read that many.
     """
 
     def __init__(self, shard: grain.DatasetIterator, shard_count: int) -> None:
@@ -246,10 +246,10 @@ def _rows_per_shard(batch_size: int, shard_count: int) -> int:
 def _read(
     dataset: grain.MapDataset, rows: int, image_hw: tuple[int, int], num_threads: int | None
 ) -> grain.IterDataset:
-    """Make single rows in threads, about one batch ahead, their images where the batch has them.
+    """Make single rows in threads, about one batch ahead, with images written into the batch.
 
-    Rows, not batches, are the unit of the threads: all of them work on the next batch, and memory
-    holds one batch in the making whatever their number.
+    Threads work on rows, not on batches: all of them work on the next batch, and whatever their
+    number, memory holds one unfinished batch.
     """
     memory = BatchMemory(rows, (*image_hw, 3))
 

@@ -1,4 +1,4 @@
-"""The one record schema: an encoded image with its boxes, as every data source gives it."""
+"""The record that every data source returns: an encoded image with its boxes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bifpn_jax.data.images.image_header import is_turned
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 
-# What to do about an image that cannot be used: "error" stops, "skip" goes on without it.
+# What to do about an image that cannot be used: "error" stops, "skip" continues without it.
 BAD_IMAGES = ("error", "skip")
 
 
@@ -24,7 +24,7 @@ class BadImageError(UserError):
     """
 
     def __init__(self, message: object, image_id: int) -> None:
-        """Take the message of the image and its id."""
+        """Store the message and the id of the image."""
         super().__init__(str(message))
         self.image_id = image_id
 
@@ -40,7 +40,7 @@ class Record:
         boxes: [N, 4] float32 ``[y0, x0, y1, x1]``.
         labels: [N] int32 in 0..K-1.
         is_crowd: [N] bool, True for a box around a group: not trained on, ignored in evaluation.
-        area: [N] float32, the object's area in pixels (its mask's, where the dataset has masks).
+        area: [N] float32, the object's area in pixels (its mask's, if the dataset has masks).
         original_hw: height and width after EXIF rotation as the dataset states them, or None.
     """
 
@@ -55,12 +55,12 @@ class Record:
 
 
 class Source(Protocol):
-    """A dataset: random access to records, and what is needed to evaluate on it.
+    """A dataset: random access to records, and what evaluation needs.
 
     Attributes:
         name: what messages call it.
         label_map: its classes.
-        left_out: the bad images that it does without, as its policy for them says.
+        left_out: the bad images that were skipped when it was opened.
     """
 
     name: str
@@ -72,17 +72,17 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Record:
-        """Return record 0 <= index < len; safe to call from several threads at a time.
+        """Return record 0 <= index < len; may be called from several threads at once.
 
         Raises:
-            BadImageError: the image was good when the source was opened and is not any more.
+            BadImageError: the image was good when the source was opened but no longer is.
         """
         ...
 
     def box_counts(self) -> np.ndarray | None:
         """Return the number of boxes of each image, crowds not counted: [len] int64.
 
-        None where that would mean to read a large dataset from end to end.
+        None if that would mean reading all of a large dataset.
         """
         ...
 
@@ -157,7 +157,7 @@ def annotation_entries(
 ) -> list[dict[str, Any]]:
     """Return a record's objects as ``annotations`` of a COCO file.
 
-    They are numbered from ``first_id``, which must not be 0: pycocotools takes 0 for "no match".
+    They are numbered from ``first_id``, which must not be 0: to pycocotools 0 means "no match".
     """
     xywh = box_ops.to_xywh(record.boxes.astype(np.float64))
     category_ids = label_map.to_category_ids(record.labels)

@@ -1,6 +1,6 @@
-"""One row of a batch: an image with its boxes in the network's frame, all arrays of fixed size.
+"""One row of a batch: an image with its boxes in the network's frame, in arrays of fixed size.
 
-The image is written to ``out`` [H, W, 3] uint8, which is its place in the batch.
+The image is written to ``out`` [H, W, 3] uint8, its row in the batch's array.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from bifpn_jax.errors import UserError
 Batch = dict[str, np.ndarray]
 T = TypeVar("T")
 
-NONE_SKIPPED = -(2**63)  # no dataset has it as an id
+NONE_SKIPPED = -(2**63)  # never the id of an image
 
-_MOST_IN_A_ROW = 1000  # bad images; beyond that, the disk is gone and not an image
+_MOST_IN_A_ROW = 1000  # bad images; with more, the disk must have gone
 
 
 def read_good(
@@ -26,16 +26,16 @@ def read_good(
 ) -> tuple[T, BadImageError | None]:
     """Use record ``index``, or the first good one that follows it in the source.
 
-    What takes the place of a bad image depends on nothing but the data: neither on threads nor on
-    what was read before.
+    The replacement of a bad image depends only on the data, neither on threads nor on what was read
+    before.
 
     Args:
-        source: the records; after the last follows the first.
-        index: the one whose turn it is.
-        use: makes of a record what is wanted.
+        source: the records; the last is followed by the first.
+        index: the record to use.
+        use: the function to apply to the record.
 
     Returns:
-        What was made, and what is wrong with record ``index`` if it is bad.
+        The function's result, and the error of record ``index`` if it is bad.
 
     Raises:
         UserError: too many images in a row are bad.
@@ -50,7 +50,7 @@ def read_good(
 
 
 def read_example(record: Record) -> Example:
-    """Decode an image; crowds are left out of its boxes."""
+    """Decode an image; crowds are dropped from its boxes."""
     single = ~record.is_crowd
     return Example(load_image(record), record.boxes[single], record.labels[single])
 
@@ -77,7 +77,7 @@ def evaluation_row(record: Record, out: np.ndarray, *, max_boxes: int, antialias
 
 
 def padding_row(out: np.ndarray, *, max_boxes: int, skipped_id: int = NONE_SKIPPED) -> Batch:
-    """Return a row of no image: it fills up a batch, or stands for a bad image with this id."""
+    """Return a row without an image, which fills up a batch or replaces a bad image of this id."""
     out[:] = 0
     hw = out.shape[:2]
     nothing = Frame(out, hw, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), 1.0)
@@ -88,7 +88,7 @@ def padding_row(out: np.ndarray, *, max_boxes: int, skipped_id: int = NONE_SKIPP
 def _row(
     frame: Frame, image_id: int, original_hw: tuple[int, int], max_boxes: int
 ) -> dict[str, np.ndarray | np.generic]:
-    """Pad a frame's boxes and add what a batch needs to know about its image."""
+    """Pad a frame's boxes and add the other fields of a batch."""
     boxes, labels = frame.boxes, frame.labels
     dropped = max(0, len(boxes) - max_boxes)
     if dropped:

@@ -1,4 +1,4 @@
-"""What every field of a config means and which values it takes: for checks, messages and help."""
+"""The meaning and allowed values of every config field, for checks, messages and help."""
 
 from bifpn_jax.data.augment.applying import AUGMENTATIONS
 from bifpn_jax.data.coco.coco_objects import BAD_BOXES
@@ -10,17 +10,17 @@ from bifpn_jax.recipe.model_fields import MODEL_FIELDS
 from bifpn_jax.train.optimizer import OPTIMIZERS
 from bifpn_jax.train.schedule import DECAYS
 
-# Of the fields in "scaling".
-RECORDED = Field("Not read by anything.")
+# For the fields in "scaling".
+RECORDED = Field("For the record only; never read.")
 
 _EXPRESSION = "a regular expression"
 _COUNT = "a whole number, at least 1"
 
-# Groups in their order, and what they are about.
+# Groups in their order, with their headings.
 GROUPS = {
     "": "The run",
     "model": "The network",
-    "scaling": "For the record only: the rule of compound scaling, and where the model differs",
+    "scaling": "For the record only: the compound scaling rule, and the model's deviations from it",
     "data": "The data",
     "augment": "Augmentation of training images",
     "train": "Training",
@@ -33,145 +33,157 @@ GROUPS = {
 }
 
 FIELDS = {
-    "name": Field("Name of the run, and of its folder in runs/ where no workdir is given."),
+    "name": Field("Name of the run, and of its folder in runs/ if no workdir is given."),
     "study": Field("The study in configs/ablations that the run belongs to; empty: none."),
     "seed": Field("Seed of initial values, image order and augmentation.", low=0, high=2**32 - 1),
     "init_from": Field(
-        "Weights to start from: a file, a workdir or the name of published ones; empty: fresh ones."
+        "Weights to start from: a file, a workdir or a published name; empty: random values."
     ),
     "init_only": Field(
-        "Which variables to take from init_from, by their paths; empty: all that are there.",
+        "Which variables to take from init_from, matched by their paths; empty: all it has.",
         takes=_EXPRESSION,
     ),
     "init_settings": Field(
-        "Settings of the model that are as released (anchors, padding, normalisation, size, …) "
-        "become those that the weights of init_from were trained with."
+        "Replace the model settings that are still as released (anchors, padding, normalisation, "
+        "size, …) by those that the weights of init_from were trained with."
     ),
     "ema_decay": Field(
-        "Decay per step of the averaged weights; 0: they are the newest.", low=0.0, high=1.0
+        "Decay per step of the averaged weights; 0: no averaging.", low=0.0, high=1.0
     ),
     **MODEL_FIELDS,
     "data.source": Field(
         "The dataset.",
-        takes="coco2017, coco_json (files of your own), shapes (drawn), or a detection set that "
-        "TFDS has prepared, such as voc/2007; or code of your own, FILE.py:NAME",
+        takes="coco2017, coco_json (your own files), shapes (drawn), a prepared TFDS detection "
+        "dataset, such as voc/2007, or your own code, FILE.py:NAME",
     ),
-    "data.data_dir": Field("Folder of the TFDS sets; empty: TFDS's own, ~/tensorflow_datasets."),
-    "data.train_images": Field("Of coco_json: the folder of images to train on."),
-    "data.train_annotations": Field("Of coco_json: the COCO JSON of those images."),
-    "data.eval_images": Field("Of coco_json: the folder of images to evaluate on."),
-    "data.eval_annotations": Field("Of coco_json: the COCO JSON of those images."),
-    "data.train_split": Field("Of TFDS sets: the split to train on, or a part, train[:90%]."),
-    "data.eval_split": Field("Of TFDS sets: the split to evaluate on."),
+    "data.data_dir": Field(
+        "Folder of the TFDS datasets; empty: TFDS's default, ~/tensorflow_datasets."
+    ),
+    "data.train_images": Field("For coco_json: the folder of images to train on."),
+    "data.train_annotations": Field("For coco_json: the COCO JSON of the training images."),
+    "data.eval_images": Field("For coco_json: the folder of images to evaluate on."),
+    "data.eval_annotations": Field("For coco_json: the COCO JSON of the evaluation images."),
+    "data.train_split": Field(
+        "For TFDS datasets: the split to train on, or a part of one, such as train[:90%]."
+    ),
+    "data.eval_split": Field("For TFDS datasets: the split to evaluate on."),
     "data.bad_boxes": Field(
-        "Of coco_json: impossible boxes stop the run, are left out, or are cut to the image.",
+        "For coco_json: invalid boxes stop the run, are skipped, or are clipped to the image.",
         BAD_BOXES,
     ),
-    "data.bad_images": Field(
-        "Images that cannot be read stop the run, or are left out.", BAD_IMAGES
-    ),
+    "data.bad_images": Field("Images that cannot be read stop the run or are skipped.", BAD_IMAGES),
     "data.label_space": Field(
         "contiguous: classes without gaps, in the order of the category ids. category_id: class "
-        "id - 1, with unused outputs at the gaps, as the published COCO models have it.",
+        "id - 1, with unused outputs at the gaps, as in the published COCO models.",
         ("contiguous", "category_id"),
     ),
-    "data.antialias": Field("Smooth images before they are made smaller, as Pillow does."),
+    "data.antialias": Field("Smooth images when downscaling them, as Pillow does."),
     "data.max_boxes": Field(
-        "Most boxes of a training image; the largest are kept.", low=1, high=10_000
+        "Maximum number of boxes per training image; the largest are kept.", low=1, high=10_000
     ),
     "data.num_threads": Field("Threads that read images; 0: one per CPU.", low=0, high=1024),
-    "data.shapes.num_train": Field("Of shapes: drawn images to train on.", takes=_COUNT),
-    "data.shapes.num_eval": Field("Of shapes: drawn images to evaluate on.", takes=_COUNT),
-    "data.shapes.seed": Field("Of shapes: another one draws other images.", takes="0 or more"),
+    "data.shapes.num_train": Field("For shapes: number of drawn training images.", takes=_COUNT),
+    "data.shapes.num_eval": Field("For shapes: number of drawn evaluation images.", takes=_COUNT),
+    "data.shapes.seed": Field("For shapes: seed of the drawn images.", takes="0 or more"),
     "data.shapes.sides": Field(
-        "Of shapes: least and largest side in pixels.", takes="two numbers, such as (80, 112)"
+        "For shapes: shortest and longest side of an image in pixels.",
+        takes="two numbers, such as (80, 112)",
     ),
-    "data.shapes.max_shapes": Field("Of shapes: most of them in an image.", takes=_COUNT),
+    "data.shapes.max_shapes": Field("For shapes: maximum number per image.", takes=_COUNT),
     "augment.flip": Field("Mirror half of the images."),
     "augment.jitter": Field(
-        "Images are enlarged or shrunk by a random factor in this range.",
+        "Scale images by a random factor in this range.",
         takes="the lowest and the highest scale, such as (0.1, 2.0)",
     ),
     "augment.recipe": Field(
-        "Augmentations in their order; flip and jitter are settings of the first two.",
-        takes=f"names in brackets, of {', '.join(AUGMENTATIONS)} and of code of your own, "
-        "FILE.py:NAME, each with settings if need be, ('flip', 'mine.py:blur(sigma=2)')",
+        "Augmentations in order; flip and jitter are settings of the first two.",
+        takes=f"names in brackets, from {', '.join(AUGMENTATIONS)} and your own code, "
+        "FILE.py:NAME, with optional settings, ('flip', 'mine.py:blur(sigma=2)')",
     ),
-    "train.batch_size": Field("Images per step, of all devices together.", low=1, high=2**20),
+    "train.batch_size": Field("Images per step, over all devices.", low=1, high=2**20),
     "train.accumulate": Field(
-        "Into how many parts every device cuts its share of a batch, to save memory.",
+        "Number of parts into which every device splits its share of a batch, to save memory.",
         low=1,
         high=2**20,
     ),
     "train.epochs": Field("Passes over the training data.", above=0.0),
-    "train.steps": Field("Steps of the run; 0: as epochs says.", low=0, high=2**31 - 1),
+    "train.steps": Field("Steps of the run; 0: given by train.epochs.", low=0, high=2**31 - 1),
     "train.nonfinite": Field(
-        "A loss or gradient that is not finite stops the run, or its step is left out.",
+        "A non-finite loss or gradient stops the run, or its step is skipped.",
         ("error", "skip"),
     ),
     "schedule.base_rate": Field(
-        "Peak of the learning rate at batch size 64; it is scaled with the batch.",
+        "Peak learning rate at batch size 64; it is scaled with the batch size.",
         low=1e-12,
         high=1e3,
     ),
     "schedule.warmup_epochs": Field(
-        "Epochs in which the learning rate rises linearly at first; 0: none.", low=0.0, high=1e6
+        "Epochs of linear learning rate warm-up; 0: none.", low=0.0, high=1e6
     ),
     "schedule.warmup_init": Field("Learning rate at the start of the warm-up.", low=0.0, high=1e3),
-    "schedule.decay": part_field("How the learning rate falls after the warm-up.", DECAYS),
+    "schedule.decay": part_field("How the learning rate decays after the warm-up.", DECAYS),
     "schedule.offset_cosine": Field(
-        "The cosine starts where the warm-up ends; false, as published: at step 0."
+        "Start the cosine where the warm-up ends; false, as published: at step 0."
     ),
-    "optimizer.name": part_field("The method of optimization.", OPTIMIZERS),
+    "optimizer.name": part_field("The optimizer.", OPTIMIZERS),
     "optimizer.momentum": Field("Momentum of SGD.", low=0.0, high=1.0),
     "optimizer.weight_decay": Field("Weight decay, on kernels only.", low=0.0, high=1.0),
     "optimizer.clip_norm": Field(
-        "Largest norm of all gradients together; 0: any.", low=0.0, high=1e9
+        "Maximum global norm of the gradients; 0: no limit.", low=0.0, high=1e9
     ),
     "optimizer.clip_each_norm": Field(
-        "Largest norm of each gradient, before that; 0: any.", low=0.0, high=1e9
+        "Maximum norm of each gradient, applied before clip_norm; 0: no limit.", low=0.0, high=1e9
     ),
     "optimizer.freeze": Field(
-        "Which parameters are not trained, by their paths, such as backbone; empty: none.",
+        "Which parameters are frozen, matched by their paths, such as backbone; empty: none.",
         takes=_EXPRESSION,
     ),
-    "loss.class_loss": part_field("The loss of the classes.", CLASS_LOSSES),
-    "loss.box_loss": part_field("The loss of the boxes.", BOX_LOSSES),
-    "loss.alpha": Field("Focal loss: weight of objects against background.", low=0.0, high=1.0),
-    "loss.gamma": Field("Focal loss: how much easy anchors count less.", low=0.0, high=100.0),
-    "loss.label_smoothing": Field("How far class targets are from 0 and 1.", low=0.0, high=1.0),
-    "loss.delta": Field("Box loss: where Huber's loss turns from square to linear.", above=0.0),
-    "loss.box_weight": Field("Weight of the box loss against the class loss.", above=0.0),
+    "loss.class_loss": part_field("The class loss.", CLASS_LOSSES),
+    "loss.box_loss": part_field("The box loss.", BOX_LOSSES),
+    "loss.alpha": Field(
+        "Focal loss: weight of positives; negatives get 1 - alpha.", low=0.0, high=1.0
+    ),
+    "loss.gamma": Field(
+        "Focal loss: focusing exponent; the higher, the less easy anchors count.",
+        low=0.0,
+        high=100.0,
+    ),
+    "loss.label_smoothing": Field("Label smoothing of the class targets.", low=0.0, high=1.0),
+    "loss.delta": Field(
+        "Box loss: where the Huber loss changes from quadratic to linear.", above=0.0
+    ),
+    "loss.box_weight": Field("Weight of the box loss relative to the class loss.", above=0.0),
     "loss.iou_threshold": Field(
-        "Least overlap (IoU) of an anchor with the object that it is to find.", low=0.0, high=1.0
+        "Minimum overlap (IoU) at which an anchor is matched to an object.", low=0.0, high=1.0
     ),
     "eval.every_epochs": Field(
-        "Epochs between evaluations; there is one at the end in any case.", above=0.0
+        "Epochs between evaluations; there is always one at the end.", above=0.0
     ),
     "eval.metrics": Field(
-        "Metrics beside COCO's.", takes="places of code of your own, ('FILE.py:NAME',)"
+        "Metrics in addition to COCO's.", takes="a list of your own code, ('FILE.py:NAME',)"
     ),
-    "eval.batch_size": Field("Images at a time, of all devices together.", low=1, high=2**16),
+    "eval.batch_size": Field("Images per batch, over all devices.", low=1, high=2**16),
     "eval.weights": Field(
-        "Which are evaluated: averaged ones, the newest, or both.", ("ema", "raw", "both")
+        "Which weights are evaluated: averaged (ema), newest (raw), or both.",
+        ("ema", "raw", "both"),
     ),
-    "eval.pre_nms_top_k": Field("Best boxes of an image that go into NMS.", low=1, high=10**7),
-    "eval.max_detections": Field("Most detections in an image.", low=1, high=10_000),
+    "eval.pre_nms_top_k": Field("Best boxes of an image that enter NMS.", low=1, high=10**7),
+    "eval.max_detections": Field("Maximum number of detections per image.", low=1, high=10_000),
     "eval.nms_method": Field(
-        "What NMS does to a box that overlaps a better one: leave it out (hard) or lower its "
+        "What NMS does to a box that overlaps a better one: remove it (hard) or lower its "
         "score (gaussian, as published).",
         tuple(SCORE_THRESHOLDS),
     ),
     "eval.iou_threshold": Field(
-        "Of hard NMS: overlap (IoU) from which on a box is left out.", low=0.0, high=1.0
+        "For hard NMS: overlap (IoU) from which a box is removed.", low=0.0, high=1.0
     ),
-    "eval.sigma": Field("Of gaussian NMS: the higher, the less scores are lowered.", above=0.0),
+    "eval.sigma": Field("For gaussian NMS: the higher, the less scores are lowered.", above=0.0),
     "checkpoint.every_epochs": Field("Epochs between checkpoints.", above=0.0),
     "checkpoint.keep_latest": Field(
-        "How many of the newest checkpoints stay, beside the best.", low=1, high=10_000
+        "Number of latest checkpoints to keep, in addition to the best.", low=1, high=10_000
     ),
     "checkpoint.best_metric": Field(
-        "The metric of the best checkpoint.",
+        "The metric that selects the best checkpoint.",
         takes="one of COCO's twelve, AP, AP50, …; with eval.weights=both also raw_AP, …",
     ),
     "log.every_steps": Field("Steps between two lines of metrics.jsonl.", low=1, high=10**9),
@@ -180,5 +192,5 @@ FIELDS = {
 
 
 def field_of(name: str) -> Field:
-    """The description of a field, without any meaning for one of a config of one's own."""
+    """Return the description of a field; one without a meaning for fields that users added."""
     return RECORDED if name.startswith("scaling.") else FIELDS.get(name, Field(""))

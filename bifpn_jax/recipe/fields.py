@@ -1,4 +1,4 @@
-"""The fields of a config: by their dotted names, "train.batch_size", and what each may be."""
+"""The fields of a config: their dotted names, such as "train.batch_size", and allowed values."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.named_parts import Parts
 
-# What a value of a type is called.
+# What messages call a value of each type.
 KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -16,7 +16,7 @@ KINDS = {
     tuple: "values in brackets",
 }
 
-# Fields that configs of earlier versions do not have, with the values that those runs had.
+# Fields that configs of earlier versions lack, with the values that those runs used.
 ADDED_FIELDS: dict[str, Any] = {
     "train.accumulate": 1,
     "train.nonfinite": "error",
@@ -31,19 +31,20 @@ ADDED_FIELDS: dict[str, Any] = {
 }
 
 
-OWN_CODE = "code of your own, FILE.py:NAME"
+OWN_CODE = "your own code, FILE.py:NAME"
 
 
 class Field(NamedTuple):
     """A field of a config.
 
     Attributes:
-        meaning: one sentence or two, with the unit.
-        choices: all its values, if they can be counted.
-        low, high: the lowest and the highest value, both allowed; None for no limit.
-        above: a number that it must be greater than, instead of `low`.
-        takes: what else there is to say of its values.
-        parts: the parts that it names; a place of code, `FILE.py:NAME`, is one as well.
+        meaning: one or two sentences, with the unit.
+        choices: all allowed values, if the field is an enumeration.
+        low: the lowest allowed value; None for no limit.
+        high: the highest allowed value; None for no limit.
+        above: a number that the value must be greater than, instead of `low`.
+        takes: the allowed values in words, if neither a range nor choices.
+        parts: the named parts to choose from; `FILE.py:NAME` is allowed as well.
     """
 
     meaning: str
@@ -77,12 +78,12 @@ class Field(NamedTuple):
 
 
 def part_field(meaning: str, parts: Parts, own: str = OWN_CODE) -> Field:
-    """A field that names a part, or the place of one's own."""
+    """Return a field that names a part or gives the place of the user's own."""
     return Field(meaning, takes=f"{', '.join(parts)}, or {own}", parts=parts)
 
 
 def with_added_fields(config: Mapping[str, Any]) -> ConfigDict:
-    """The config that a run of this or an earlier version saved, with all of today's fields."""
+    """Return a saved config of this or an earlier version, with all current fields."""
     complete = ConfigDict(config)
     there = dict(flat_fields(complete))
     for name, value in ADDED_FIELDS.items():
@@ -92,19 +93,19 @@ def with_added_fields(config: Mapping[str, Any]) -> ConfigDict:
 
 
 def fields_of(config: Mapping[str, Any], group: str) -> dict[str, str]:
-    """Names of a group's fields in messages by those of the arguments that get their values."""
+    """Map the names of a group's fields, which are argument names, to their names in messages."""
     return {name: f"config.{group}.{name}" for name in config[group]}
 
 
 def flat_fields(
     config: ConfigDict | Mapping[str, Any], *, groups: bool = False, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of every field.
+    """Yield (dotted name, value) of every field.
 
     Args:
-        config: or the same as JSON.
+        config: the config, or its JSON form.
         groups: also yield the groups of fields, such as "train".
-        prefix: what all names begin with.
+        prefix: prepended to all names.
     """
     for name, value in config.items():
         group = isinstance(value, ConfigDict | Mapping)

@@ -1,4 +1,4 @@
-"""The augmentations by name, and how those of a recipe are found and applied, one after another."""
+"""The augmentations by name; finding and applying those of a recipe."""
 
 import ast
 import inspect
@@ -18,7 +18,7 @@ from bifpn_jax.named_parts import Parts, is_code
 
 AUGMENTATIONS = Parts("augmentation", {"flip": flip, "scale_jitter": scale_jitter})
 
-# The published ones, in their order.
+# The published ones, in order.
 PUBLISHED = ("flip", "scale_jitter")
 
 _TRIAL_HW = (480, 640)  # pixels of the image on which augmentations are tried out
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
     Attributes:
         name: what messages call it.
-        function: with its settings.
+        function: the augmentation, with its settings bound.
         asks_for: which of the offered keywords it takes.
     """
 
@@ -42,15 +42,16 @@ def find_steps(
     recipe: Sequence[str | Augmentation | Step],
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Step]:
-    """Find the augmentations of a recipe, and try each out on an image without content.
+    """Find the augmentations of a recipe, and try each on a blank image.
 
     Args:
-        recipe: each a key of ``AUGMENTATIONS``, the place of one's own, ``FILE.py:NAME``, either
-            with settings, ``NAME(probability=0.3)``; a function; or what this function returned.
-        settings: of some names, where the recipe says nothing else.
+        recipe: a list of keys of ``AUGMENTATIONS`` and of places of user code, ``FILE.py:NAME``,
+            either with optional settings, ``NAME(probability=0.3)``; of functions; or of steps that
+            this function returned.
+        settings: default settings of some names; those in the recipe override them.
 
     Raises:
-        UserError: there is no such augmentation or setting, or what it returns is no example.
+        UserError: there is no such augmentation or setting, or it does not return an example.
     """
     return [
         entry if isinstance(entry, Step) else _find_step(entry, settings or {}) for entry in recipe
@@ -73,7 +74,7 @@ def split_settings(entry: str) -> tuple[str, dict[str, Any]]:
     """Take "NAME(size=16, by=0.2)" apart into the name and the settings.
 
     Raises:
-        UserError: what is in the brackets is no settings.
+        UserError: the text in the brackets cannot be read as settings.
     """
     found = re.fullmatch(r"(?s:((?:.+?\.py:|[\w.]+:)?\w+)\((.*)\))", entry)
     if found is None or is_code(entry):
@@ -99,18 +100,18 @@ def augmented(
     image_hw: tuple[int, int],
     where: str,
 ) -> Example:
-    """Apply augmentations in their order.
+    """Apply augmentations in order.
 
     Args:
         example: the image with its boxes.
         steps: the augmentations.
-        rng: where they take all random numbers from.
-        more: gives another example of the same data.
+        rng: the source of all their random numbers.
+        more: returns another example of the same data.
         image_hw: height and width of the network's frame.
         where: what messages call the image.
 
     Raises:
-        UserError: one of them fails or returns what is no example; it is named.
+        UserError: one of them fails or does not return an example; the message names it.
     """
     offered = {"more": more, "image_hw": image_hw}
     for step in steps:
@@ -123,7 +124,7 @@ def augmented(
             raise UserError(
                 f"augmentation {step.name} fails on {where}: {failure(error)}; correct it there"
             ) from error
-        # What the data itself has wrong is not its fault.
+        # Faults that the data already had are not the augmentation's.
         if (wrong := fault(after)) and wrong != fault(example):
             raise UserError(f"augmentation {step.name}, given {where}, {wrong}; correct it there")
         example = after
@@ -144,7 +145,7 @@ def _try_out(step: Step) -> None:
 
 
 def _asks_for(name: str, function: Any, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which of the offered keywords a function takes, after a check that it takes the settings."""
+    """Return which offered keywords a function takes, after checking that it takes the settings."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):

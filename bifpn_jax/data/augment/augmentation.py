@@ -1,4 +1,4 @@
-"""What an augmentation is.
+"""The interface of augmentations.
 
 An augmentation is a function ``(example, rng) -> example`` that changes a training image with its
 boxes before it is placed into the network's frame:
@@ -8,22 +8,22 @@ boxes before it is placed into the network's frame:
         image = np.clip(example.image * factor, 0, 255).astype(np.uint8)
         return example._replace(image=image)
 
-Its settings are keywords with defaults, bound with ``functools.partial``. All that is random comes
-from ``rng`` and nothing is kept between calls: an image is then augmented the same way whatever the
+Its settings are keywords with defaults, bound with ``functools.partial``. All randomness must come
+from ``rng``, and no state may be kept between calls: an image is augmented the same way for any
 number of threads and processes, and after a run is resumed. It returns
 
     image    [h, w, 3] uint8, of any size
     boxes    [N, 4] float32 yxyx in pixels of that image, inside of it
     labels   [N] int32
-    placing  how the image comes into the frame, see ``Placing``
+    placing  how the image is placed into the frame, see ``Placing``
 
-To scale an image, set ``placing``: pixels are resampled once, when the image is placed. Boxes that
-come to nothing there are removed.
+To scale an image, set ``placing``: pixels are resampled once, when the image is placed. Boxes of
+which nothing is left then are removed.
 
-An augmentation that asks for one of these by a keyword of its signature is given it:
+An augmentation gets these if its signature has a keyword of that name:
 
-    more      a function without arguments: another example of the same data as it was read, without
-              augmentation, chosen with ``rng``; for those that mix images
+    more      a function without arguments that returns another example of the same data, before
+              augmentation, chosen with ``rng``; for augmentations that mix images
     image_hw  height and width of the network's frame in pixels
 """
 
@@ -41,12 +41,12 @@ _ROUNDING = 0.01  # pixels that a box may reach out of its image
 
 
 class Placing(NamedTuple):
-    """How an image comes into the network's frame; unless it is changed, the whole of it fits.
+    """How an image is placed into the network's frame; by default, the whole image just fits.
 
     Attributes:
         scale: size relative to that at which the whole image just fits; above 0.
-        across: where the frame lies on an image that is larger, down and across: from 0 at the top
-            and left to 1 at the bottom and right.
+        across: the position of the frame on an image that is larger, vertical and horizontal: from
+            0 at the top and left to 1 at the bottom and right.
     """
 
     scale: float = 1.0
@@ -60,7 +60,7 @@ class Example(NamedTuple):
         image: [h, w, 3] uint8 RGB.
         boxes: [N, 4] float32 yxyx, pixels of the image.
         labels: [N] int32.
-        placing: how it comes into the network's frame.
+        placing: how it is placed into the network's frame.
     """
 
     image: np.ndarray
@@ -70,10 +70,10 @@ class Example(NamedTuple):
 
 
 def fault(example: Any) -> str:
-    """What is wrong with the result of an augmentation, for a sentence to end with; "" if nothing.
+    """Return what is wrong with the result of an augmentation, to end a sentence; "" if nothing.
 
     Args:
-        example: what it returned.
+        example: the result.
     """
     if not isinstance(example, Example):
         return f"returns {type(example).__name__}, not an Example (use example._replace)"
@@ -101,5 +101,5 @@ def _is_array(value: Any, dtype: type, ndim: int) -> bool:
 
 
 def _described(value: Any) -> str:
-    """Type and shape of an array, or what else it is."""
+    """Return the type and shape of an array, or the repr of any other value."""
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)

@@ -7,12 +7,12 @@ from bifpn_jax.data.augment.augmentation import Example
 
 
 def flip(example: Example, rng: np.random.Generator, *, probability: float = 0.5) -> Example:
-    """Mirror an image with its boxes left to right, or leave it.
+    """Mirror an image with its boxes left to right at random.
 
     Args:
         example: the image.
-        rng: gives one number, whatever the probability.
-        probability: how often it is mirrored, from 0 to 1.
+        rng: one number is drawn, whatever the probability.
+        probability: how often the image is mirrored, from 0 to 1.
     """
     return mirrored(example) if rng.random() < probability else example
 

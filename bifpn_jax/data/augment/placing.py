@@ -1,9 +1,9 @@
-"""Placing of an image with its boxes into the network's frame: numpy and OpenCV, pure functions.
+"""Placing an image with its boxes into the network's frame: pure functions on numpy and OpenCV.
 
-Facts of the published recipe that are kept: bilinear resize with half-pixel centres and without
-antialiasing, scaled sizes truncated to whole pixels, content at the top-left of the frame, boxes
-clipped to ``[0, size - 1]``. Images stay uint8; what lies beyond ``content_hw`` is zero here and
-is set to exactly zero again after the normalisation on the device.
+As in the published recipe: bilinear resize with half-pixel centres and without antialiasing, scaled
+sizes truncated to whole pixels, content at the top-left of the frame, boxes clipped to
+``[0, size - 1]``. Images stay uint8; pixels beyond ``content_hw`` are zero here and are set to
+exactly zero again after the normalisation on the device.
 
 Shapes: image [H, W, 3] uint8, boxes [N, 4] float32 yxyx in its pixels, labels [N] int32.
 """
@@ -42,17 +42,17 @@ def place(
     antialias: bool = False,
     out: np.ndarray | None = None,
 ) -> Frame:
-    """Scale an image, its aspect ratio kept, and cut or pad it to the frame.
+    """Scale an image, keeping its aspect ratio, and crop or pad it to the frame.
 
-    The image is fitted into a box of ``example.placing.scale`` times the frame. Where it is then
-    larger than the frame, the part that ``placing.across`` says is taken. Boxes are cut to the
-    frame; those of which nothing is left are removed.
+    The image is fitted into a box of ``example.placing.scale`` times the frame. If it is then
+    larger than the frame, ``placing.across`` chooses the crop. Boxes are clipped to the frame;
+    those of which nothing is left are removed.
 
     Args:
         example: the image with its boxes.
         image_hw: height H and width W of the frame.
         antialias: as in ``resize``.
-        out: [H, W, 3] uint8, where the frame is to be written.
+        out: [H, W, 3] uint8, the array to write the frame to.
     """
     image, boxes, labels, placing = example
     factor = min(
@@ -75,7 +75,7 @@ def place(
         resized = _resize_top_left(image, scaled_hw, corner, antialias)
         frame[:height, :width] = resized[top : corner[0], left : corner[1]]
 
-    # Truncated sizes make the two factors differ a little; boxes follow the pixels exactly.
+    # With truncated sizes the two factors differ a little; boxes follow the pixels exactly.
     factors = np.array([scaled_hw[0] / image.shape[0], scaled_hw[1] / image.shape[1]] * 2)
     placed = boxes * factors[None] - np.array([top, left] * 2)[None]
     placed = np.clip(placed, 0, np.array(image_hw * 2)[None] - 1).astype(np.float32)
@@ -86,7 +86,7 @@ def place(
 def letterbox_image(
     image: np.ndarray, image_hw: tuple[int, int], antialias: bool = False
 ) -> tuple[np.ndarray, tuple[int, int], float]:
-    """Fit an image into the network's frame, aspect ratio kept, content at the top-left.
+    """Fit an image into the network's frame, keeping its aspect ratio, content at the top-left.
 
     Args:
         image: [h, w, 3] uint8.
@@ -107,9 +107,9 @@ def resize(image: np.ndarray, hw: tuple[int, int], antialias: bool = False) -> n
 
     Args:
         image: the image.
-        hw: height and width to give it.
-        antialias: widen the filter where the image shrinks, as Pillow does, so that every pixel
-            counts. The published recipe does not.
+        hw: the new height and width.
+        antialias: widen the filter when downscaling, as Pillow does, so that every pixel counts.
+            The published recipe does not.
     """
     if not antialias:
         return cv2.resize(image, hw[::-1], interpolation=cv2.INTER_LINEAR)
@@ -119,7 +119,7 @@ def resize(image: np.ndarray, hw: tuple[int, int], antialias: bool = False) -> n
 
 
 def _scaled_hw(image: np.ndarray, factor: float) -> tuple[int, int]:
-    # Truncated, but 511.9999999 is a rounding error of 512; and a thin image keeps one pixel.
+    # Truncated, but 511.9999999 is 512 with a rounding error; and a thin image keeps one pixel.
     height, width = (int(side * factor + 1e-6) for side in image.shape[:2])
     return max(1, height), max(1, width)
 
@@ -129,7 +129,7 @@ def _resize_top_left(
 ) -> np.ndarray:
     """Return ``resize(image, hw, antialias)`` at least up to ``corner``, the same pixels.
 
-    Only the bottom and right can be left out: OpenCV cannot begin between two pixels.
+    Only the bottom and right can be skipped: OpenCV cannot start between two pixels.
     """
     if antialias:
         return resize(image, hw, antialias)

@@ -1,4 +1,4 @@
-"""Scaling an image at random: the published augmentation."""
+"""Random scaling of an image, as in the published augmentation."""
 
 import numpy as np
 
@@ -10,11 +10,11 @@ SCALES = (0.1, 2.0)
 def scale_jitter(
     example: Example, rng: np.random.Generator, *, scales: tuple[float, float] = SCALES
 ) -> Example:
-    """Place an image at a random scale; of one that is larger than the frame, a random part.
+    """Place an image at a random scale; if it is then larger than the frame, take a random crop.
 
     Args:
         example: the image.
-        rng: gives three numbers, whatever happens.
+        rng: three numbers are always drawn.
         scales: lowest and highest scale relative to the frame.
     """
     return example._replace(placing=Placing(rng.uniform(*scales), tuple(rng.random(2).tolist())))

@@ -1,1 +1,1 @@
-"""COCO annotation files: read, checked and explained."""
+"""Reading and checking COCO annotation files."""

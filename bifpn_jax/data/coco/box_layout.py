@@ -1,7 +1,7 @@
-"""Whether the boxes of a file can be [x, y, width, height] in pixels, as COCO has them.
+"""Checks that the boxes of a file are [x, y, width, height] in pixels, as in COCO.
 
-Other tools write corners, centres, or numbers relative to the image. Read as what they are not,
-such boxes train a model on nonsense, and no single box shows it: all boxes of a file together do.
+Other tools write corners, centres, or numbers relative to the image. Misread, such boxes train a
+model on nonsense. A single box does not reveal it, but all boxes of a file together do.
 """
 
 from pathlib import Path
@@ -11,15 +11,16 @@ import numpy as np
 from bifpn_jax.errors import UserError
 
 OVERHANG = 2.0  # pixels, see coco_objects
-_NEARLY_ALL = 0.95  # share of the boxes; a few may be faults of another kind
+_NEARLY_ALL = 0.95  # share of the boxes; a few may have other faults
 _ROUNDING = 1e-3  # of relative numbers
-# Relative numbers lie within the first pixel, and so do boxes of images of a few pixels.
+# Relative numbers lie within the first pixel, but so do boxes in images of a few pixels.
 _FEW_PIXELS = 8
-# To refuse boxes that could be left out or cut, so many and such a share of them must be far out.
+# Boxes that could be skipped or clipped are refused only if at least this many, and this share of
+# them, lie far outside.
 _LEAST_FAR, _SHARE_FAR = 3, 0.2
 _FAR = 0.1  # of the image's side
-# Boxes at the left and at the top of images are outside of them as centres, and few data sets have
-# none. So fewer that are outside as they are will do.
+# Boxes at the left and top of images would lie outside if they were centres, and few datasets have
+# no such boxes. So a smaller share of boxes outside as they are is enough.
 _SHARE_OF_CENTRES, _ALL_BUT_A_FEW = 0.1, 0.99
 _PERCENT_BOXES, _PERCENT_SIDE, _PERCENT_REACH = 10, 200, 80  # boxes, pixels, of 100
 
@@ -59,9 +60,9 @@ def check_layout(path: Path, xywh: np.ndarray, hw: np.ndarray) -> None:
 
 
 def corners(xywh: np.ndarray, hw: np.ndarray) -> str:
-    """Return the order of corners as which nearly all boxes are good, "" if there is none.
+    """Return the order of corners in which nearly all boxes are valid, "" if there is none.
 
-    In square images, both orders are good.
+    In square images, both orders are valid.
     """
     known = np.isfinite(xywh).all(axis=1)
     xywh, hw = xywh[known], hw[known]
@@ -75,7 +76,7 @@ def corners(xywh: np.ndarray, hw: np.ndarray) -> str:
 
 
 def are_centres(xywh: np.ndarray, hw: np.ndarray) -> bool:
-    """Whether all but a few boxes lie in their images if x and y are those of their centres."""
+    """Whether all but a few boxes lie in their images if x and y are taken as their centres."""
     known = np.isfinite(xywh).all(axis=1) & (xywh[:, 2:] > 0).all(axis=1)
     centres, half = xywh[known, :2], xywh[known, 2:] / 2
     inside = (centres - half >= -OVERHANG) & (centres + half <= hw[known, ::-1] + OVERHANG)
@@ -83,7 +84,7 @@ def are_centres(xywh: np.ndarray, hw: np.ndarray) -> bool:
 
 
 def layout_remarks(xywh: np.ndarray, hw: np.ndarray) -> list[str]:
-    """Return what is to be said of boxes that are odd but may be meant: [T, 4] and [T, 2]."""
+    """Return remarks about boxes [T, 4] in images [T, 2] that are odd but may be intended."""
     if len(xywh) < _PERCENT_BOXES or np.median(hw.min(axis=1)) < _PERCENT_SIDE:
         return []
     limit = 100 + _ROUNDING * 100
@@ -103,7 +104,7 @@ def layout_remarks(xywh: np.ndarray, hw: np.ndarray) -> list[str]:
 
 
 def _relative_layout(xywh: np.ndarray, hw: np.ndarray) -> str | None:
-    """Return the layout and cure of relative boxes; None where they are not relative."""
+    """Return the layout of relative boxes and how to fix it; None if they are not relative."""
     large = (hw.min(axis=1) > _FEW_PIXELS) & (xywh[:, 2:] > 0).all(axis=1)
     if not large.any():
         return None
@@ -127,7 +128,7 @@ def _share(holds: np.ndarray) -> float:
 
 
 def _overhang(xywh: np.ndarray, hw: np.ndarray) -> np.ndarray:
-    """Return by how many pixels each box reaches outside of its image: [T]."""
+    """Return by how many pixels each box extends beyond its image: [T]."""
     with np.errstate(over="ignore"):
         ends = xywh[:, :2] + xywh[:, 2:]
     return np.maximum(-xywh[:, :2], ends - hw[:, ::-1]).max(axis=1, initial=0)

@@ -1,7 +1,7 @@
-"""A COCO annotation file: read, checked in full, and kept as flat arrays.
+"""Reads a COCO annotation file, checks it in full, and keeps it as flat arrays.
 
-Everything that can be wrong with the text of the file is found here, before an image is read and
-long before training starts; each error names the file, the record and the cure.
+All faults in the text of the file are found here, before an image is read and long before training
+starts. Each error names the file, the record and the fix.
 """
 
 import json
@@ -21,8 +21,8 @@ class CocoImages:
 
     Attributes:
         ids: [N] int64, in the file's order.
-        names: N file names, relative to the folder of images.
-        hw: [N, 2] int32 height and width, 0 where the file does not state them.
+        names: N file names, relative to the image folder.
+        hw: [N, 2] int32 height and width, 0 if the file does not state them.
     """
 
     ids: np.ndarray
@@ -37,7 +37,7 @@ def read_annotation_file(path: Path, flag: str) -> dict[str, Any]:
         path: the file.
         flag: the setting that names the file, for the message.
     """
-    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+    if path.exists() and not path.is_file():  # opening a pipe would wait forever
         raise UserError(
             f"{path}: cannot be read (a folder, pipe or device); correct the path ({flag}=FILE)"
         )
@@ -130,9 +130,9 @@ def read_images(path: Path, images: list[dict[str, Any]]) -> CocoImages:
 
 
 def unique_ids(path: Path | str, key: str, entries: list[dict[str, Any]]) -> np.ndarray:
-    """Return the entries' ids [N] int64 after checking that they are whole numbers, all different.
+    """Return the entries' ids [N] int64 after checking that they are distinct integers.
 
-    A bool is an int to Python and a float id is a sign of a broken export: both are refused.
+    Bools, which are ints to Python, and floats, a sign of a broken export, are refused.
     """
     ids = [entry.get("id") for entry in entries]
     seen: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""The image files of a COCO annotation file: all there, in their folder, whole and as stated."""
+"""Checks that the images of a COCO file exist in their folder, are intact and have stated sizes."""
 
 import os
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ from bifpn_jax.data.images.image_remarks import add_up
 from bifpn_jax.data.records import BAD_IMAGES, BadImageError
 from bifpn_jax.errors import UserError
 
-_MANY_FILES = 64  # from here on the files are looked at by several threads, for slow disks
+_MANY_FILES = 64  # from here on several threads check the files, for slow disks
 
 
 def check_images(
     folder: Path, file: Path, images: CocoImages, flag: str, bad_images: str = "error"
 ) -> tuple[CocoImages, tuple[BadImageError, ...], list[str]]:
-    """Look at every image file; of most JPEG and PNG, that costs about 50 microseconds.
+    """Check every image file, which takes about 50 microseconds for most JPEG and PNG files.
 
     Args:
-        folder: the folder of images.
+        folder: the image folder.
         file: the annotation file, for messages.
         images: what it says about them.
         flag: the setting that names the folder, for messages.
-        bad_images: "error" raises the first bad image, "skip" leaves all of them out.
+        bad_images: "error" raises for the first bad image, "skip" skips all of them.
 
     Returns:
-        The good images, with the sizes that were not stated filled in; what is wrong with the
-        others; and what is not used of the good ones, one clause for each kind of thing.
+        The good images, with missing sizes filled in; the errors of the bad ones; and remarks about
+        unused parts of the good ones, one clause for each kind.
 
     Raises:
         UserError: there is no such folder, or no good image.
-        BadImageError: an image is bad, and should not be left out.
+        BadImageError: an image is bad, and bad images are not skipped.
     """
     if bad_images not in BAD_IMAGES:
         raise UserError(f"bad_images is {bad_images!r}; set bad_images to one of {BAD_IMAGES}")
@@ -86,12 +86,12 @@ _SKIP = ", or set bad_images=skip to go on without such images"
 
 
 def _places(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Where the file of each name really is, "" where there is none; each folder is listed once."""
+    """Return the real path of each named file, "" if there is none, listing each folder once."""
     listed: dict[str, dict[str, str]] = {}
     for name in names:
         listed.setdefault(str(PurePosixPath(name).parent), {})
     for parent, entries in listed.items():
-        # A name that leads elsewhere is refused without a look at what is there.
+        # A name that leads elsewhere is refused without looking there.
         if ".." in PurePosixPath(parent).parts or not (folder / parent).is_dir():
             continue
         real = os.path.realpath(folder / parent)
@@ -103,7 +103,7 @@ def _places(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def _outside(folder: Path, file: Path, name: str, places: dict[str, str]) -> str:
-    """What is wrong with a name that leads out of the folder of images, "" with any other."""
+    """Return what is wrong with a name that leads out of the image folder, "" for any other."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         return (
@@ -136,6 +136,6 @@ def _missing(
 
 def _found_elsewhere(folder: Path, name: str) -> str:
     near = [folder.parent, *(Path(e.path) for e in os.scandir(folder) if e.is_dir())]
-    # Of os.path, for which a name that no file can have is a file that is not there.
+    # For os.path, unlike pathlib, a name that no file can have is just a missing file.
     found = [str(path) for path in near[:100] if os.path.isfile(path / name)]
     return f" (it is in {found[0]})" if found else ""

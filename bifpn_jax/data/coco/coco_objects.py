@@ -1,4 +1,4 @@
-"""The annotations of a COCO file: checked one by one, kept as flat arrays sorted by image."""
+"""Checks the annotations of a COCO file one by one and keeps them as arrays sorted by image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from bifpn_jax.data.coco.rotated_boxes import enclose_rotated, read_rotation, ro
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 
-_LARGEST_AREA = 1e38  # a record has it as a float32
+_LARGEST_AREA = 1e38  # records store it as float32
 
 BAD_BOXES = ("error", "clip", "skip")
 
@@ -25,15 +25,15 @@ class CocoObjects:
     Attributes:
         first: [N + 1] int64; the objects of image i are ``first[i]:first[i + 1]``.
         ids: [T] int64 annotation ids.
-        xywh: [T, 4] float64 boxes as in the file (cut to the image with ``bad_boxes="clip"``; of
-            a rotated box, the upright one around it).
-        yxyx: [T, 4] float32 the same boxes as y0, x0, y1, x1, cut to the image.
+        xywh: [T, 4] float64 boxes as in the file (clipped to the image with ``bad_boxes="clip"``;
+            rotated boxes are replaced by the upright ones around them).
+        yxyx: [T, 4] float32 the same boxes as y0, x0, y1, x1, clipped to the image.
         labels: [T] int32.
         is_crowd: [T] bool.
-        area: [T] float64, the area of the box where the file gives none.
-        num_cut: how many boxes overhung their image and were cut.
-        num_skipped: how many bad boxes were left out.
-        remarks: what else is to be said of the boxes, in clauses.
+        area: [T] float64, the area of the box if the file gives none.
+        num_cut: number of boxes that extended beyond their image and were clipped.
+        num_skipped: number of bad boxes that were skipped.
+        remarks: other remarks about the boxes, in clauses.
     """
 
     first: np.ndarray
@@ -75,11 +75,10 @@ def read_objects(
     Args:
         path: the file, for messages.
         annotations: the file's list.
-        images: the images, with their true sizes.
+        images: the images, with their actual sizes.
         label_map: the file's categories.
-        bad_boxes: what to do about a box with NaN, without area or outside of its image: "error"
-            stops; "skip" leaves it out; "clip" cuts it to the image and leaves out what has no
-            area.
+        bad_boxes: what to do about a box that has NaN or no area or is outside its image: "error"
+            raises; "skip" skips it; "clip" clips it to the image and skips it if it has no area.
 
     Raises:
         UserError: an annotation is wrong, or the boxes together are not [x, y, width, height] in
@@ -114,7 +113,7 @@ def read_objects(
     row, xywh = np.array(rows, np.int64), np.array(boxes, np.float64).reshape(-1, 4)
     hw = images.hw[row].astype(np.float64)
     check_layout(path, xywh, hw)
-    # Infinite and NaN boxes are faults, found below.
+    # Infinite and NaN boxes are reported below.
     with np.errstate(invalid="ignore", over="ignore"):
         area_of_rotated = xywh[:, 2] * xywh[:, 3]
         rotated = enclose_rotated(xywh, np.array(rotations), hw)
@@ -155,7 +154,7 @@ def read_objects(
         labels=label_map.to_labels(np.array(categories, np.int64)[kept]),
         is_crowd=np.array(crowd, bool)[kept],
         area=np.where(np.isnan(area), box_area[kept], area),
-        num_cut=int((overhang[kept] > 1e-3).sum()),  # less is rounding
+        num_cut=int((overhang[kept] > 1e-3).sum()),  # less is a rounding error
         num_skipped=int(bad.sum()),
         remarks=tuple(rotation_remarks(rotated[kept]) + layout_remarks(xywh[kept], hw[kept])),
     )
@@ -194,7 +193,7 @@ def _read_crowd(where: str, crowd: Any) -> bool:
 
 
 def _read_area(where: str, area: Any) -> float:
-    """Return the area, NaN where the file gives none."""
+    """Return the area, NaN if the file gives none."""
     if area is None:
         return np.nan
     if type(area) not in (int, float) or not 0 <= area < _LARGEST_AREA:

@@ -1,7 +1,7 @@
-"""Rotated boxes in COCO files, as CVAT exports them: upright, with an angle among the attributes.
+"""Rotated boxes in COCO files as exported by CVAT: an upright box, and an angle in the attributes.
 
-``bbox`` is the rectangle before it was rotated about its centre, by ``attributes["rotation"]``
-degrees; to read it as it stands would be to read the box of another place.
+``bbox`` is the rectangle before it is rotated about its centre by ``attributes["rotation"]``
+degrees, so the box as it stands would be in the wrong place.
 """
 
 from typing import Any
@@ -10,9 +10,9 @@ import numpy as np
 
 
 def read_rotation(attributes: Any) -> float:
-    """Return the degrees by which a box is rotated about its centre, as CVAT exports them.
+    """Return the degrees by which a box is rotated about its centre, as exported by CVAT.
 
-    An attribute of this name that is no number is somebody's own.
+    An attribute of this name that is not a number has some other meaning and is ignored.
     """
     rotation = attributes.get("rotation") if isinstance(attributes, dict) else None
     is_number = type(rotation) in (int, float) and abs(rotation) < 1e6
@@ -20,7 +20,7 @@ def read_rotation(attributes: Any) -> float:
 
 
 def enclose_rotated(xywh: np.ndarray, degrees: np.ndarray, hw: np.ndarray) -> np.ndarray:
-    """Put the upright box around it, cut to the image, in the place of every rotated box.
+    """Replace every rotated box by the upright box around it, clipped to the image.
 
     Returns:
         [T] bool, which boxes were rotated.
@@ -34,12 +34,12 @@ def enclose_rotated(xywh: np.ndarray, degrees: np.ndarray, hw: np.ndarray) -> np
     start = xywh[rotated, :2] + (size - enclosing) / 2
     limits = hw[rotated, ::-1]
     low, high = np.clip(start, 0, limits), np.clip(start + enclosing, 0, limits)
-    is_inside = (high > low).all(axis=1, keepdims=True)  # any other stays, for its fault to be told
+    is_inside = (high > low).all(axis=1, keepdims=True)  # others stay and are reported later
     xywh[rotated] = np.where(is_inside, np.hstack([low, high - low]), np.hstack([start, enclosing]))
     return rotated
 
 
 def rotation_remarks(rotated: np.ndarray) -> list[str]:
-    """Return how many boxes of a file were rotated, in a clause; nothing if none was."""
+    """Return a clause about the number of rotated boxes in a file; nothing if there are none."""
     count = int(rotated.sum())
     return [f"rotated boxes taken as the upright box around them: {count}"] if count else []

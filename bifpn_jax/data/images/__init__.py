@@ -1,1 +1,1 @@
-"""Image files: read, checked and decoded."""
+"""Reading, checking and decoding image files."""

@@ -1,6 +1,6 @@
-"""AVIF files to pixels: by Pillow, which heeds their depth and the turn that they ask for.
+"""Decodes AVIF files with Pillow, which respects their bit depth and orientation.
 
-OpenCV gives 10 and 12 bits as small numbers of 16, and leaves the picture unturned.
+OpenCV returns 10 and 12 bits as small 16-bit numbers, and ignores the orientation.
 """
 
 import io
@@ -19,10 +19,10 @@ def is_avif(encoded: bytes) -> bool:
 
 
 def decode_avif(encoded: bytes) -> np.ndarray | None:
-    """Decode the first frame to [H, W, 3] uint8 RGB, turned; None where Pillow has no AVIF.
+    """Decode the first frame to upright [H, W, 3] uint8 RGB; None if Pillow has no AVIF support.
 
     Raises:
-      ValueError: the file is damaged, or too large.
+        ValueError: the file is damaged, or too large.
     """
     from PIL import ImageOps
 
@@ -33,7 +33,7 @@ def decode_avif(encoded: bytes) -> np.ndarray | None:
         raise ValueError(f"{page.size[0]}x{page.size[1]} pixels, more than are decoded")
     try:
         return np.asarray(ImageOps.exif_transpose(page).convert("RGB"))
-    except Exception as error:  # of many kinds, for what is damaged
+    except Exception as error:  # of many kinds, for damaged files
         raise ValueError(str(error) or type(error).__name__) from None
 
 
@@ -42,5 +42,5 @@ def _open(encoded: bytes) -> Any | None:
         from PIL import AvifImagePlugin  # of Pillow 11.3 and newer
 
         return AvifImagePlugin.AvifImageFile(io.BytesIO(encoded))
-    except Exception:  # without libavif, or a header that is odd
+    except Exception:  # without libavif, or with an odd header
         return None

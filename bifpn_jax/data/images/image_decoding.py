@@ -1,4 +1,4 @@
-"""An encoded image file to 8-bit RGB pixels, or a line that says what is wrong with the file."""
+"""Decodes an image file to 8-bit RGB, or raises an error that says what is wrong with the file."""
 
 import cv2
 import numpy as np
@@ -13,9 +13,9 @@ from bifpn_jax.data.images.tiff import SIGNATURES as TIFF
 from bifpn_jax.data.images.tiff import check_tiff, decode_tiff, odd_bands
 from bifpn_jax.errors import UserError
 
-# The pipeline works on one image per thread; threads inside OpenCV would only get in their way.
+# The pipeline works on one image per thread; threads inside OpenCV would only compete with them.
 cv2.setNumThreads(0)
-# A file that cannot be decoded becomes a UserError; OpenCV need not say it on stderr as well.
+# A file that cannot be decoded raises a UserError; OpenCV need not log it on stderr as well.
 _set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # 4.x, 5
 _set_log_level(0)
 
@@ -28,23 +28,23 @@ _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftyphevx", b"ftypheim", b"ftyp
 def decode_image(encoded: bytes, where: str, *, thorough: bool = False) -> np.ndarray:
     """Decode an image file to [H, W, 3] uint8 RGB.
 
-    Grey, CMYK and palette images become RGB, an alpha channel is dropped (the colours under it are
-    as stored, or divided by it where they are stored multiplied by it), EXIF rotation is applied.
-    16 bits are scaled to 8 with rounding; where the file says that white is a lower value, from
-    that one. Of several pages or frames the first is taken.
+    Grey, CMYK and palette images become RGB, and EXIF rotation is applied. An alpha channel is
+    dropped; premultiplied colours are first divided by it. 16 bits are scaled to 8 with rounding,
+    from the file's value of white if it states a lower one. Of several pages or frames the first is
+    used.
 
-    Damage is found where the format shows it: in JPEG by what does not fit together, in PNG by
-    checksums, in compressed TIFF, GIF and AVIF by the decoder. In uncompressed files, WebP and
-    JPEG 2000, changed bytes are other colours.
+    Damage is detected if the format allows it: by inconsistencies in JPEG, checksums in PNG, and
+    the decoder in compressed TIFF, GIF and AVIF. In uncompressed files, WebP and JPEG 2000, changed
+    bytes just give other colours.
 
     Args:
-      encoded: the content of the file.
-      where: the file's name, for the message.
-      thorough: look for damage of a TIFF file that its decoder passes over, in nearly twice the
-        time; other formats have none.
+        encoded: the content of the file.
+        where: the file's name, for the message.
+        thorough: look for damage in a TIFF file that its decoder ignores, in nearly twice the
+            time; other formats have none.
 
     Raises:
-      UserError: the bytes are not an image, a damaged one, or one of too many pixels.
+        UserError: the bytes are not an image, or the image is damaged or has too many pixels.
     """
     if not encoded:
         raise UserError(f"{where}: the file is empty; {_REPLACE}")
@@ -63,7 +63,7 @@ def decode_image(encoded: bytes, where: str, *, thorough: bool = False) -> np.nd
         image = None
     if image is None:
         raise UserError(f"{where}: {_not_an_image(encoded)}")
-    if too_large(image.shape[1::-1]):  # of a format whose header is not read here
+    if too_large(image.shape[1::-1]):  # for formats whose header is not read here
         raise _too_large(where, *image.shape[1::-1])
     if image.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{where}: pixels of type {image.dtype}; save it with 8 or 16 bits")
@@ -71,10 +71,10 @@ def decode_image(encoded: bytes, where: str, *, thorough: bool = False) -> np.nd
 
 
 def _decode(encoded: bytes) -> tuple[np.ndarray | None, int]:
-    """Return RGB as stored, None where the file cannot be decoded, and the value of white.
+    """Return RGB as stored, None if the file cannot be decoded, and the value of white.
 
     Raises:
-      ValueError: the file is damaged.
+        ValueError: the file is damaged.
     """
     if encoded.startswith(_JPEG):
         return decode_jpeg(encoded), 255
@@ -105,7 +105,7 @@ def _to_8_bits(image: np.ndarray, white: int) -> np.ndarray:
 
 
 def _not_an_image(encoded: bytes) -> str:
-    """Say what a file is that cannot be decoded."""
+    """Describe a file that cannot be decoded."""
     if encoded.startswith(b"version https://git-lfs"):
         return (
             "not an image but a Git LFS pointer to one; fetch the images with 'git lfs pull' or "

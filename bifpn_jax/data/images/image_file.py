@@ -1,4 +1,4 @@
-"""Image files on disk: read without waiting for what is no file, and checked at a glance."""
+"""Reads image files from disk and checks them quickly, without blocking on pipes."""
 
 import os
 import stat
@@ -13,16 +13,16 @@ from bifpn_jax.data.images.image_remarks import header_remarks, image_remarks
 from bifpn_jax.data.records import Record, load_image
 from bifpn_jax.errors import UserError
 
-_HEAD, _TAIL = 4096, 16  # bytes; the size nearly always stands in the first four kilobytes
+_HEAD, _TAIL = 4096, 16  # bytes; the size is nearly always in the first four kilobytes
 _MAX_BYTES = 2**31 - 1  # what OpenCV can decode
 
 
 class CheckedImage(NamedTuple):
-    """An image file that is in order.
+    """An image file that passed the checks.
 
     Attributes:
-      hw: height and width after EXIF rotation.
-      remarks: what it holds that is not used.
+        hw: height and width after EXIF rotation.
+        remarks: its parts that are not used.
     """
 
     hw: tuple[int, int]
@@ -33,7 +33,7 @@ def read_image_file(path: Path) -> bytes:
     """Return the content of an image file.
 
     Raises:
-      UserError: there is no such file, it cannot be read, or it is no ordinary file.
+        UserError: there is no such file, it cannot be read, or it is not a regular file.
     """
     try:
         _check_kind(path)
@@ -43,14 +43,14 @@ def read_image_file(path: Path) -> bytes:
 
 
 def check_image(path: Path, stated_hw: tuple[int, int] | None = None) -> CheckedImage:
-    """Return an image's size and remarks, from a decode only where a quick look is not enough.
+    """Return an image's size and remarks, decoding it only if a quick look is not enough.
 
     Args:
-      path: the image file.
-      stated_hw: what the size should be, if that is known.
+        path: the image file.
+        stated_hw: the expected size, if known.
 
     Raises:
-      UserError: there is no such image, it is damaged, too large, or of another size.
+        UserError: there is no such image, or it is damaged, too large or of another size.
     """
     try:
         _check_kind(path)
@@ -73,7 +73,7 @@ def check_image(path: Path, stated_hw: tuple[int, int] | None = None) -> Checked
 
 
 def _check_header(encoded: bytes, stated_hw: tuple[int, int] | None) -> CheckedImage | None:
-    """Return what the header tells, None where it does not tell all or something is wrong."""
+    """Return what the header says, None if it is incomplete or something is wrong."""
     hw, remarks = image_hw(encoded), header_remarks(encoded)
     if hw is None or remarks is None or hw != (stated_hw or hw) or too_large(hw):
         return None
@@ -81,7 +81,7 @@ def _check_header(encoded: bytes, stated_hw: tuple[int, int] | None) -> CheckedI
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse what is no ordinary file, since to open a pipe would wait for ever, and huge ones."""
+    """Refuse huge files, and anything but regular files: opening a pipe would wait forever."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise UserError(

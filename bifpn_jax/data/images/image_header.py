@@ -1,7 +1,7 @@
-"""What the bytes of an image file tell without decoding it: its size, and whether it is whole.
+"""Reads the size of an image file, and whether the file is complete, without decoding it.
 
-A decode costs milliseconds and this costs microseconds, so that a whole dataset can be checked
-before training starts. JPEG and PNG only; of any other format the answer is "not known".
+Decoding takes milliseconds and this takes microseconds, so a whole dataset can be checked before
+training starts. JPEG and PNG only; for any other format the answer is "unknown".
 """
 
 import struct
@@ -11,16 +11,16 @@ from typing import NamedTuple
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _END_OF_JPEG, _END_OF_PNG = b"\xff\xd9", b"IEND\xaeB`\x82"
 START_OF_SCAN = 0xDA
-# Start-of-frame markers: all of C0..CF but DHT, JPG and DAC.
+# Start-of-frame markers: all of C0..CF except DHT, JPG and DAC.
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def image_hw(encoded: bytes) -> tuple[int, int] | None:
-    """Return height and width after EXIF rotation, or None where the bytes do not tell.
+    """Return height and width after EXIF rotation, or None if the bytes do not contain them.
 
     Args:
-      encoded: the file, or the first kilobytes of it.
+        encoded: the file, or its first kilobytes.
     """
     if encoded.startswith(_JPEG):
         hw, _, orientation, _ = read_jpeg_header(encoded)
@@ -35,7 +35,7 @@ def image_hw(encoded: bytes) -> tuple[int, int] | None:
 
 
 def is_turned(encoded: bytes) -> bool:
-    """Whether EXIF says that a JPEG or PNG is to be turned or mirrored; False for other formats."""
+    """Whether EXIF asks for a JPEG or PNG to be rotated or mirrored; False for other formats."""
     if encoded.startswith(_JPEG):
         return read_jpeg_header(encoded).orientation != 1
     return encoded.startswith(_PNG) and _png_orientation(encoded) != 1
@@ -47,7 +47,7 @@ def is_truncated(encoded: bytes) -> bool:
     Bytes after the end marker are allowed: cameras and editors append to good files.
     """
     if encoded.startswith(_JPEG):
-        # An EXIF thumbnail is a JPEG with an end marker of its own, so only the scan counts.
+        # An EXIF thumbnail is a JPEG with its own end marker, so only the scan counts.
         scan = read_jpeg_header(encoded).scan
         return scan is None or encoded.rfind(_END_OF_JPEG, scan) < 0
     if encoded.startswith(_PNG):
@@ -56,18 +56,18 @@ def is_truncated(encoded: bytes) -> bool:
 
 
 def ends_whole(tail: bytes) -> bool:
-    """Whether the last bytes of a file are the end of a JPEG or PNG file, nothing appended."""
+    """Whether the last bytes of a file are the end of a JPEG or PNG file, with nothing appended."""
     return tail.endswith((_END_OF_JPEG, _END_OF_PNG))
 
 
 class JpegHeader(NamedTuple):
-    """What stands before the compressed scan of a JPEG file.
+    """The header of a JPEG file, before the compressed scan.
 
     Attributes:
-      hw: height and width before EXIF rotation, None where they do not come before the end.
-      components: 1 grey, 3 colours, 4 CMYK; 0 where the size is not known.
-      orientation: EXIF's, 1 to 8.
-      scan: where the compressed data begins, None where the bytes end before.
+        hw: height and width before EXIF rotation, None if the bytes end before them.
+        components: 1 grey, 3 colour, 4 CMYK; 0 if the size is unknown.
+        orientation: the EXIF orientation, 1 to 8.
+        scan: where the compressed data begins, None if the bytes end before it.
     """
 
     hw: tuple[int, int] | None
@@ -77,14 +77,14 @@ class JpegHeader(NamedTuple):
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader:
-    """Read the header of a JPEG file, or of the first kilobytes of one."""
+    """Read the header of a JPEG file, from all of it or its first kilobytes."""
     hw, components, orientation = None, 0, None
     for marker, start, end in jpeg_segments(data):
         if marker in START_OF_FRAME and end - start >= 10 and start + 10 <= len(data):
             *hw, components = struct.unpack_from(">HHB", data, start + 5)
             hw = tuple(hw)
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
-            if orientation is None:  # of several, the first counts
+            if orientation is None:  # if there are several, the first counts
                 orientation = _tiff_orientation(data[start + 10 : end])
         elif marker == START_OF_SCAN:
             return JpegHeader(hw, components, orientation or 1, end)
@@ -92,9 +92,9 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of a JPEG's segments, the header of its first scan as the last.
+    """Yield marker, start and end of a JPEG's segments, up to the header of its first scan.
 
-    Bytes between segments that belong to none are passed over, as decoders do.
+    Stray bytes between segments are skipped, as in decoders.
     """
     position = 2
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):

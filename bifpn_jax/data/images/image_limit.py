@@ -1,7 +1,7 @@
-"""How large an image file says it is, read before a single pixel is decoded.
+"""The size that an image file claims in its header, read before a single pixel is decoded.
 
-A few bytes can claim gigapixels. OpenCV itself refuses more than 2^30 pixels, which are 3 GiB in
-8 bits and, for a decoder of 32 bits a channel, 12 GiB; the limit here is lower and has a message.
+A few bytes can claim gigapixels. OpenCV itself refuses more than 2^30 pixels, which take 3 GiB in
+8 bits, and 12 GiB if decoded with 32 bits per channel. The limit here is lower, with a message.
 """
 
 import re
@@ -15,7 +15,7 @@ from bifpn_jax.data.images.tiff import tiff_size
 # here, has the same limit in its own library.
 MAX_PIXELS = 2**28
 
-_HEAD = 65536  # bytes in which a header of text is looked for
+_HEAD = 65536  # bytes that are searched for a text header
 _NETPBM = re.compile(rb"P[1-6Ff]\s+(\d{1,18})\s+(\d{1,18})")
 _PAM = re.compile(
     rb"P7\s.*?^WIDTH\s+(\d{1,18})\s.*?^HEIGHT\s+(\d{1,18})\s", re.DOTALL | re.MULTILINE
@@ -25,10 +25,10 @@ _JPEG_2000 = b"\xff\x4f\xff\x51"  # start of its codestream
 
 
 def stated_size(encoded: bytes) -> tuple[int, int] | None:
-    """Return width and height as an image's header has them, None where it is not understood.
+    """Return width and height from an image's header, None if it is not understood.
 
     Args:
-      encoded: the whole file.
+        encoded: the whole file.
     """
     try:
         return _size(encoded)
@@ -37,7 +37,7 @@ def stated_size(encoded: bytes) -> tuple[int, int] | None:
 
 
 def too_large(size: tuple[int, int] | None) -> bool:
-    """Whether an image of this width and height, if they are known, is beyond the limit."""
+    """Whether an image of this width and height, if known, exceeds the limit."""
     return size is not None and size[0] * size[1] > MAX_PIXELS
 
 

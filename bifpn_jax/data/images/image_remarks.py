@@ -1,4 +1,4 @@
-"""What an image file holds that does not reach the network, said once for a whole dataset."""
+"""Remarks about parts of image files that the network does not see, added up over a dataset."""
 
 import io
 from collections.abc import Collection, Iterable
@@ -23,14 +23,14 @@ LOW_BITS = (
 
 _JPEG, _PNG, _GIF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", (b"GIF87a", b"GIF89a")
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
-_NEARLY_BLACK = 16  # what the 12 lowest bits of 16 are in 8
+_NEARLY_BLACK = 16  # the lowest 12 of 16 bits, in 8 bits
 
 
 def header_remarks(encoded: bytes) -> list[str] | None:
-    """Return what is to be said of a JPEG or PNG file, None where its header alone does not tell.
+    """Return remarks about a JPEG or PNG file, None if its header alone is not enough.
 
     Args:
-      encoded: the file, or the first kilobytes of it.
+        encoded: the file, or its first kilobytes.
     """
     if encoded.startswith(_JPEG):
         components = read_jpeg_header(encoded).components
@@ -44,11 +44,11 @@ def header_remarks(encoded: bytes) -> list[str] | None:
 
 
 def image_remarks(encoded: bytes, image: np.ndarray) -> list[str]:
-    """Return what is to be said of an image file.
+    """Return remarks about an image file.
 
     Args:
-      encoded: the whole file.
-      image: [H, W, 3] uint8, what it was decoded to.
+        encoded: the whole file.
+        image: [H, W, 3] uint8, the decoded image.
     """
     if encoded.startswith(_JPEG):
         return header_remarks(encoded) or []
@@ -76,7 +76,7 @@ def add_up(found: Iterable[tuple[str, Collection[str]]]) -> list[str]:
     """Return one clause for each kind of remark, with a count and the first file.
 
     Args:
-      found: file names, and what is to be said of each.
+        found: file names, and the remarks about each.
     """
     files: dict[str, list[str]] = {}
     for name, remarks in found:
@@ -112,7 +112,7 @@ def _count_pages(page: Any) -> int:
 
 
 def _open(encoded: bytes) -> Any | None:
-    """Return a GIF, WebP or TIFF as Pillow's image that is not decoded, None for anything else."""
+    """Return a GIF, WebP or TIFF as an undecoded Pillow image, None for anything else."""
     from PIL import GifImagePlugin, WebPImagePlugin
 
     if encoded.startswith(TIFF):

@@ -1,7 +1,7 @@
-"""JPEG files to pixels, with what libjpeg only warns about taken as what it is: damage.
+"""Decodes JPEG files, treating libjpeg's warnings about damaged data as errors.
 
-OpenCV and Pillow decode a JPEG whose compressed data is broken and give grey or shifted bands.
-simplejpeg is the same libjpeg-turbo, gives the same pixels as fast, and says what was the matter.
+OpenCV and Pillow decode a JPEG with broken compressed data to grey or shifted bands. simplejpeg
+uses the same libjpeg-turbo, returns the same pixels as fast, and reports the damage.
 """
 
 import re
@@ -18,17 +18,17 @@ from bifpn_jax.data.images.image_header import (
     read_jpeg_header,
 )
 
-# Said of good photographs, too: odd headers, and bytes after the last pixel.
+# Warnings that good photographs give too: odd headers, and bytes after the last pixel.
 _OF_THE_HEADER = ("Warning: unknown JFIF revision", "Unknown Adobe color transform")
 _OF_THE_SCAN = "Invalid SOS parameters for sequential JPEG"
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _UNKNOWN_SAMPLING = "Could not determine subsampling level"
-_FEW = 4  # bytes that encoders leave before the end marker; decoders out of step leave more
+_FEW = 4  # bytes that encoders may leave before the end marker; after damage, more are left
 
 _TABLES = frozenset({0xDB, 0xC4, 0xDD, 0xCC})  # DQT, DHT, DRI, DAC
 _APP0, _APP14, _END = 0xE0, 0xEE, 0xD9
 
-# EXIF orientation -> how cv2.flip makes it upright, after a transposition where it is on its side.
+# EXIF orientation -> cv2.flip code that makes it upright, after a transposition of sideways images.
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 
 
@@ -36,7 +36,7 @@ def decode_jpeg(encoded: bytes) -> np.ndarray:
     """Decode a JPEG file to [H, W, 3] uint8 RGB, EXIF rotation applied.
 
     Raises:
-      ValueError: it is damaged; the message is libjpeg's.
+        ValueError: it is damaged; the message is libjpeg's.
     """
     try:
         image = _decode(encoded)
@@ -50,10 +50,10 @@ def _decode(encoded: bytes, strict: bool = True) -> np.ndarray:
 
 
 def _decode_despite(warning: str, encoded: bytes) -> np.ndarray:
-    """Decode a file that was warned about, if that was of no account."""
+    """Decode a file despite a warning, if the warning is harmless."""
     encoded = _with_plain_header(encoded)
     if warning.startswith(_OF_THE_HEADER) or _EXTRANEOUS.fullmatch(warning):
-        # No second warning is told after a first one, but now the header is in order.
+        # Only the first warning is reported; with the plain header, the next one would show.
         try:
             return _decode(encoded)
         except ValueError as error:
@@ -72,14 +72,14 @@ def _decode_despite(warning: str, encoded: bytes) -> np.ndarray:
 
 
 def _is_padding(encoded: bytes, count: int, marker: int) -> bool:
-    """Whether bytes that were left over mean nothing: very few, or one value again and again."""
+    """Whether leftover bytes are harmless: very few, or all of one value."""
     end = encoded.rfind(b"\xff\xd9")
     is_one_value = len(set(encoded[max(0, end - count) : end])) == 1
     return marker == _END and (count <= _FEW or is_one_value)
 
 
 def _with_plain_header(encoded: bytes) -> bytes:
-    """Return the file with nothing before its scan but what decodes it, in the usual form."""
+    """Return the file with only what decoding needs before its scan, in the usual form."""
     kept, components = [b"\xff\xd8"], 3
     for marker, start, end in jpeg_segments(encoded):
         segment = encoded[start:end]
@@ -88,7 +88,7 @@ def _with_plain_header(encoded: bytes) -> bytes:
         if marker in START_OF_FRAME:
             components = segment[9] if len(segment) > 9 else components
         elif marker == _APP14 and segment[4:9] == b"Adobe" and len(segment) > 15:
-            if segment[15] > 2:  # as libjpeg takes it
+            if segment[15] > 2:  # unknown values, replaced as libjpeg reads them
                 segment = segment[:15] + (b"\2" if components == 4 else b"\1") + segment[16:]
         elif marker == _APP0 and segment[4:9] == b"JFIF\0" and len(segment) > 15:
             segment = segment[:9] + b"\1\1" + segment[11:]
@@ -99,7 +99,7 @@ def _with_plain_header(encoded: bytes) -> bytes:
 
 
 def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Return an image upright, as its EXIF orientation says."""
+    """Return an image made upright according to its EXIF orientation."""
     if orientation in QUARTER_TURNS:
         image = cv2.transpose(image)
     flip = _FLIPS.get(orientation)

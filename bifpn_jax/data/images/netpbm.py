@@ -1,28 +1,28 @@
-"""Binary PGM, PPM and PAM files, of which OpenCV mistakes the scale and the order of colours.
+"""Decodes binary PGM, PPM and PAM files, whose scale and colour order OpenCV gets wrong.
 
-It ignores the value of white in the header, and gives the colours of PAM files in reverse.
+It ignores the maxval in the header, and returns the colours of PAM files in reverse order.
 """
 
 import re
 
 import numpy as np
 
-# Magic, width, height, depth (PAM only) and the value of white; then one white space and the data.
+# Magic, width, height, depth (PAM only) and the value of white; then one whitespace and the data.
 _SPACE = rb"(?:\s|#[^\n]*\n)+"
 _NUMBER = rb"(\d{1,9})"
 _PNM = re.compile(rb"P([56])" + (_SPACE + _NUMBER) * 3 + rb"\s")
 _PAM_END = re.compile(rb"^ENDHDR[ \t]*\n", re.MULTILINE)
-_HEAD = 65536  # bytes in which the header is looked for
+_HEAD = 65536  # bytes that are searched for the header
 
 
 def decode_netpbm(encoded: bytes) -> tuple[np.ndarray, int] | None:
-    """Decode a binary PGM, PPM or PAM file; None where it is none, or one of fewer bits.
+    """Decode a binary PGM, PPM or PAM file; None for other files and bitmaps.
 
     Returns:
-      [H, W, 3] uint8 or uint16 RGB, and the value of white.
+        [H, W, 3] uint8 or uint16 RGB, and the value of white.
 
     Raises:
-      ValueError: the file is not whole.
+        ValueError: the file is truncated.
     """
     found = _read_header(encoded)
     if found is None:
@@ -39,7 +39,7 @@ def decode_netpbm(encoded: bytes) -> tuple[np.ndarray, int] | None:
 
 
 def _read_header(encoded: bytes) -> tuple[int, int, int, int, int] | None:
-    """Return width, height, depth, the value of white and where the pixels begin."""
+    """Return width, height, depth, the value of white and the offset of the pixels."""
     if found := _PNM.match(encoded[:_HEAD]):
         width, height, white = (int(number) for number in found.groups()[1:])
         return width, height, 1 if found[1] == b"5" else 3, white, found.end()

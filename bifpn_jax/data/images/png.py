@@ -1,4 +1,4 @@
-"""PNG files to pixels, their checksums compared before libpng prints its opinion of them."""
+"""Decodes PNG files, checking their checksums first so that libpng prints no warnings."""
 
 import struct
 import zlib
@@ -14,10 +14,10 @@ def decode_png(encoded: bytes) -> tuple[np.ndarray | None, int]:
     """Decode a PNG file.
 
     Returns:
-      [H, W, 3] uint8 or uint16 RGB or None where OpenCV gives none, and the value of white.
+        [H, W, 3] uint8 or uint16 RGB, or None if OpenCV cannot decode it, and the value of white.
 
     Raises:
-      ValueError: a checksum is wrong.
+        ValueError: a checksum is wrong.
     """
     significant, kept, changed = 16, [encoded[:_FIRST]], False
     for kind, start, end in png_chunks(encoded):
@@ -27,7 +27,7 @@ def decode_png(encoded: bytes) -> tuple[np.ndarray | None, int]:
             raise ValueError(f"wrong checksum in chunk {kind.decode('latin-1')!r}")
         if kind == b"sBIT" and end - start > 12:
             significant = max(data[8:-4])
-        if kind == b"iCCP":  # not applied, and odd ones make libpng talk
+        if kind == b"iCCP":  # not applied, and odd ones make libpng print warnings
             changed = True
         else:
             kept.append(data)
@@ -41,7 +41,7 @@ def decode_png(encoded: bytes) -> tuple[np.ndarray | None, int]:
 
 
 def png_chunks(encoded: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of the chunks that are there to the last byte, up to IEND."""
+    """Yield kind, start and end of the complete chunks, up to IEND."""
     position = _FIRST
     while position + 12 <= len(encoded):
         length, kind = struct.unpack_from(">I4s", encoded, position)
@@ -55,7 +55,7 @@ def png_chunks(encoded: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def kinds_before_pixels(head: bytes) -> set[bytes] | None:
-    """Return the kinds of the chunks before the first IDAT, None where the bytes end before it."""
+    """Return the kinds of the chunks before the first IDAT, None if the bytes end before it."""
     kinds, position = set(), _FIRST
     while position + 8 <= len(head):
         length, kind = struct.unpack_from(">I4s", head, position)
@@ -67,11 +67,11 @@ def kinds_before_pixels(head: bytes) -> set[bytes] | None:
 
 
 def _white(image: np.ndarray, significant: int) -> int:
-    """Return the value of white in 16 bits: 65535, or less where few bits are significant.
+    """Return the value of white in 16 bits: 65535, or less if fewer bits are significant.
 
-    By the standard, samples of fewer bits are scaled to all 16 and sBIT tells how many they were.
-    Some writers state the bits and leave the samples as they are. Scaled samples have nothing but
-    copies of their highest bits in the lowest, which are zeros in dark images.
+    By the standard, samples with fewer bits are scaled to all 16, and sBIT says how many they had.
+    Some writers state the bits but do not scale the samples. In scaled samples the lowest bits are
+    only copies of the highest, which are zeros in dark images.
     """
     white = 2**significant - 1
     if not 8 < significant < 16 or image.max() > white:

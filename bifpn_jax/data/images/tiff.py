@@ -1,8 +1,8 @@
-"""TIFF files to pixels: what their tags say of them is heeded, and damage is an error.
+"""Decodes TIFF files according to their tags, with damage as an error.
 
-OpenCV reads up to 8 bits by way of an interface of libtiff that multiplies colours by alpha and
-goes on where the compressed data is broken; those files are read by Pillow, as fast and with the
-same pixels. Pillow in turn cuts 16 bits to 8.
+For up to 8 bits, OpenCV uses a libtiff interface that multiplies colours by alpha and ignores
+broken compressed data, so Pillow reads these files, as fast and with the same pixels. Pillow in
+turn truncates 16 bits to 8.
 """
 
 import io
@@ -23,7 +23,7 @@ _LARGEST, _EXTRA, _FORMAT = 281, 338, 339
 _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _JPEG_TABLES = 273, 279, 324, 325, 347
 _JPEG, _DEFLATE = 7, (8, 32946)  # compressions
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _ASSOCIATED, _UNSIGNED = 0, 1, 1, 1
-# Pillow's modes that it turns to RGB as OpenCV does.
+# Modes that Pillow converts to RGB as OpenCV does.
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK"})
 
 
@@ -31,14 +31,14 @@ def decode_tiff(encoded: bytes) -> tuple[np.ndarray | None, int]:
     """Decode the first page of a TIFF file.
 
     Returns:
-      [H, W, 3] RGB or None where it cannot be read, and the value of white in 16 bits.
+        [H, W, 3] RGB, or None if it cannot be read, and the value of white in 16 bits.
 
     Raises:
-      ValueError: the compressed data is damaged.
+        ValueError: the compressed data is damaged.
     """
     tags = _read_tags(encoded)
     bits, forms = _numbers(tags, _BITS, 1), _numbers(tags, _FORMAT, _UNSIGNED)
-    if _odd_bands(tags):  # of 8 bits, OpenCV would take the first of them for grey
+    if _odd_bands(tags):  # with 8 bits, OpenCV would take the first band for grey
         return None, 0
     if max(bits) <= 8 and set(forms) == {_UNSIGNED}:
         page = open_tiff(encoded)
@@ -50,7 +50,7 @@ def decode_tiff(encoded: bytes) -> tuple[np.ndarray | None, int]:
     if image is None or image.dtype not in (np.uint8, np.uint16):
         return image, 0
     if associated:
-        if image.shape[2:] != (4,):  # of grey, OpenCV gives no alpha to divide by
+        if image.shape[2:] != (4,):  # for grey images, OpenCV returns no alpha to divide by
             return None, 0
         image = _without_alpha(image)
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -62,14 +62,14 @@ def decode_tiff(encoded: bytes) -> tuple[np.ndarray | None, int]:
 
 
 def tiff_size(encoded: bytes) -> tuple[int, int] | None:
-    """Return width and height of the first page, None where its tags do not say."""
+    """Return width and height of the first page, None if its tags do not state them."""
     tags = _read_tags(encoded)
     width, height = (_numbers(tags, side, 0)[0] for side in _SIDES)
     return (width, height) if width and height else None
 
 
 def odd_bands(encoded: bytes) -> int:
-    """Return how many bands a TIFF file has that it calls neither grey nor colours, or 0."""
+    """Return the number of bands of a TIFF file if they are neither grey nor colours, else 0."""
     return _odd_bands(_read_tags(encoded)) if encoded.startswith(SIGNATURES) else 0
 
 
@@ -80,7 +80,7 @@ def _odd_bands(tags: Mapping[int, Any]) -> int:
 
 
 def open_tiff(encoded: bytes) -> Any | None:
-    """Return the first page as Pillow's image that is not decoded yet, None if it knows it not."""
+    """Return the first page as an undecoded Pillow image, None if Pillow does not support it."""
     from PIL import TiffImagePlugin
 
     try:
@@ -91,7 +91,7 @@ def open_tiff(encoded: bytes) -> Any | None:
 
 
 def _read_tags(encoded: bytes) -> Mapping[int, Any]:
-    """Return the tags of the first page, also of kinds that Pillow does not decode."""
+    """Return the tags of the first page, even of kinds that Pillow cannot decode."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     try:
@@ -105,10 +105,10 @@ def _read_tags(encoded: bytes) -> Mapping[int, Any]:
 
 
 def check_tiff(encoded: bytes) -> None:
-    """Look for damage of compressed data that libtiff passes over; it costs nearly a decode.
+    """Look for damage in compressed data that libtiff ignores; takes nearly as long as decoding.
 
     Raises:
-      ValueError: there is some.
+        ValueError: the data is damaged.
     """
     tags = _read_tags(encoded)
     compression = _numbers(tags, _COMPRESSION, 1)[0]
@@ -137,10 +137,10 @@ def _load(page: Any) -> np.ndarray:
     from PIL import Image
 
     try:
-        # Pillow asks for its own limit, lower than ours, where it makes the memory.
+        # Pillow checks its own limit, lower than ours, when it allocates the memory.
         page.im = Image.new(page.mode, tuple(page.tag_v2[side] for side in _SIDES)).im
         page.load()
-    except Exception as error:  # OSError mostly, and others where the tags are damaged
+    except Exception as error:  # mostly OSError, and others if the tags are damaged
         raise ValueError(str(error) or type(error).__name__) from None
     if page.mode == "La":
         page = page.convert("LA")
@@ -148,21 +148,21 @@ def _load(page: Any) -> np.ndarray:
 
 
 def _numbers(tags: Mapping[int, Any], tag: int, default: int) -> tuple[int, ...]:
-    """Return the values of a tag, or the default where it has none that are whole numbers."""
+    """Return the values of a tag, or the default if they are missing or not integers."""
     value = tags.get(tag, default)
     values = value if isinstance(value, tuple) else (value,)
     return values if values and all(isinstance(v, int) for v in values) else (default,)
 
 
 def _without_alpha(image: np.ndarray) -> np.ndarray:
-    """Divide colours by the alpha that they are multiplied by: [H, W, 4] uint16 to [H, W, 3]."""
+    """Divide premultiplied colours by alpha: [H, W, 4] uint16 to [H, W, 3]."""
     colours, alpha = image[..., :-1].astype(np.float32), image[..., -1:].astype(np.float32)
     divided = np.minimum(colours * 65535 / np.maximum(alpha, 1), 65535)
     return np.rint(divided).astype(np.uint16)
 
 
 def _white(tags: Mapping[int, Any], image: np.ndarray) -> int:
-    """Return the value of white: 65535, or what the file calls the largest, if that is bits."""
+    """Return the value of white: 65535, or the file's largest value if that is 2^n - 1."""
     largest = max(_numbers(tags, _LARGEST, 65535))
     is_bits = largest >= 511 and math.log2(largest + 1).is_integer()
     return largest if is_bits and image.max(initial=0) <= largest else 65535

@@ -1,1 +1,1 @@
-"""Sources: one file per format that images and boxes come in."""
+"""Sources: one file per data format."""

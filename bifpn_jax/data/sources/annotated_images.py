@@ -1,7 +1,7 @@
-"""A folder of images with annotations in memory, as a COCO file has them.
+"""A folder of images, with annotations in memory in the form of a COCO file.
 
-Everything is checked when the source is made: the annotations to the last box, and of every image
-that it exists, is whole and has the stated size.
+Everything is checked when the source is created: all annotations, and that every image exists, is
+intact and has the stated size.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class AnnotatedImages:
         name: the annotation file.
         label_map: contiguous labels in the order of the category ids.
         objects: all annotations as flat arrays.
-        left_out: the bad images, which are nowhere else in here, nor are their annotations.
+        left_out: the bad images; they and their annotations are not part of the source.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class AnnotatedImages:
         )
         annotations = content["annotations"]
         if self.left_out:
-            # Messages count annotations as the file does, so what counts is looked at before.
+            # Messages number annotations as in the file, so ids are checked before removing any.
             unique_ids(file, "annotations", annotations)
             annotations = _without(annotations, {image.image_id for image in self.left_out})
         self.objects = read_objects(file, annotations, self._images, self.label_map, bad_boxes)
@@ -103,10 +103,10 @@ class AnnotatedImages:
         return np.diff(counted[self.objects.first])
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the file's images, annotations and categories, segmentations left out.
+        """Return the file's images, annotations and categories, without segmentations.
 
-        Ids, boxes, areas and crowds are those of the file. Only where an annotation has the id 0
-        are all numbered higher, from 1 on, because pycocotools takes 0 for "no match".
+        Ids, boxes, areas and crowds are those of the file. Only if an annotation has the id 0 are
+        all ids shifted to start from 1, because to pycocotools 0 means "no match".
         """
         images, annotations = [], []
         for row, image_id in enumerate(self._images.ids.tolist()):
@@ -148,7 +148,7 @@ class AnnotatedImages:
 
 
 def _without(annotations: list[dict[str, Any]], image_ids: set[int]) -> list[dict[str, Any]]:
-    """Return the annotations of all other images, also those of no image."""
+    """Return the annotations of all other images, including those of no image."""
 
     def is_of_them(image_id: Any) -> bool:
         return type(image_id) is int and image_id in image_ids

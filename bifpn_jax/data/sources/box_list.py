@@ -1,6 +1,6 @@
-"""A source made of a list of boxes: what a format of one's own needs, in a few lines.
+"""A source made from a list of boxes, for adding a custom format in a few lines.
 
-A file of lines "file,x0,y0,x1,y1,class" is opened by this, as ``source=FILE.py:open_csv``:
+This opens a file of lines "file,x0,y0,x1,y1,class", as ``source=FILE.py:open_csv``:
 
     import csv
     from bifpn_jax.data.sources.box_list import LabelledBox, source_of_boxes
@@ -27,10 +27,10 @@ class LabelledBox(NamedTuple):
     """A box in an image.
 
     Attributes:
-        file: the image, relative to the folder of images.
-        box: y0, x0, y1, x1 in pixels of the image, its EXIF rotation applied.
-        class_name: what is in the box.
-        is_crowd: whether it is around a group: not trained on, ignored in evaluation.
+        file: the image, relative to the image folder.
+        box: y0, x0, y1, x1 in pixels of the image after EXIF rotation.
+        class_name: the class of the object in the box.
+        is_crowd: whether the box is around a group: not trained on, ignored in evaluation.
     """
 
     file: str
@@ -45,20 +45,20 @@ def source_of_boxes(
     class_names: Sequence[str],
     empty: Iterable[str] = (),
 ) -> AnnotatedImages:
-    """Make a source of boxes, with all the checks of a COCO file.
+    """Make a source from boxes, with all the checks of a COCO file.
 
-    In messages, annotation n is the n-th box. Images are numbered from 1 in the order in which they
-    come first, categories in that of the names.
+    In messages, annotation n is the n-th box. Images are numbered from 1 in the order of their
+    first box, categories in the order of the names.
 
     Args:
-        settings: the folder of images, the file that messages name, and what to do about bad images
+        settings: the image folder, the file that messages name, and what to do about bad images
             and boxes.
-        boxes: in any order.
+        boxes: the boxes, in any order.
         class_names: the classes, the same for both parts of a dataset.
-        empty: files of further images, in which there is nothing.
+        empty: files of images without objects.
 
     Raises:
-        UserError: a class that is not among the names, or anything wrong with an image or a box.
+        UserError: a class is not among the names, or an image or a box is bad.
     """
     category_of = {name: number for number, name in enumerate(class_names, start=1)}
     image_of: dict[str, int] = {}

@@ -1,8 +1,8 @@
-"""COCO 2017 as a TFDS set of our own: downloaded, and prepared as array_record without TensorFlow.
+"""COCO 2017 as our own TFDS dataset: downloaded, and prepared as array_record without TensorFlow.
 
-TFDS's own builder needs TensorFlow and cuts areas to whole pixels, which moves objects across
+TFDS's own builder needs TensorFlow and truncates areas to whole pixels, which moves objects across
 COCO's size limits. This one keeps areas, boxes, crowds, image, annotation and category ids as they
-are in the annotation files. Images are read out of the downloaded archives, which are not unpacked.
+are in the annotation files. Images are read from the downloaded archives, which are not unpacked.
 """
 
 import shutil
@@ -42,7 +42,7 @@ ARCHIVES = {
 _PREPARED_BYTES = 20_200_000_000  # the images once more, with their annotations
 _ANNOTATIONS = "annotations/annotations_trainval2017.zip"
 
-# The cure of every error here, for a sentence to end with.
+# The alternative that every error here suggests, to end a sentence.
 INSTEAD = (
     "use a local copy: source=coco_json train_images=DIR "
     "train_annotations=FILE eval_images=DIR "
@@ -55,7 +55,7 @@ class Coco2017(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of COCO 2017's objects: "train" (118,287 images) and "validation" (5,000)."""
 
     VERSION = tfds.core.Version("1.0.0")
-    # TFDS's own way to find it imports a package that it does not require on today's Pythons.
+    # To find it, TFDS would import a package that it does not require on current Python versions.
     code_path = epath.Path(__file__)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -101,12 +101,12 @@ class Coco2017(tfds.core.GeneratorBasedBuilder):
 
 
 def open_split(settings: SourceSettings) -> TfdsRecords:
-    """Open one part of COCO, which is downloaded first where it is not there."""
+    """Open one part of COCO, downloading it first if it is missing."""
     return open_prepared(prepare_coco2017(settings.data_dir), settings)
 
 
 def download_plan(data_dir: str | Path | None = None) -> str | None:
-    """Return what would be downloaded and where to, one line; None where COCO is prepared."""
+    """Return what would be downloaded and where to, in one line; None if COCO is prepared."""
     builder = _builder(data_dir)
     if builder.data_path.exists():
         return None
@@ -120,10 +120,10 @@ def download_plan(data_dir: str | Path | None = None) -> str | None:
 
 
 def prepare_coco2017(data_dir: str | Path | None = None) -> str:
-    """Download and prepare COCO 2017 unless it is there, and return its name for TFDS.
+    """Download and prepare COCO 2017 if it is missing, and return its TFDS name.
 
     Raises:
-        UserError: too little space, or the download fails; it says what to do instead.
+        UserError: there is too little space, or the download fails; it says what to do instead.
     """
     builder = _builder(data_dir)
     if not builder.data_path.exists():
@@ -153,7 +153,7 @@ def _builder(data_dir: str | Path | None) -> Coco2017:
 
 
 def _check_server() -> None:
-    """Ask for every archive once, with a time limit, which TFDS's downloader does not have."""
+    """Request every archive once, with a timeout, which TFDS's downloader lacks."""
     for name in ARCHIVES:
         request = urllib.request.Request(URL + name, method="HEAD")
         try:
@@ -178,6 +178,6 @@ def _read_annotations(file: Any) -> tuple[LabelMap, CocoImages, CocoObjects]:
     content = read_annotation_file(file, "data_dir")
     label_map = read_categories(file, content["categories"])
     images = read_images(file, content["images"])
-    # A few boxes in COCO have no area; they are left out, as in the published recipe.
+    # A few boxes in COCO have no area; they are skipped, as in the published recipe.
     objects = read_objects(file, content["annotations"], images, label_map, bad_boxes="clip")
     return label_map, images, objects

@@ -1,4 +1,4 @@
-"""A folder of images with a COCO JSON, read directly: nothing to convert."""
+"""A folder of images with a COCO JSON, read directly, without conversion."""
 
 from pathlib import Path
 

@@ -4,8 +4,8 @@ A format is a module in this folder with a function
 
     def open_split(settings: SourceSettings) -> Source
 
-and a line in ``FORMATS``. One's own is such a function, of any name, in a file of one's own, and is
-named as ``FILE.py:NAME``; ``box_list.source_of_boxes`` makes it a few lines.
+and a line in ``FORMATS``. A custom format is such a function, of any name, in the user's file, and
+is named as ``FILE.py:NAME``; with ``box_list.source_of_boxes`` it takes only a few lines.
 """
 
 import difflib
@@ -23,11 +23,11 @@ Opener = Callable[[SourceSettings], Source]
 
 
 class Format(NamedTuple):
-    """A format with a name.
+    """A named format.
 
     Attributes:
-        module: the one in this folder; it is imported when the format is used.
-        reads_files: whether it reads the folder of images and the annotations of the settings.
+        module: its module in this folder, imported when the format is used.
+        reads_files: whether it reads the image folder and the annotations of the settings.
     """
 
     module: str
@@ -51,14 +51,14 @@ def open_source(source: str | Opener, split: str, **settings: Any) -> Source:
 
     Args:
         source: a key of ``FORMATS``: "coco_json" (a folder of images and a COCO JSON), "shapes"
-            (drawn, no download), "coco2017" (downloaded when it is not there); the name of any
-            detection set that TFDS has prepared as array_record, such as "voc/2007"; or a function
-            from ``SourceSettings`` to a ``Source``, by itself or as ``FILE.py:NAME``.
+            (drawn, no download), "coco2017" (downloaded if missing); the name of any TFDS detection
+            dataset that is prepared as array_record, such as "voc/2007"; or a function from
+            ``SourceSettings`` to a ``Source``, by itself or as ``FILE.py:NAME``.
         split: "train" or "eval".
         **settings: fields of ``SourceSettings``.
 
     Raises:
-        UserError: a setting is missing or the dataset is not in order.
+        UserError: a setting is missing or the dataset has a fault.
     """
     given = SourceSettings(split, **settings)
     if isinstance(source, str) and source in FORMATS:
@@ -70,7 +70,7 @@ def open_source(source: str | Opener, split: str, **settings: Any) -> Source:
     from bifpn_jax.data.sources.tfds_set import open_prepared
 
     exists = bool(source) and (tfds_dir(given.data_dir) / source.partition(":")[0]).exists()
-    # A name with a slash is TFDS's own, unless it is one of these but for that.
+    # A name with a slash belongs to TFDS, unless it is very close to one of these.
     near = difflib.get_close_matches(source, FORMATS, 1, 0.85 if "/" in source else 0.6)
     if not source or (near and not exists):
         meant = f" (did you mean {near[0]}?)" if near else ""
@@ -83,7 +83,7 @@ def open_source(source: str | Opener, split: str, **settings: Any) -> Source:
 
 
 def reads_files(source: str) -> bool:
-    """Whether a source reads the folder of images and the file of annotations that are set."""
+    """Whether a source reads the image folder and the annotation file of the settings."""
     return is_code(source) or (source in FORMATS and FORMATS[source].reads_files)
 
 

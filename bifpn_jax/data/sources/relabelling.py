@@ -12,16 +12,15 @@ from bifpn_jax.errors import UserError
 
 
 class Relabelled:
-    """A source whose records are labelled after another label map, matched by name.
+    """A source whose records are relabelled with another label map, matched by name.
 
     It gives a dataset the classes of a model, whatever their ids and order, and the layout of its
-    outputs, for instance that of a published COCO model with 90 of them:
-    ``Relabelled(source, source.label_map.with_gaps(90))``. One that is relabelled already is
-    matched anew by its own categories.
+    outputs, for instance the 90 of a published COCO model:
+    ``Relabelled(source, source.label_map.with_gaps(90))``. A source that is already relabelled is
+    matched again by its original categories.
 
     Attributes:
-        result_ids: the dataset's own category ids of the new labels, for the files that are
-            written.
+        result_ids: the dataset's own category ids of the new labels, for output files.
     """
 
     def __init__(self, source: Source, label_map: LabelMap, owner: str = "the model") -> None:
@@ -29,8 +28,8 @@ class Relabelled:
 
         Args:
             source: the dataset.
-            label_map: the classes that its records shall have.
-            owner: whose they are, for messages.
+            label_map: the classes that its records get.
+            owner: what messages call the owner of these classes.
 
         Raises:
             UserError: the dataset has annotations of a category that the label map does not have.
@@ -64,11 +63,11 @@ class Relabelled:
         return self._source.box_counts()
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the source's ground truth, which is in its own category ids and stays the same."""
+        """Return the source's ground truth unchanged, with its own category ids."""
         return self._source.ground_truth()
 
     def summary(self) -> str:
-        """Return one line about the dataset for the log, with what was matched how."""
+        """Return one line about the dataset for the log, including how classes were matched."""
         return "; ".join(filter(None, [self._source.summary(), self._note]))
 
 
@@ -92,12 +91,12 @@ def match_classes(train: Source, evaluation: Source) -> Source:
 
 
 def result_ids(source: Source) -> LabelIds:
-    """Return what gives the labels of a source the category ids of its annotation file."""
+    """Return the mapping from the labels of a source to the category ids of its annotation file."""
     return source.result_ids if isinstance(source, Relabelled) else source.label_map
 
 
 def used_names(source: Source) -> set[str]:
-    """Return the names of the categories with annotations; this may read the whole source."""
+    """Return the names of the categories that have annotations; may read the whole source."""
     truth = source.ground_truth()
     used = {annotation["category_id"] for annotation in truth["annotations"]}
     return {entry["name"] for entry in truth["categories"] if entry["id"] in used}

@@ -1,6 +1,6 @@
 """Drawn images for detection: overlapping shapes of four classes on textured backgrounds.
 
-A detection problem in small that needs no download: sizes from a few pixels to the whole image,
+A small detection problem that needs no download: sizes from a few pixels to the whole image,
 occlusion, clutter, empty images. Every image is a pure function of its random generator.
 """
 
@@ -10,8 +10,8 @@ import numpy as np
 CLASSES = ("circle", "rectangle", "triangle", "cross")
 
 _SMALLEST = 6.0  # radius in pixels of the smallest shape
-_MOST_TURN = np.deg2rad(20)  # how far a shape is turned from upright
-_VISIBLE = 0.6  # an object is kept while this part of its pixels can be seen
+_MOST_TURN = np.deg2rad(20)  # largest rotation of a shape from upright
+_VISIBLE = 0.6  # an object is kept if at least this share of its pixels is visible
 _SUBPIXEL = 4  # cv2's fixed-point bits for the corners of a polygon
 
 
@@ -21,20 +21,20 @@ def draw_image(
     """Draw one image.
 
     Args:
-        rng: the source of everything that is random.
-        sides: least and greatest height and width.
-        max_shapes: most shapes in an image; about one image in twelve has none.
+        rng: the source of all randomness.
+        sides: minimum and maximum of height and width.
+        max_shapes: maximum number of shapes; about one image in twelve has none.
 
     Returns:
-        image [H, W, 3] uint8; boxes [N, 4] float32 yxyx, each around the whole shape, the part that
-        others cover included, cut at the image's border; labels [N] int32, indices into CLASSES;
-        visible areas [N] float32 in pixels. A shape of which less than 60 % can be seen is no
+        image [H, W, 3] uint8; boxes [N, 4] float32 yxyx, each around the whole shape, including the
+        part that others cover, clipped to the image; labels [N] int32, indices into CLASSES;
+        visible areas [N] float32 in pixels. A shape of which less than 60 % is visible is not an
         object.
     """
     height, width = (int(side) for side in rng.integers(sides[0], sides[1] + 1, 2))
     image = _draw_background(rng, height, width)
     count = 0 if rng.random() < 1 / 12 else int(rng.integers(1, max_shapes + 1))
-    # Radii are even on a logarithmic scale; the largest shapes fill the image and lie at the back.
+    # Radii are log-uniform; the largest shapes fill the image and lie at the back.
     radii = np.exp(rng.uniform(np.log(_SMALLEST), np.log(0.55 * min(height, width)), count))
     boxes, labels, covers = [], [], []
     for radius in sorted(radii, reverse=True):
@@ -58,7 +58,7 @@ def draw_image(
 
 
 def _visible_areas(covers: list[np.ndarray]) -> list[int]:
-    """Pixels of each shape that no later one covers."""
+    """Return the number of pixels of each shape that no later one covers."""
     areas, hidden = [], False
     for cover in reversed(covers):
         areas.append(int((cover & ~np.asarray(hidden)).sum()))
@@ -106,7 +106,7 @@ def _polar(angles: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _paint(rng: np.random.Generator, image: np.ndarray, cover: np.ndarray) -> None:
-    """Blend a textured colour that differs from what is under the shape into the image."""
+    """Blend a shape into the image, in a textured colour that differs from what is below it."""
     alpha = (cover.astype(np.float32) / 255)[..., None]
     under = (image * alpha).sum((0, 1)) / max(float(alpha.sum()), 1.0)
     colour = rng.uniform(0, 255, 3)

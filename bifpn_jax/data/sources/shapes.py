@@ -1,4 +1,4 @@
-"""``shapes``: the dataset that needs no download, drawn in seconds and kept as a TFDS set."""
+"""``shapes``: a dataset that needs no download, drawn in seconds and stored as a TFDS dataset."""
 
 import contextlib
 import dataclasses
@@ -50,12 +50,12 @@ def draw_record(
 
 
 def open_split(settings: SourceSettings) -> TfdsRecords:
-    """Open one part of the drawn images, which are drawn first where they are not there."""
+    """Open one part of the drawn images, drawing them first if they are missing."""
     return open_prepared(prepare_shapes(settings.data_dir, **settings.shapes), settings)
 
 
 class DrawnShapes:
-    """A small set of shapes in memory, drawn when it is made: for tests and quick trials."""
+    """A small set of shapes in memory, drawn on creation, for tests and quick trials."""
 
     def __init__(self, count: int, **options: Any) -> None:
         """Draw ``count`` images; options as for ``draw_record``."""
@@ -86,7 +86,7 @@ class DrawnShapes:
 
 @dataclasses.dataclass
 class ShapesConfig(tfds.core.BuilderConfig):
-    """What determines the images; the folder of the prepared set is named after it."""
+    """The options that determine the images; the folder of the prepared set is named after them."""
 
     num_train: int = 2000
     num_eval: int = 300
@@ -99,7 +99,7 @@ _OPTIONS = ("num_train", "num_eval", "seed", "sides", "max_shapes")
 
 
 def shapes_config(**options: Any) -> ShapesConfig:
-    """Return the config with the given fields changed, under a name that tells them all."""
+    """Return the config with the given fields changed, and a name that contains all of them."""
     for name in options:
         if name not in _OPTIONS:
             raise UserError(f"shapes: there is no option {name!r}; use {', '.join(_OPTIONS)}")
@@ -129,7 +129,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the drawn images, splits "train" and "validation"."""
 
     VERSION = tfds.core.Version("1.0.0")
-    # TFDS's own way to find it imports a package that it does not require on today's Pythons.
+    # To find it, TFDS would import a package that it does not require on current Python versions.
     code_path = epath.Path(__file__)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -163,10 +163,10 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare_shapes(data_dir: str | Path | None = None, **options: Any) -> str:
-    """Draw the set into the TFDS folder unless it is there, and return its name for TFDS.
+    """Draw the set into the TFDS folder if it is missing, and return its TFDS name.
 
     Args:
-        data_dir: the TFDS folder; None is TFDS's own default.
+        data_dir: the TFDS folder; None is TFDS's default.
         **options: fields of ``ShapesConfig``.
     """
     config = shapes_config(**options)
@@ -187,7 +187,7 @@ def prepare_shapes(data_dir: str | Path | None = None, **options: Any) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep TFDS from reporting a download that there is none of."""
+    """Keep TFDS from reporting a download when there is none."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""What a config says of a dataset, for the formats to take from it what they read."""
+"""The dataset settings of a config, from which each format takes what it needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ SPLITS = ("train", "eval")
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """The fields ``data.*`` of a config, seen from one of the two parts of a dataset.
+    """The fields ``data.*`` of a config, for one of the two parts of a dataset.
 
     Attributes:
-        split: which part is to be opened, "train" or "eval".
-        data_dir: folder of the TFDS sets; None or "" is TFDS's own default.
+        split: the part to open, "train" or "eval".
+        data_dir: folder of the TFDS datasets; None or "" is TFDS's default.
         train_images: folder of the images to train on.
         train_annotations: file of their annotations.
         eval_images: folder of the images to evaluate on.
         eval_annotations: file of their annotations.
         train_split: TFDS split to train on.
         eval_split: TFDS split to evaluate on.
-        bad_boxes: what to do about impossible boxes: "error", "skip" or "clip".
+        bad_boxes: what to do about invalid boxes: "error", "skip" or "clip".
         bad_images: what to do about images that cannot be used: "error" or "skip".
         shapes: options of the drawn images: num_train, num_eval, seed, sides, max_shapes.
     """
@@ -46,12 +46,12 @@ class SourceSettings:
 
     @property
     def images(self) -> str | Path:
-        """The folder of images of this part."""
+        """The image folder of this part."""
         return self.train_images if self.split == "train" else self.eval_images
 
     @property
     def annotations(self) -> str | Path:
-        """The file of annotations of this part."""
+        """The annotation file of this part."""
         return self.train_annotations if self.split == "train" else self.eval_annotations
 
     @property
@@ -60,10 +60,10 @@ class SourceSettings:
         return self.train_split if self.split == "train" else self.eval_split
 
     def need_files(self, source: str) -> None:
-        """Refuse to go on where the folder of images or the annotations are not named.
+        """Raise an error if the image folder or the annotation file is not set.
 
         Args:
-            source: what needs them, for the message.
+            source: the source that needs them, for the message.
 
         Raises:
             UserError: one of the two is "".

@@ -1,4 +1,4 @@
-"""Where TFDS keeps its prepared sets, and which of them is meant by a name."""
+"""Finds prepared TFDS datasets by name."""
 
 import difflib
 import json
@@ -12,12 +12,12 @@ from bifpn_jax.errors import UserError
 
 
 def tfds_dir(data_dir: str | Path | None) -> Path:
-    """Return the folder of TFDS's prepared sets: ``data_dir``, or TFDS's own default."""
+    """Return the folder of the prepared TFDS datasets: ``data_dir``, or TFDS's default."""
     return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
 
 
 def find_prepared(name: str, root: Path) -> Path:
-    """Return the folder of the newest prepared version of a set, or the one that is asked for."""
+    """Return the folder of a prepared dataset: the requested version, or the newest."""
     path, _, version = name.partition(":")
     there = sorted(
         (folder for folder in (root / path).glob("*") if _has_version_name(folder)),
@@ -26,7 +26,7 @@ def find_prepared(name: str, root: Path) -> Path:
     found = [folder for folder in there if fnmatch(folder.name, version or "*")]
     if not found:
         others = [f"{path}:{folder.name}" for folder in there]
-        # Above a config, as in "voc", or beside it.
+        # The name may be above a config, as in "voc", or next to it.
         for level in (root / path, (root / path).parent):
             files = () if others or level == root else level.glob("*/*/features.json")
             configs = sorted({file.parent.parent.name for file in files})
@@ -47,7 +47,7 @@ def find_prepared(name: str, root: Path) -> Path:
 
 
 def _known_name(name: str) -> str:
-    """A hint at the set of TFDS that is meant by a name that none has."""
+    """Return a hint at the TFDS dataset that an unknown name may mean."""
     known = tfds.list_builders(with_community_datasets=False)
     near = [] if name in known else difflib.get_close_matches(name, known, 1, 0.75)
     return f" (did you mean {near[0]}?)" if near else ""

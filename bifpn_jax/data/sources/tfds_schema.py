@@ -1,7 +1,7 @@
-"""The schema of the TFDS sets that this project's builders write.
+"""The schema of the TFDS datasets that this project's builders write.
 
-It is the usual one of TFDS detection sets (COCO, VOC, ...): ``image`` and a sequence ``objects``
-with ``bbox`` (``[y0, x0, y1, x1]`` relative to the image) and ``label``; beside them ``image/id``,
+It is the usual schema of TFDS detection sets (COCO, VOC, ...): ``image`` and a sequence ``objects``
+with ``bbox`` (``[y0, x0, y1, x1]`` relative to the image) and ``label``; in addition ``image/id``,
 ``image/filename``, ``objects/is_crowd``, ``objects/area`` and ``annotations``.
 """
 
@@ -17,7 +17,7 @@ from bifpn_jax.data.records import Record
 def detection_features(names: tuple[str, ...]) -> tfds.features.FeaturesDict:
     """Return the schema of this project's builders.
 
-    Beside the usual fields it keeps the objects of an image as the JSON text of their COCO
+    In addition to the usual fields it stores the objects of an image as the JSON text of their COCO
     annotations: TFDS stores every float in 32 bits, and evaluation should see the exact numbers.
     """
     return tfds.features.FeaturesDict(
@@ -43,7 +43,7 @@ def to_example(record: Record, annotations: list[dict[str, Any]]) -> dict[str, A
     """Return a record in the form that a builder with ``detection_features`` yields.
 
     Args:
-        record: its ``original_hw`` must be known.
+        record: a record with a known ``original_hw``.
         annotations: the COCO annotations of its objects, in the same order.
     """
     height, width = record.original_hw

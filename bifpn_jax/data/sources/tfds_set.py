@@ -1,9 +1,9 @@
-"""Records from prepared TFDS detection sets.
+"""Records from prepared TFDS detection datasets.
 
-Sets must be prepared as array_record, which needs no TensorFlow to read. The encoded images are
-handed on as they are; decoding is the pipeline's business. Of a set's features ``image``,
-``objects/bbox`` and ``objects/label`` are needed; ``image/id``, ``image/filename``,
-``objects/is_crowd``, ``objects/area`` and ``annotations`` are used where they exist.
+Datasets must be prepared as array_record, which can be read without TensorFlow. The encoded images
+are passed on as they are; the pipeline decodes them. The features ``image``, ``objects/bbox`` and
+``objects/label`` are required; ``image/id``, ``image/filename``, ``objects/is_crowd``,
+``objects/area`` and ``annotations`` are used if they exist.
 """
 
 import json
@@ -28,7 +28,7 @@ from bifpn_jax.data.sources.source_settings import SourceSettings
 from bifpn_jax.data.sources.tfds_folder import find_prepared, tfds_dir
 from bifpn_jax.errors import UserError
 
-_MANY = 20_000  # images; beyond that nothing but training reads a whole set
+_MANY = 20_000  # images; beyond that only training reads a whole set
 
 
 def open_prepared(name: str, settings: SourceSettings) -> "TfdsRecords":
@@ -42,8 +42,8 @@ class TfdsRecords:
     Attributes:
         name: the set and the split.
         label_map: the set's classes; category ids are those of the builder's metadata
-            (``category_ids``) and otherwise the labels counted from 1.
-        left_out: nothing; the images are not looked at before they are read.
+            (``category_ids``) or else the labels counted from 1.
+        left_out: always empty, because images are not checked before they are read.
     """
 
     left_out: tuple[BadImageError, ...] = ()
@@ -59,15 +59,15 @@ class TfdsRecords:
         """Open a prepared set.
 
         Args:
-            name: of the set, with config and version where needed: "voc/2007", "coco2017:1.0.0".
-            split: "train", "validation", also a part such as "train[:10%]".
-            data_dir: where TFDS keeps its sets; None is TFDS's own default.
-            bad_images: with "skip", an image whose size cannot be found out is not in the ground
+            name: name of the set, with config and version if needed: "voc/2007", "coco2017:1.0.0".
+            split: "train", "validation", or a part such as "train[:10%]".
+            data_dir: the folder of the TFDS datasets; None is TFDS's default.
+            bad_images: with "skip", an image whose size cannot be determined is not in the ground
                 truth and counts as one without boxes.
 
         Raises:
-            UserError: not prepared, prepared in a format that needs TensorFlow, no such split, or
-                no detection set.
+            UserError: the set is not prepared, is prepared in a format that needs TensorFlow, has
+                no such split, or is not a detection dataset.
         """
         self.name = f"{name} ({split})"
         self._skip = bad_images == "skip"
@@ -92,7 +92,7 @@ class TfdsRecords:
         return len(self._examples)
 
     def __getitem__(self, index: int) -> Record:
-        """Read one record; a box without area is left out."""
+        """Read one record, skipping boxes without area."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         return self._to_record(self._examples[index], index)
@@ -104,9 +104,9 @@ class TfdsRecords:
         return np.array([self._box_count(index) for index in range(len(self))], np.int64)
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the content of a COCO annotation file; this reads the whole split.
+        """Return the content of a COCO annotation file, which reads the whole split.
 
-        With this project's builders the annotations are exactly those of the original file.
+        For this project's builders the annotations are exactly those of the original file.
         """
         images, annotations = [], []
         for index in range(len(self)):
@@ -149,7 +149,7 @@ class TfdsRecords:
             hw = image_hw(encoded) or decode_image(encoded, where).shape[:2]
         except UserError as error:
             raise BadImageError(error, image_id) from None
-        # A sequence of objects comes as Python lists, empty ones without any shape.
+        # A sequence of objects is read as Python lists, and an empty one has no shape.
         relative = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
         boxes = box_ops.clip(relative * np.array(hw * 2, np.float32)[None], hw)
         crowd = objects.get("is_crowd", [False] * len(boxes))
