@@ -171,8 +171,9 @@ FIELDS = {
         "How many of the newest checkpoints stay, beside the best.", low=1, high=10_000
     ),
     "checkpoint.best_metric": Field(
-        "The metric of the best checkpoint.",
-        takes="one of COCO's twelve, AP, AP50, …; with eval.weights=both also raw_AP, …",
+        "The metric of the best checkpoint; higher is better.",
+        takes="one of COCO's twelve, AP, AP50, …, or a name that a metric of eval.metrics returns; "
+        "with eval.weights=both also raw_AP, …",
     ),
     "log.every_steps": Field("Steps between two lines of metrics.jsonl.", low=1, high=10**9),
     "log.progress": Field("Show a progress line."),
