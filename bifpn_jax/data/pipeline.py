@@ -15,6 +15,7 @@ numpy arrays (B images per batch, M padded boxes):
                    stands for a bad image
     dropped_boxes  [B] int32, boxes that were left out because the image has more than M
     skipped_id     [B] int64, id of the bad image in whose place the row is, NONE_SKIPPED elsewhere
+    more_skipped   [S] int64, ids of the bad images that augmentations drew beside the rows' own
 
 Several processes read disjoint shards: at every step the union of their batches is the batch that
 one process alone would read, so neither the order of the data nor its augmentation depends on how
@@ -109,14 +110,18 @@ def train_batches(
         return partial(make, index, type(rng.bit_generator), rng.bit_generator.state)
 
     def make(index: int, kind: type, drawn: Mapping[str, Any], out: np.ndarray) -> Batch:
+        drawn_bad: list[int] = []
+
         def use(record: Record) -> Batch:
             bits = kind(0)
             bits.state = drawn
             rng = np.random.Generator(bits)
 
             def more() -> Example:
-                # If that image is bad, its own turn comes to be counted.
-                return read(int(rng.integers(len(source))), read_example)[0]
+                example, bad = read(int(rng.integers(len(source))), read_example)
+                if bad is not None:
+                    drawn_bad.append(bad.image_id)
+                return example
 
             augment = partial(
                 augmented, steps=steps, rng=rng, more=more, image_hw=image_hw, where=record.where
@@ -126,6 +131,7 @@ def train_batches(
             )
 
         row, bad = read(index, use)
+        row |= {"more_skipped": np.array(drawn_bad, np.int64)}
         return row if bad is None else row | {"skipped_id": np.int64(bad.image_id)}
 
     # Of the source only the numbers go through grain, which looks at all that it is given.
@@ -176,9 +182,9 @@ def eval_batches(
 
 
 def skipped_ids(batch: Mapping[str, np.ndarray]) -> list[int]:
-    """Return the ids of the bad images that a batch does without, in the order of its rows."""
+    """Return the ids of the bad images that a batch does without, those of its rows first."""
     ids = batch["skipped_id"]
-    return ids[ids != NONE_SKIPPED].tolist()
+    return [*ids[ids != NONE_SKIPPED].tolist(), *batch["more_skipped"].tolist()]
 
 
 def count_crowded_images(source: Source, max_boxes: int) -> tuple[int, int] | None:
@@ -259,7 +265,9 @@ def _read(
     def join(made: Sequence[Batch]) -> Batch:
         columns = {key: [row[key] for row in made] for key in made[0]}
         images = memory.batch(columns.pop("image"))
-        return {"image": images} | {key: np.stack(values) for key, values in columns.items()}
+        more = np.concatenate(columns.pop("more_skipped"))
+        stacked = {key: np.stack(values) for key, values in columns.items()}
+        return {"image": images, **stacked, "more_skipped": more}
 
     threads = num_threads if num_threads is not None else min(16, os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=rows + threads)
