@@ -6,12 +6,13 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import summary_names
+from bifpn_jax.train.state import EVALUATED
 
 
 def measured_names(config: ConfigDict, own: Collection[str] = ()) -> list[str]:
     """The numbers of an evaluation: COCO's, and those that metrics of one's own return."""
     names = [*summary_names(config.eval.max_detections), *own]
-    return names + [f"raw_{name}" for name in names if config.eval.weights == "both"]
+    return names + [f"raw_{name}" for name in names if len(EVALUATED[config.eval.weights]) > 1]
 
 
 def check_best_metric(config: ConfigDict, own: Collection[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from bifpn_jax.data.augment.applying import AUGMENTATIONS
 from bifpn_jax.data.coco.coco_objects import BAD_BOXES
+from bifpn_jax.data.label_map import LABEL_SPACES
 from bifpn_jax.data.records import BAD_IMAGES
 from bifpn_jax.losses import BOX_LOSSES, CLASS_LOSSES
 from bifpn_jax.nms import SCORE_THRESHOLDS
@@ -9,6 +10,8 @@ from bifpn_jax.recipe.fields import Field, part_field
 from bifpn_jax.recipe.model_fields import MODEL_FIELDS
 from bifpn_jax.train.optimizer import OPTIMIZERS
 from bifpn_jax.train.schedule import DECAYS
+from bifpn_jax.train.state import EVALUATED
+from bifpn_jax.train.step import NONFINITE
 
 # Of the fields in "scaling".
 RECORDED = Field("Not read by anything.")
@@ -73,7 +76,7 @@ FIELDS = {
     "data.label_space": Field(
         "contiguous: classes without gaps, in the order of the category ids. category_id: class "
         "id - 1, with unused outputs at the gaps, as the published COCO models have it.",
-        ("contiguous", "category_id"),
+        LABEL_SPACES,
     ),
     "data.antialias": Field("Smooth images before they are made smaller, as Pillow does."),
     "data.max_boxes": Field(
@@ -107,7 +110,7 @@ FIELDS = {
     "train.steps": Field("Steps of the run; 0: as epochs says.", low=0, high=2**31 - 1),
     "train.nonfinite": Field(
         "A loss or gradient that is not finite stops the run, or its step is left out.",
-        ("error", "skip"),
+        NONFINITE,
     ),
     "schedule.base_rate": Field(
         "Peak of the learning rate at batch size 64; it is scaled with the batch.",
@@ -153,7 +156,7 @@ FIELDS = {
     ),
     "eval.batch_size": Field("Images at a time, of all devices together.", low=1, high=2**16),
     "eval.weights": Field(
-        "Which are evaluated: averaged ones, the newest, or both.", ("ema", "raw", "both")
+        "Which are evaluated: averaged ones, the newest, or both.", tuple(EVALUATED)
     ),
     "eval.pre_nms_top_k": Field("Best boxes of an image that go into NMS.", low=1, high=10**7),
     "eval.max_detections": Field("Most detections in an image.", low=1, high=10_000),

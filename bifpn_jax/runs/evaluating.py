@@ -33,7 +33,7 @@ from bifpn_jax.runs.compile_keys import evaluation_key
 from bifpn_jax.runs.waiting import Waits
 from bifpn_jax.train import devices, exchange
 from bifpn_jax.train.checkpoints import Checkpoints
-from bifpn_jax.train.state import TrainState
+from bifpn_jax.train.state import EVALUATED, TrainState
 
 
 class _Scored(NamedTuple):
@@ -99,15 +99,16 @@ def make_evaluation(
         return _Scored(CocoMetrics.from_json(metrics), own, detections, skipped)
 
     def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
-        result, own, detections, skipped = run(state, config.eval.weights != "raw")
+        ema, *others = EVALUATED[config.eval.weights]
+        result, own, detections, skipped = run(state, ema)
         check_best_metric(config, own)
         facts: dict[str, Any] = {**own, "evaluated_with": measured_with()}
         if model.num_classes != len(result.per_class):
             facts["num_classes"] = model.num_classes
         if skipped:
             facts["not_evaluated"] = sorted(skipped)
-        if config.eval.weights == "both":
-            raw = run(state, False)
+        for ema in others:
+            raw = run(state, ema)
             numbers = raw.metrics.to_json()
             facts |= {f"raw_{name}": numbers[name] for name in raw.metrics.summary}
             facts |= {f"raw_{name}": value for name, value in raw.own.items()}
