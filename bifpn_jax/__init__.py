@@ -15,13 +15,14 @@ Paper: EfficientDet: Scalable and Efficient Object Detection, arXiv 1911.09070.
 """
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.exporting import export_detector, save_detector
 from bifpn_jax.inference import ImageDetections, make_detector
 from bifpn_jax.models.detector import EfficientDet, Outputs, create_model, make_anchors
 from bifpn_jax.models.initial_values import init_variables
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.named_parts import trust_code
 from bifpn_jax.postprocess import Detections, postprocess
-from bifpn_jax.trained import Detector, evaluate_detector, load_detector, save_detector
+from bifpn_jax.trained import Detector, evaluate_detector, load_detector
 from bifpn_jax.weights import load_weights, save_weights, weights_catalog
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "UserError",
     "create_model",
     "evaluate_detector",
+    "export_detector",
     "init_variables",
     "load_detector",
     "load_weights",

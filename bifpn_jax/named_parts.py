@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -69,6 +70,15 @@ def unknown(what: str, name: Any, choices: Any) -> UserError:
     near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}."
     return UserError(f"unknown {what} {name!r}: {hint}")
+
+
+def failure(error: Exception) -> str:
+    """An error of one's own code in one line, with its place: "KeyError: 'x' (mine.py, line 3)"."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, SyntaxError):  # says its place itself
+        return said
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{said} ({place.filename}, line {place.lineno})"
 
 
 def is_code(name: Any) -> bool:
@@ -146,7 +156,7 @@ def _run_file(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
+        raise UserError(f"{path} does not run: {failure(error)}") from error
     finally:
         if before is not None:
             sys.modules[path.stem] = before

@@ -25,7 +25,7 @@ LAYERS = (
     ["train"],
     ["weights"],
     ["trained"],
-    ["recipe"],
+    ["recipe", "exporting"],
     ["runs"],
     ["__init__"],
     ["command_line"],

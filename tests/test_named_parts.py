@@ -165,8 +165,8 @@ def test_code_is_run_once_and_only_when_trusted(tmp_path):
     ("code", "name", "message"),
     [
         (None, "f", "no such file of code"),
-        ("def f(:", "f", "does not run: SyntaxError"),
-        ("1 / 0", "f", "does not run: ZeroDivisionError: division by zero"),
+        ("def f(:", "f", r"does not run: SyntaxError: .* \(part\.py, line 1\)$"),
+        ("1 / 0", "f", r"does not run: ZeroDivisionError: .* by zero \(.*part\.py, line 1\)$"),
         ("def squared(w): return w", "sqared", "there is no sqared in .*; did you mean squared"),
         ("", "f", "there is no f in "),
     ],

@@ -1,12 +1,12 @@
 """The console script ``bifpn WORD``, also ``python -m bifpn_jax WORD``."""
 
-import difflib
 import importlib
 import signal
 import sys
 from typing import NamedTuple
 
 from bifpn_jax.command_line.process_memory import restart_with_huge_pages
+from bifpn_jax.named_parts import unknown
 
 
 class Command(NamedTuple):
@@ -42,9 +42,7 @@ def main() -> None:
         print(_overview())
         sys.exit(0 if name else 2)
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}."
-        print(f"error: bifpn has no command {name!r}; {hint}", file=sys.stderr)
+        print(f"error: {unknown('command', name, COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     # First, because starting over costs least before the imports.
     restart_with_huge_pages()

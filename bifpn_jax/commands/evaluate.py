@@ -6,7 +6,8 @@ r"""Evaluates a trained model on any COCO-format dataset.
 prints COCO's twelve numbers and the AP of every class, and writes metrics.json and detections.json
 (COCO's results format). The categories of the annotations are matched with those of the model by
 name; results are in the ids of the annotations. Without --images and --annotations it takes the
-evaluation data of the run's config.
+evaluation data of the run's config. --metrics=my_metric.py:counted has numbers of your own beside
+COCO's.
 """
 
 import dataclasses
@@ -23,8 +24,10 @@ from bifpn_jax.data.records import BAD_IMAGES, Source
 from bifpn_jax.data.sources.relabelling import Relabelled
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.detection_limit import limit_warning
+from bifpn_jax.evaluation.own_metrics import find_metric
 from bifpn_jax.evaluation.results import EVALUATION_FILE, write_detections, write_metrics
 from bifpn_jax.evaluation.table import metrics_table
+from bifpn_jax.named_parts import is_trusted, trust_code
 from bifpn_jax.runs.compile_keys import evaluation_key
 from bifpn_jax.runs.waiting import waits_on_terminal
 from bifpn_jax.trained import evaluate_detector
@@ -36,6 +39,7 @@ FLAG_NAMES = {
     "data.eval_annotations": "annotations",
     "data.bad_boxes": "bad_boxes",
     "data.bad_images": "bad_images",
+    "eval.metrics": "metrics",
     "batch_size": "batch_size",
     "max_detections": "max_detections",
 }
@@ -82,6 +86,22 @@ def open_data(
     )
 
 
+def trusted_metrics(config: ConfigDict) -> list[str]:
+    """The metrics of one's own in the config of a run, which somebody else may have written.
+
+    Code that is not trusted is left out, and said: COCO's numbers do not depend on it.
+    """
+    names = list(config.eval.metrics)
+    for name in names:
+        if not is_trusted(name):
+            print(
+                f"not measured: metric {name}, code in a file that is not run unasked; read it, "
+                "and if you trust it, set --trust_code",
+                flush=True,
+            )
+    return [name for name in names if is_trusted(name)]
+
+
 def define_flags() -> None:
     """Defines the flags of this command."""
     trained_model.define_flags()
@@ -107,6 +127,11 @@ def define_flags() -> None:
         lower_bound=1,
         upper_bound=10_000,
     )
+    flags.DEFINE_list(
+        "metrics",
+        None,
+        "Metrics beside COCO's, FILE.py:NAME,…; by default as in the run's config.",
+    )
     flags.DEFINE_string("output", "runs/evaluate", "Folder for the results.")
     flags.DEFINE_integer("batch_size", 0, "Images at a time; 0: as in the config.", lower_bound=0)
 
@@ -115,6 +140,9 @@ def main(_: list[str]) -> None:
     """Runs the command."""
     given = flags.FLAGS
     command.check_devices()
+    for name in given.metrics or ():
+        trust_code(name)  # who names code on the command line means it
+        find_metric(name)  # for what it refuses
     output = command.make_folder(given.output)
     detector = trained_model.load_from_flags()
     config = trained_model.run_config(detector)
@@ -136,11 +164,13 @@ def main(_: list[str]) -> None:
     limit = detector.postprocessing["max_detections"]
     if too_few := limit_warning(source, limit, "--max_detections"):
         print(too_few, flush=True)
+    metrics = given.metrics or trusted_metrics(config)
     for image in source.left_out:
         print(f"left out image {image.image_id}: {image}", flush=True)
     result = evaluate_detector(
         detector,
         source,
+        metrics=metrics,
         batch_size=given.batch_size,
         bad_images=config.data.bad_images,
         num_threads=config.data.num_threads or None,
@@ -156,9 +186,9 @@ def main(_: list[str]) -> None:
         "ema": given.ema,
         "data": source.name,
     }
-    write_metrics(output / EVALUATION_FILE, result.metrics, **facts)
+    write_metrics(output / EVALUATION_FILE, result.metrics, **facts, **result.own)
     write_detections(output / "detections.json", result.detections)
-    print(metrics_table(result.metrics))
+    print(metrics_table(result.metrics, result.own))
     if result.skipped:
         ids = ", ".join(map(str, result.skipped))
         print(f"\nbad images that were not evaluated: {len(result.skipped)} (ids {ids})")

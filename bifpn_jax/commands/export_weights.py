@@ -1,34 +1,40 @@
-"""Writes a trained model as one file: its weights, its config and its classes.
+"""Writes a trained model as one file, by default its weights, its config and its classes.
 
     bifpn export --weights=runs/mine --output=mine.safetensors
 
-The file stands for the workdir, or for whatever --weights names, wherever weights are asked for:
---weights of the other commands, --config.init_from, `bifpn_jax.load_detector`.
+The `.safetensors` stands for the workdir, or for whatever --weights names, wherever weights are
+asked for: --weights of the other commands, --config.init_from, `bifpn_jax.load_detector`. Another
+--format writes something else, such as code of your own: --format=my_export.py:npz.
 """
-
-from pathlib import Path
 
 from absl import flags
 
 from bifpn_jax.command_line import trained_model
-from bifpn_jax.errors import UserError
-from bifpn_jax.trained import save_detector
+from bifpn_jax.exporting import EXPORTERS, export_detector, find_exporter, output_path
+from bifpn_jax.named_parts import trust_code
 
-FLAG_NAMES = trained_model.FLAG_NAMES
+FLAG_NAMES = {**trained_model.FLAG_NAMES, "path": "output", "format": "format"}
 
 
 def define_flags() -> None:
     """Defines the flags of this command."""
     trained_model.define_flags()
-    flags.DEFINE_string("output", None, "The file to write, NAME.safetensors.", required=True)
+    flags.DEFINE_string(
+        "output", None, "The file to write, NAME.safetensors by default.", required=True
+    )
+    flags.DEFINE_string(
+        "format",
+        "safetensors",
+        f"Format of the file: {', '.join(EXPORTERS)}, or code of your own, FILE.py:NAME.",
+    )
 
 
 def main(_: list[str]) -> None:
     """Runs the command."""
-    path = Path(flags.FLAGS.output).expanduser()
-    if path.suffix != ".safetensors":
-        raise UserError(f"--output={path}: let the name of the file end in .safetensors.")
-    if not path.parent.is_dir():
-        raise UserError(f"--output={path}: there is no folder {path.parent}; make it first.")
-    save_detector(path, trained_model.load_from_flags())
+    given = flags.FLAGS
+    # Who names code on the command line means it.
+    trust_code(given.format)
+    exporter = find_exporter(given.format)
+    path = output_path(given.output, exporter)
+    export_detector(trained_model.load_from_flags(), path, format=given.format)
     print(path)

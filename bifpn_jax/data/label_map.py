@@ -13,6 +13,9 @@ import numpy as np
 
 from bifpn_jax.errors import UserError
 
+# How a model's outputs are numbered: as the classes come, or by category ids, with gaps.
+CONTIGUOUS, CATEGORY_ID = LABEL_SPACES = ("contiguous", "category_id")
+
 
 class LabelIds(Protocol):
     """Anything that knows the category id of a label: a ``LabelMap`` or ``ResultIds``."""

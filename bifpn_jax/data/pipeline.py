@@ -15,6 +15,7 @@ arrays (B images per batch, M padded boxes):
                    replaces a bad image
     dropped_boxes  [B] int32, number of boxes dropped because the image has more than M
     skipped_id     [B] int64, id of the bad image that the row replaces, else NONE_SKIPPED
+    more_skipped   [S] int64, ids of the bad images that augmentations drew in addition
 
 Several processes read disjoint shards: at every step the union of their batches is the batch that
 a single process would read, so neither the order of the data nor its augmentation depends on the
@@ -109,14 +110,18 @@ def train_batches(
         return partial(make, index, type(rng.bit_generator), rng.bit_generator.state)
 
     def make(index: int, kind: type, drawn: Mapping[str, Any], out: np.ndarray) -> Batch:
+        drawn_bad: list[int] = []
+
         def use(record: Record) -> Batch:
             bits = kind(0)
             bits.state = drawn
             rng = np.random.Generator(bits)
 
             def more() -> Example:
-                # If that image is bad, it is counted when its own turn comes.
-                return read(int(rng.integers(len(source))), read_example)[0]
+                example, bad = read(int(rng.integers(len(source))), read_example)
+                if bad is not None:
+                    drawn_bad.append(bad.image_id)
+                return example
 
             augment = partial(
                 augmented, steps=steps, rng=rng, more=more, image_hw=image_hw, where=record.where
@@ -126,6 +131,7 @@ def train_batches(
             )
 
         row, bad = read(index, use)
+        row |= {"more_skipped": np.array(drawn_bad, np.int64)}
         return row if bad is None else row | {"skipped_id": np.int64(bad.image_id)}
 
     # Only record numbers go through grain, which inspects everything that it is given.
@@ -176,9 +182,9 @@ def eval_batches(
 
 
 def skipped_ids(batch: Mapping[str, np.ndarray]) -> list[int]:
-    """Return the ids of the bad images that a batch skips, in the order of its rows."""
+    """Return the ids of the bad images that a batch skips, those of its rows first."""
     ids = batch["skipped_id"]
-    return ids[ids != NONE_SKIPPED].tolist()
+    return [*ids[ids != NONE_SKIPPED].tolist(), *batch["more_skipped"].tolist()]
 
 
 def count_crowded_images(source: Source, max_boxes: int) -> tuple[int, int] | None:
@@ -259,7 +265,9 @@ def _read(
     def join(made: Sequence[Batch]) -> Batch:
         columns = {key: [row[key] for row in made] for key in made[0]}
         images = memory.batch(columns.pop("image"))
-        return {"image": images} | {key: np.stack(values) for key, values in columns.items()}
+        more = np.concatenate(columns.pop("more_skipped"))
+        stacked = {key: np.stack(values) for key, values in columns.items()}
+        return {"image": images, **stacked, "more_skipped": more}
 
     threads = num_threads if num_threads is not None else min(16, os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=rows + threads)

@@ -109,4 +109,5 @@ def _row(
         "mask": np.bool_(True),
         "dropped_boxes": np.int32(dropped),
         "skipped_id": np.int64(NONE_SKIPPED),
+        "more_skipped": np.zeros(0, np.int64),
     }

@@ -2,7 +2,8 @@
 
 A metric is a function (ground_truth, detections) -> {name: number}: the ground truth as a COCO
 annotation file has it, the detections in COCO's results format, both of the images that were
-evaluated. The config names it, `eval.metrics=("FILE.py:NAME",)`.
+evaluated. The config names it, `eval.metrics=("FILE.py:NAME",)`, and a number that it returns may
+be `checkpoint.best_metric`.
 """
 
 import math
@@ -12,11 +13,14 @@ from typing import Any
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
-from bifpn_jax.named_parts import is_code, load_code
+from bifpn_jax.named_parts import failure, is_code, load_code
 
 # The names that an evaluation has of its own: COCO's numbers, at any limit and of raw weights, and
 # the facts about them.
-_FACTS = (*CocoMetrics.__dataclass_fields__, "step", "evaluated_with", "num_classes")
+_FACTS = (
+    *(*CocoMetrics.__dataclass_fields__, "step", "evaluated_with", "num_classes"),
+    *("weights", "checkpoint", "ema", "data"),
+)
 _TAKEN = re.compile("|".join([*_FACTS, *SUMMARY_NAMES, r"AR\d+", "not_evaluated", "raw_.*"]))
 
 Metric = Callable[[Mapping[str, Any], list[dict[str, Any]]], Mapping[str, float]]
@@ -35,7 +39,23 @@ def find_metric(name: str | Metric) -> Metric:
             f"metrics={name!r}: COCO's metrics are always there; name code of your own, "
             "FILE.py:NAME, for others."
         )
-    return load_code(name)
+    metric = load_code(name)
+    if not callable(metric):
+        raise UserError(
+            f"metrics={name}: this is a {type(metric).__name__}; name a function "
+            "(ground_truth, detections) -> {name: number}."
+        )
+    return metric
+
+
+def metric_names(
+    metrics: Sequence[str | Metric], ground_truth: Mapping[str, Any]
+) -> list[str] | None:
+    """The names that metrics return where nothing is detected; None where one cannot say them."""
+    try:
+        return list(own_metrics(metrics, ground_truth, []))
+    except UserError:
+        return None
 
 
 def own_metrics(
@@ -46,11 +66,11 @@ def own_metrics(
     """The numbers of all these metrics by their names; None for what is not finite.
 
     Raises:
-        UserError: a metric returns something else than numbers, or a name that is taken.
+        UserError: a metric fails, or returns something else than numbers, or a name that is taken.
     """
     found: dict[str, float | None] = {}
     for metric in metrics:
-        values = find_metric(metric)(ground_truth, detections)
+        values = _values(metric, ground_truth, detections)
         if not isinstance(values, Mapping):
             raise UserError(f"metric {metric} returns {values!r}; return {{name: number}}.")
         for name, value in values.items():
@@ -62,3 +82,15 @@ def own_metrics(
                 raise UserError(f"metric {metric}: {name}={value!r} is not a number.") from None
             found[name] = number if math.isfinite(number) else None
     return found
+
+
+def _values(
+    metric: str | Metric, ground_truth: Mapping[str, Any], detections: list[dict[str, Any]]
+) -> Any:
+    function = find_metric(metric)
+    try:
+        return function(ground_truth, detections)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"metric {metric} fails: {failure(error)}; correct it there.") from error

@@ -1,6 +1,7 @@
 """The numbers of an evaluation as a table for a person to read."""
 
 import math
+from collections.abc import Mapping
 
 from bifpn_jax.evaluation.metrics import COCO_LIMIT, CocoMetrics, format_score
 
@@ -20,8 +21,13 @@ _MEANING = {
 _WIDTH = 100
 
 
-def metrics_table(metrics: CocoMetrics) -> str:
-    """The numbers with what they mean, then AP per class, in COCO's 0..1; "-" is undefined."""
+def metrics_table(metrics: CocoMetrics, own: Mapping[str, float | None] | None = None) -> str:
+    """The numbers with what they mean, then AP per class, in COCO's 0..1; "-" is undefined.
+
+    Args:
+        metrics: COCO's.
+        own: those of metrics of one's own, which come between.
+    """
     counts = f"{metrics.num_images} images, {metrics.num_detections} detections"
     if metrics.max_detections != COCO_LIMIT:
         counts += f"; up to {metrics.max_detections} count per image and class, not {COCO_LIMIT}"
@@ -29,6 +35,11 @@ def metrics_table(metrics: CocoMetrics) -> str:
     for name in metrics.printed_names:
         meaning = _MEANING.get(name) or f"with {name.removeprefix('AR')}"
         lines.append(f"{name:<6} {format_score(metrics.summary[name])}  {meaning}")
+    if own:
+        longest = max(map(len, own))
+        values = {name: "-" if value is None else f"{value:.6g}" for name, value in own.items()}
+        lines += ["", "your own metrics"]
+        lines += [f"{name:<{longest}}  {value}" for name, value in values.items()]
     lines += ["", "AP per class", *_columns(metrics.per_class)]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import optax
 from ml_collections import ConfigDict
 
-from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.data.label_map import CATEGORY_ID, LabelMap
 from bifpn_jax.data.pipeline import EvalBatches, TrainBatches, eval_batches, train_batches
 from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources.opening import open_source
@@ -23,7 +23,7 @@ from bifpn_jax.recipe.fields import fields_of
 from bifpn_jax.train import devices
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.schedule import longest_warmup, make_schedule, peak_learning_rate
-from bifpn_jax.train.step import TrainStep, make_train_step
+from bifpn_jax.train.step import SKIP, TrainStep, make_train_step
 from bifpn_jax.trained.config import configured_model, configured_postprocessing
 
 
@@ -72,7 +72,7 @@ def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
             bad_images=data.bad_images,
             shapes=data.shapes,
         )
-    if data.label_space == "category_id" and split == "train":
+    if data.label_space == CATEGORY_ID and split == "train":
         outputs = num_classes or config.model.num_classes or max(opened.label_map.category_ids)
         opened = Relabelled(opened, opened.label_map.with_gaps(outputs))
     return opened
@@ -175,7 +175,7 @@ def training_step(
         seed=config.seed,
         freeze=config.optimizer.freeze or None,
         accumulate=config.train.accumulate,
-        skip_nonfinite=config.train.nonfinite == "skip",
+        skip_nonfinite=config.train.nonfinite == SKIP,
     )
 
 

@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 
 from bifpn_jax.data.sources.opening import reads_files
 from bifpn_jax.errors import UserError
-from bifpn_jax.evaluation.metrics import summary_names
 from bifpn_jax.evaluation.own_metrics import find_metric
 from bifpn_jax.models.detector import create_model, make_anchors
 from bifpn_jax.named_parts import code_names, trust_code
 from bifpn_jax.recipe.augmenting import augmentation_names, augmentation_steps
+from bifpn_jax.recipe.best_metric import check_best_metric
 from bifpn_jax.recipe.field_descriptions import FIELDS, field_of
 from bifpn_jax.recipe.fields import ADDED_FIELDS, flat_fields
 
@@ -66,11 +66,7 @@ def check_config(config: ConfigDict) -> None:
             _refuse(name, fields[name], f"it is no regular expression, {error}")
     if fields["init_only"] and not fields["init_from"]:
         _refuse("init_only", fields["init_only"], "it needs weights, config.init_from=NAME")
-    measured = summary_names(fields["eval.max_detections"])
-    raw = [f"raw_{name}" for name in measured if fields["eval.weights"] == "both"]
-    if fields["checkpoint.best_metric"] not in (*measured, *raw):
-        names = " or ".join([*measured, *raw])
-        _refuse("checkpoint.best_metric", fields["checkpoint.best_metric"], f"use {names}")
+    check_best_metric(config)
     image_hw = fields["model.image_hw"]
     sides = [side for side in image_hw if isinstance(side, int) and 32 <= side <= 8192]
     if len(image_hw) != 2 or len(sides) != 2:

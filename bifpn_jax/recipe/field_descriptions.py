@@ -2,6 +2,7 @@
 
 from bifpn_jax.data.augment.applying import AUGMENTATIONS
 from bifpn_jax.data.coco.coco_objects import BAD_BOXES
+from bifpn_jax.data.label_map import LABEL_SPACES
 from bifpn_jax.data.records import BAD_IMAGES
 from bifpn_jax.losses import BOX_LOSSES, CLASS_LOSSES
 from bifpn_jax.nms import SCORE_THRESHOLDS
@@ -9,6 +10,8 @@ from bifpn_jax.recipe.fields import Field, part_field
 from bifpn_jax.recipe.model_fields import MODEL_FIELDS
 from bifpn_jax.train.optimizer import OPTIMIZERS
 from bifpn_jax.train.schedule import DECAYS
+from bifpn_jax.train.state import EVALUATED
+from bifpn_jax.train.step import NONFINITE
 
 # For the fields in "scaling".
 RECORDED = Field("For the record only; never read.")
@@ -75,7 +78,7 @@ FIELDS = {
     "data.label_space": Field(
         "contiguous: classes without gaps, in the order of the category ids. category_id: class "
         "id - 1, with unused outputs at the gaps, as in the published COCO models.",
-        ("contiguous", "category_id"),
+        LABEL_SPACES,
     ),
     "data.antialias": Field("Smooth images when downscaling them, as Pillow does."),
     "data.max_boxes": Field(
@@ -110,7 +113,7 @@ FIELDS = {
     "train.steps": Field("Steps of the run; 0: given by train.epochs.", low=0, high=2**31 - 1),
     "train.nonfinite": Field(
         "A non-finite loss or gradient stops the run, or its step is skipped.",
-        ("error", "skip"),
+        NONFINITE,
     ),
     "schedule.base_rate": Field(
         "Peak learning rate at batch size 64; it is scaled with the batch size.",
@@ -165,7 +168,7 @@ FIELDS = {
     "eval.batch_size": Field("Images per batch, over all devices.", low=1, high=2**16),
     "eval.weights": Field(
         "Which weights are evaluated: averaged (ema), newest (raw), or both.",
-        ("ema", "raw", "both"),
+        tuple(EVALUATED),
     ),
     "eval.pre_nms_top_k": Field("Best boxes of an image that enter NMS.", low=1, high=10**7),
     "eval.max_detections": Field("Maximum number of detections per image.", low=1, high=10_000),
@@ -183,8 +186,9 @@ FIELDS = {
         "Number of latest checkpoints to keep, in addition to the best.", low=1, high=10_000
     ),
     "checkpoint.best_metric": Field(
-        "The metric that selects the best checkpoint.",
-        takes="one of COCO's twelve, AP, AP50, …; with eval.weights=both also raw_AP, …",
+        "The metric that selects the best checkpoint; higher is better.",
+        takes="one of COCO's twelve, AP, AP50, …, or a name that a metric of eval.metrics returns; "
+        "with eval.weights=both also raw_AP, …",
     ),
     "log.every_steps": Field("Steps between two lines of metrics.jsonl.", low=1, high=10**9),
     "log.progress": Field("Show a progress line."),

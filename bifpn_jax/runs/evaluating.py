@@ -18,7 +18,7 @@ from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.fingerprint import fingerprint, ground_truth_fingerprint
 from bifpn_jax.evaluation.metrics import CocoMetrics, format_score
-from bifpn_jax.evaluation.own_metrics import own_metrics
+from bifpn_jax.evaluation.own_metrics import metric_names, own_metrics
 from bifpn_jax.evaluation.results import (
     EVALUATION_FILE,
     read_metrics,
@@ -28,11 +28,12 @@ from bifpn_jax.evaluation.results import (
 from bifpn_jax.json_files import read_json
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.recipe import building
+from bifpn_jax.recipe.best_metric import check_best_metric, measured_names
 from bifpn_jax.runs.compile_keys import evaluation_key
 from bifpn_jax.runs.waiting import Waits
 from bifpn_jax.train import devices, exchange
 from bifpn_jax.train.checkpoints import Checkpoints
-from bifpn_jax.train.state import TrainState
+from bifpn_jax.train.state import EVALUATED, TrainState
 
 
 class _Scored(NamedTuple):
@@ -58,6 +59,8 @@ def make_evaluation(
     `on_skipped` gets the ids of bad images, which are not scored; `waits` is told of compilation.
 
     Raises:
+        UserError: a metric of one's own does not work, or none is `checkpoint.best_metric`; nothing
+            is written.
         Interrupted: by `waits`, while it compiles; nothing is written.
     """
     predict = building.predict_fn(config, model)
@@ -96,14 +99,16 @@ def make_evaluation(
         return _Scored(CocoMetrics.from_json(metrics), own, detections, skipped)
 
     def evaluate_state(state: TrainState, workdir: Path) -> dict[str, Any]:
-        result, own, detections, skipped = run(state, config.eval.weights != "raw")
+        ema, *others = EVALUATED[config.eval.weights]
+        result, own, detections, skipped = run(state, ema)
+        check_best_metric(config, own)
         facts: dict[str, Any] = {**own, "evaluated_with": measured_with()}
         if model.num_classes != len(result.per_class):
             facts["num_classes"] = model.num_classes
         if skipped:
             facts["not_evaluated"] = sorted(skipped)
-        if config.eval.weights == "both":
-            raw = run(state, False)
+        for ema in others:
+            raw = run(state, ema)
             numbers = raw.metrics.to_json()
             facts |= {f"raw_{name}": numbers[name] for name in raw.metrics.summary}
             facts |= {f"raw_{name}": value for name, value in raw.own.items()}
@@ -115,6 +120,19 @@ def make_evaluation(
         return {**result.to_json(), **facts}
 
     return evaluate_state
+
+
+def ask_for_best_metric(config: ConfigDict, source: Source) -> None:
+    """Refuses a `checkpoint.best_metric` that evaluations will not have, as far as is known.
+
+    Metrics of one's own are asked what they return where nothing is detected; of one that fails at
+    that, the first evaluation knows.
+
+    Raises:
+        UserError: there is no such number.
+    """
+    if config.checkpoint.best_metric not in measured_names(config):
+        check_best_metric(config, metric_names(config.eval.metrics, source.ground_truth()))
 
 
 def conditions(config: Mapping[str, Any], source: Source) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.recipe import building
 from bifpn_jax.recipe.checks import check_config
 from bifpn_jax.runs.compile_keys import training_key
-from bifpn_jax.runs.evaluating import make_evaluation
+from bifpn_jax.runs.evaluating import ask_for_best_metric, make_evaluation
 from bifpn_jax.runs.interruption import Interrupted, StopAtOnce
 from bifpn_jax.runs.introduction import introduce
 from bifpn_jax.runs.logs import remove_finished, write_config, write_parameter_overview
@@ -66,6 +66,7 @@ def _prepare(
     say = print if is_primary else lambda _: None
     waits = Waits(enabled=is_primary and config.log.progress, durations=compile_durations())
     config, train_data, eval_data = _open_data(config, workdir, waits, say, trust_code)
+    ask_for_best_metric(config, eval_data)
     bad_images = SkippedImages(train_data, eval_data)
     length = building.run_length(config, len(train_data))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.train import exchange
+from bifpn_jax.train.step import SKIP
 
 # Steps left out one after the other, after which a run will not recover.
 MAX_SKIPPED_IN_A_ROW = 10
@@ -38,7 +39,7 @@ class StepMetrics:
             skipped_steps: so far in the run.
             skipped_in_a_row: directly before.
         """
-        self._skip, self._say = nonfinite == "skip", say
+        self._skip, self._say = nonfinite == SKIP, say
         self._recent = list(recent)
         self._in_a_row, self.skipped_steps = skipped_in_a_row, skipped_steps
         self._unfetched: tuple[int, Any, np.ndarray] | None = None

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+# Which weights of a state may be evaluated, and the `ema` of `TrainState.variables` for each.
+EVALUATED = {"ema": (True,), "raw": (False,), "both": (True, False)}
+
 
 class TrainState(flax.struct.PyTreeNode):
     """The state of a run; every leaf is a jax array.

@@ -22,6 +22,9 @@ from bifpn_jax.train.state import TrainState
 
 Array = jax.Array
 
+# What to do about a loss or a gradient that is not finite: stop, or leave its step out.
+ERROR, SKIP = NONFINITE = ("error", "skip")
+
 
 @dataclass(frozen=True)
 class TrainStep:

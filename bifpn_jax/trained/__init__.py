@@ -3,6 +3,5 @@
 from bifpn_jax.trained.detector import Detector
 from bifpn_jax.trained.evaluation import Evaluation, evaluate_detector
 from bifpn_jax.trained.loading import load_detector
-from bifpn_jax.trained.saving import save_detector
 
-__all__ = ["Detector", "Evaluation", "evaluate_detector", "load_detector", "save_detector"]
+__all__ = ["Detector", "Evaluation", "evaluate_detector", "load_detector"]

@@ -1,7 +1,7 @@
 """Scores a trained detector on a dataset."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from bifpn_jax.data.sources.relabelling import Relabelled, result_ids
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.metrics import CocoMetrics
+from bifpn_jax.evaluation.own_metrics import Metric, find_metric, own_metrics
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.postprocess import Detections
@@ -35,18 +36,21 @@ class Evaluation(NamedTuple):
         images_per_second: of loading, network and postprocessing, without the first batch, which
             compiles; not a number where there is only one.
         skipped: ids of the bad images that were found while evaluating and are not in the metrics.
+        own: the numbers of the metrics beside COCO's, by their names; None for what is not finite.
     """
 
     metrics: CocoMetrics
     detections: list[dict[str, Any]]
     images_per_second: float
     skipped: list[int]
+    own: dict[str, float | None]
 
 
 def evaluate_detector(
     detector: Detector,
     source: Source,
     *,
+    metrics: Sequence[str | Metric] = (),
     batch_size: int = 0,
     bad_images: str = "error",
     num_threads: int | None = None,
@@ -60,6 +64,9 @@ def evaluate_detector(
         source: the data, such as `CocoJson(images, annotations)` of `data.sources.coco_folder`. The
             categories that it has annotations of must be among the detector's, by name; results
             have its ids.
+        metrics: of one's own, beside COCO's: functions (ground_truth, detections) -> {name: number}
+            of what COCO's files hold, or places of them, `FILE.py:NAME`, which
+            `bifpn_jax.trust_code` has to allow first.
         batch_size: images at a time, rounded up to what the devices can share; 0 for as many as in
             the evaluations of the detector's run.
         bad_images: "error" stops at an image that cannot be read, "skip" goes on without it.
@@ -68,11 +75,14 @@ def evaluate_detector(
         around_step: is put around the compiled step, to be told when it compiles.
 
     Raises:
-        UserError: the detector does not have a category that the dataset uses, or an image is bad.
+        UserError: the detector does not have a category that the dataset uses, an image is bad, or
+            a metric does not work.
     """
     # Reads grain, which takes long to import.
     from bifpn_jax.data.pipeline import eval_batches
 
+    for metric in metrics:
+        find_metric(metric)  # for what it refuses
     batch_size = batch_size or detector.config.get("eval", {}).get("batch_size", _BATCH_SIZE)
     source = Relabelled(source, detector.label_map)
     batches = eval_batches(
@@ -108,9 +118,8 @@ def evaluate_detector(
     )
     timed = len(source) - warm_up
     speed = timed / (time.monotonic() - start) if timed else float("nan")
-    metrics = evaluate_detections(
-        without_images(truth, skipped),
-        detections,
-        max_detections=detector.postprocessing["max_detections"],
-    )
-    return Evaluation(metrics, detections, speed, skipped)
+    truth = without_images(truth, skipped)
+    limit = detector.postprocessing["max_detections"]
+    found = evaluate_detections(truth, detections, max_detections=limit)
+    own = own_metrics(metrics, truth, detections)
+    return Evaluation(found, detections, speed, skipped, own)

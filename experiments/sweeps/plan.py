@@ -25,6 +25,7 @@ from ml_collections import ConfigDict, config_flags
 from bifpn_jax.command_line.network_file import inline_network_file
 from bifpn_jax.command_line.overrides import check_overrides, explain_value
 from bifpn_jax.errors import UserError
+from bifpn_jax.recipe import by_name
 from bifpn_jax.recipe.checks import check_config
 
 _PYTHON = "python" if shutil.which("python") == sys.executable else sys.executable
@@ -90,9 +91,13 @@ def read_rows(file: str) -> Rows:
     try:
         inspect.signature(sweep).bind(*arguments)
     except TypeError:
+        # A recipe's name was replaced by a file, and nobody typed that.
+        typed = file.removeprefix(f"{by_name.__file__}:")
         raise UserError(
-            f"--config={file}: {path} is no study, it has no sweep({'text' if colon else ''}); "
-            "take one from configs/ablations/, or train this config with experiments.main."
+            f"--config={typed} is no study, it has no function sweep"
+            f"{'(words)' if colon and typed == file else ''}: type "
+            "--config=configs/ablations/fusion.py or another file of that folder, or train this "
+            f"config by itself, bifpn train --config={typed}."
         ) from None
     rows = sweep(*arguments)
     if not isinstance(rows, Mapping) or not rows:

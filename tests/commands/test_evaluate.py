@@ -1,17 +1,21 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from in_process import assert_refused, run_command
 
+from bifpn_jax import named_parts
 from bifpn_jax.command_line.flag_names import flags_of_names, in_flags
 from bifpn_jax.command_line.trained_model import run_config
 from bifpn_jax.commands.evaluate import FLAG_NAMES, open_data
 from bifpn_jax.data.sources.relabelling import Relabelled
 from bifpn_jax.errors import UserError
+from bifpn_jax.named_parts import trust_code
 from bifpn_jax.trained import evaluate_detector, load_detector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,3 +144,60 @@ def test_the_command(trained, coco_shapes, tmp_path):
     assert (metrics["step"], metrics["data"]) == (24, str(files.annotations))
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) > 0
     assert list((tmp_path / ".cache" / "bifpn_jax").iterdir())  # faster the next time
+
+
+OWN_METRIC = """
+def counted(ground_truth, detections, *, score=0.3):
+    return {"images": len(ground_truth["images"]), "found": len(detections)}
+"""
+
+
+@pytest.fixture
+def own_metric(tmp_path, monkeypatch):
+    """The place of a metric's code, which nobody trusts yet."""
+    monkeypatch.setattr(named_parts, "_trusted", set())
+    (tmp_path / "my_metric.py").write_text(OWN_METRIC)
+    return f"{tmp_path / 'my_metric.py'}:counted"
+
+
+def test_metrics_of_ones_own(detector, config, own_metric):
+    source = open_data(config, 4)
+    for metrics in ([lambda truth, found: {"found": len(found)}], [own_metric]):
+        if metrics == [own_metric]:
+            with pytest.raises(UserError, match="which is not run unasked"):
+                evaluate_detector(detector, source, metrics=metrics)
+            trust_code(own_metric)
+        result = evaluate_detector(detector, source, metrics=metrics)
+        assert result.own["found"] == len(result.detections)
+
+
+def test_the_command_takes_metrics_of_ones_own_and_of_the_run(trained, own_metric, tmp_path):
+    workdir, output = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(trained, workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config["eval"]["metrics"] = [own_metric]
+    (workdir / "config.json").write_text(json.dumps(config))
+
+    def measured(*words):
+        ended = run_command("eval", *words, f"--output={output}")
+        assert (ended.status, ended.err) == (0, "")
+        metrics = json.loads((output / "metrics.json").read_text())
+        (output / "metrics.json").unlink()
+        return ended.out, metrics
+
+    said, metrics = measured(f"--weights={workdir}")
+    assert f"not measured: metric {own_metric}, code in a file" in said
+    assert not {"images", "found"} & set(metrics)
+    said, with_trust = measured(f"--weights={workdir}", "--trust_code")
+    assert "not measured" not in said
+    assert with_trust == {**metrics, "images": 11.0, "found": metrics["num_detections"]}
+    said, named = measured(f"--weights={trained}", f"--metrics={own_metric}")
+    assert named == {**with_trust, "weights": str(trained)}
+    assert re.search(r"your own metrics\nimages +11\nfound", said)
+
+
+def test_a_metric_that_cannot_be_used_is_refused_before_weights_are_read(own_metric):
+    ended = run_command("eval", "--weights=absent", f"--metrics={own_metric}ed")
+    assert_refused(ended, "there is no counteded in .*; did you mean counted")
+    ended = run_command("eval", "--weights=absent", "--metrics=AP75")
+    assert_refused(ended, "--metrics='AP75': COCO's metrics are always there")

@@ -82,7 +82,8 @@ class Replaced:
 @pytest.mark.parametrize("make", [train, lambda source: iter(evaluate(source))])
 def test_batches_have_the_promised_form(source, make):
     batch = next(make(source))
-    assert batch.keys() == SHAPES.keys()
+    assert batch.keys() == SHAPES.keys() | {"more_skipped"}
+    assert (batch["more_skipped"].shape, batch["more_skipped"].dtype) == ((0,), np.int64)
     for key, (shape, dtype) in SHAPES.items():
         assert batch[key].shape == (4, *shape), key
         assert batch[key].dtype == dtype, key

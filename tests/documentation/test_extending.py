@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from absl import flags
+from flax import traverse_util
 from in_process import run_command
 from pages import blocks, page_commands, read_page
 
@@ -19,6 +20,8 @@ from bifpn_jax.trained import load_detector
 
 PAGE = "docs/extending.md"
 COMMANDS = page_commands(PAGE, read_page(PAGE))
+TRAINING = [printed for printed in COMMANDS if printed.text.startswith("bifpn train ")]
+EXPORT = COMMANDS[-1]  # of what the last training leaves
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,12 @@ def train(folder, words):
     return run_command("train", *words[2:], "--process_count=1", folder=folder)
 
 
-@pytest.mark.parametrize("printed", COMMANDS[:-1], ids=lambda printed: printed.text.split()[-1])
+def export(folder, words):
+    assert words[:2] == ["bifpn", "export"]
+    return run_command("export", *words[2:], folder=folder)
+
+
+@pytest.mark.parametrize("printed", TRAINING[:-1], ids=lambda printed: printed.text.split()[-1])
 def test_each_part_is_taken_by_itself(printed, folder, monkeypatch):
     checked = []
 
@@ -62,7 +70,7 @@ def test_each_part_is_taken_by_itself(printed, folder, monkeypatch):
 
 
 def test_all_of_them_train_together(folder, monkeypatch):
-    ended = train(folder, shlex.split(COMMANDS[-1].text))
+    ended = train(folder, shlex.split(TRAINING[-1].text))
     assert ended.status == 0, ended.err
     workdir = folder / "runs" / "mine"
     metrics = json.loads((workdir / "metrics.json").read_text())
@@ -83,6 +91,26 @@ def test_all_of_them_train_together(folder, monkeypatch):
     assert not detector.variables.get("batch_stats")
     fusions = [name for name in params["feature_network"]["cell_0"] if name.endswith("_fusion")]
     assert len(fusions) == 8
+
+    ended = export(folder, shlex.split(EXPORT.text))
+    assert ended == (0, "mine.npz\n", "")
+    exported = dict(np.load(folder / "mine.npz"))
+    kept = traverse_util.flatten_dict(detector.variables, sep="/")
+    assert exported.keys() == kept.keys()
+    for name, values in kept.items():
+        np.testing.assert_array_equal(exported[name], values)
+    facts = json.loads((folder / "mine.json").read_text())
+    assert facts["class_names"] == list(CLASSES)
+    assert facts["image_hw"] == [64, 64]
+
+
+def test_every_command_is_tried():
+    exports = [printed.text for printed in COMMANDS if printed not in TRAINING]
+    with_one = " --format=my_export.py:npz --output=mine.npz"
+    assert exports == [
+        f"bifpn export --weights=runs/my_metric{with_one}",
+        f"bifpn export --weights=runs/mine --trust_code{with_one}",
+    ]
 
 
 def test_the_table_names_a_field_of_each_part():

@@ -51,3 +51,10 @@ def test_recalls_say_their_limit(limit, recalls):
     assert (f"up to {limit} count per image and class" in rows[0]) == (limit != 100)
     assert (f"AR{limit} 0.5000" in str(metrics)) is True
     assert [name for name in str(metrics).split() if name.startswith("AR")][:-3] == list(recalls)
+
+
+def test_metrics_of_ones_own_come_between():
+    metrics = CocoMetrics(dict.fromkeys(SUMMARY_NAMES, 0.5), {"a": 0.5}, 1, 1)
+    with_own = metrics_table(metrics, {"count_error": 12.25, "b": None}).splitlines()
+    assert with_own[14:18] == ["", "your own metrics", "count_error  12.25", "b            -"]
+    assert with_own[:14] + with_own[18:] == metrics_table(metrics).splitlines()

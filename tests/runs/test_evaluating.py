@@ -42,6 +42,7 @@ def evaluate(monkeypatch, tmp_path):
 
     def run(source, num_classes, **settings):
         config = base.get_config("d0")
+        config.checkpoint.best_metric = settings.pop("best_metric", "AP")
         config.eval.update(settings)
         config.log.progress = False
         left = 12.0 * np.arange(OBJECTS)

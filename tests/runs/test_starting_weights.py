@@ -9,11 +9,12 @@ from torch_files import write_pth
 
 from bifpn_jax.data.sources.shapes import LABEL_MAP
 from bifpn_jax.errors import UserError
+from bifpn_jax.exporting import save_detector
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.recipe import building
 from bifpn_jax.runs import starting_weights
 from bifpn_jax.runs.starting_weights import initial_variables, with_settings_of_weights
-from bifpn_jax.trained import load_detector, save_detector
+from bifpn_jax.trained import load_detector
 from bifpn_jax.weights import weights_catalog
 from bifpn_jax.weights.formats.safetensors_file import read_safetensors, write_safetensors
 from configs import finetune

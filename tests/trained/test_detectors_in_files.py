@@ -17,9 +17,10 @@ from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import load_image
 from bifpn_jax.data.sources.shapes import LABEL_MAP, draw_record
 from bifpn_jax.errors import UserError
+from bifpn_jax.exporting import save_detector
 from bifpn_jax.models.detector import create_model
 from bifpn_jax.named_parts import trust_code
-from bifpn_jax.trained import Detector, load_detector, save_detector
+from bifpn_jax.trained import Detector, load_detector
 from bifpn_jax.weights import save_weights
 from bifpn_jax.weights.naming import effdet
 

@@ -10,8 +10,9 @@ import pytest
 from bifpn_jax.command_line.trained_model import run_config
 from bifpn_jax.data.sources.shapes import LABEL_MAP
 from bifpn_jax.errors import UserError
+from bifpn_jax.exporting import save_detector
 from bifpn_jax.train.checkpoint_reader import read_weights
-from bifpn_jax.trained import load_detector, save_detector
+from bifpn_jax.trained import load_detector
 
 
 def test_everything_comes_from_the_workdir(trained, tiny_config):

@@ -12,9 +12,8 @@ import numpy as np
 from bifpn_jax.data.augment.augmentation import OFFERED, Augmentation, Example, fault
 from bifpn_jax.data.augment.flip import flip
 from bifpn_jax.data.augment.scale_jitter import scale_jitter
-from bifpn_jax.data.own_code import failure
 from bifpn_jax.errors import UserError
-from bifpn_jax.named_parts import Parts, is_code
+from bifpn_jax.named_parts import Parts, failure, is_code
 
 AUGMENTATIONS = Parts("augmentation", {"flip": flip, "scale_jitter": scale_jitter})
 

@@ -13,11 +13,10 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from bifpn_jax.data.own_code import failure
 from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources.source_settings import SourceSettings
 from bifpn_jax.errors import UserError
-from bifpn_jax.named_parts import is_code, load_code
+from bifpn_jax.named_parts import failure, is_code, load_code
 
 Opener = Callable[[SourceSettings], Source]
 

@@ -127,7 +127,7 @@ def test_the_next_good_image_takes_the_place(folder):
     assert all(mask for mask in joined(after, "mask"))
     # All other rows are what they were, image and augmentation.
     same = np.array(skipped) == NONE_SKIPPED
-    for key in before[0]:
+    for key in before[0].keys() - {"more_skipped"}:  # not of rows
         a, b = (np.concatenate([batch[key] for batch in run])[same] for run in (before, after))
         np.testing.assert_array_equal(a, b, err_msg=key)
 
@@ -150,6 +150,28 @@ def test_replacements_depend_on_nothing_but_the_data(folder):
             for key in a:
                 np.testing.assert_array_equal(a[key], b[key], err_msg=key)
     assert {i for batch in whole for i in skipped_ids(batch)} == {100, 109}
+
+
+def beside(example, rng, *, more):
+    """An image with another one of the data at its side."""
+    return example._replace(image=np.concatenate([example.image, more().image], axis=1))
+
+
+def test_bad_images_that_an_augmentation_draws_are_counted(folder):
+    source = opened(folder)
+    spoil(folder, 4, 7)
+    whole = take(train(source, augmentations=[beside], num_threads=1), 20)
+    drawn = [batch["more_skipped"].tolist() for batch in whole]
+    assert {i for ids in drawn for i in ids} == {104, 107}
+    own = joined(whole, "skipped_id")
+    assert own.count(104) == own.count(107) == 8  # as without the augmentation
+    for batch, ids in zip(whole, drawn, strict=True):
+        assert skipped_ids(batch) == [i for i in batch["skipped_id"] if i != NONE_SKIPPED] + ids
+    shards = [
+        take(train(source, augmentations=[beside], shard_index=i, shard_count=2), 20)
+        for i in range(2)
+    ]
+    assert drawn == [[*a["more_skipped"], *b["more_skipped"]] for a, b in zip(*shards, strict=True)]
 
 
 def test_without_the_policy_a_bad_image_stops(folder):

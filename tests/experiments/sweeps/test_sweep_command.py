@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -61,10 +63,12 @@ def test_a_wrong_network_is_one_line_before_anything_starts(study_file, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_a_config_without_a_study_is_one_line(tmp_path):
-    result = run_sweep_command("--config=configs/quickstart.py", f"--workdir={tmp_path}/out")
+@pytest.mark.parametrize("typed", ["configs/quickstart.py", "d0:debug"])
+def test_a_config_without_a_study_is_one_line(typed, tmp_path):
+    result = run_sweep_command(f"--config={typed}", f"--workdir={tmp_path}/out")
     assert result.returncode == 2
     assert result.stderr == (
-        "error: --config=configs/quickstart.py: configs/quickstart.py is no study, it has no "
-        "sweep(); take one from configs/ablations/, or train this config with experiments.main.\n"
+        f"error: --config={typed} is no study, it has no function sweep: type "
+        "--config=configs/ablations/fusion.py or another file of that folder, or train this "
+        f"config by itself, bifpn train --config={typed}.\n"
     )

@@ -1,28 +1,21 @@
-"""Writes a trained detector as one file."""
+"""One `.safetensors` that stands for the detector wherever weights are asked for."""
 
 import json
 from pathlib import Path
 
 from bifpn_jax.errors import UserError
+from bifpn_jax.exporting.exporter import Exporter
 from bifpn_jax.trained.config import config_of
 from bifpn_jax.trained.detector import Detector
 from bifpn_jax.weights import save_weights
 
 
-def save_detector(path: str | Path, detector: Detector) -> None:
-    """Writes a detector to a file that `load_detector` reads back as the same detector.
-
-    Args:
-        path: of the file, `.safetensors`; one that is there is replaced.
-        detector: what to write, with its settings as they are now.
+def write_safetensors(detector: Detector, path: Path) -> None:
+    """Writes weights, config and classes, from which `load_detector` makes the same detector.
 
     Raises:
-        UserError: the name does not end in .safetensors, the model has a part that is not a name,
-            or the file cannot be written.
+        UserError: the model has a part that is not a name, or the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise UserError(f"{path}: let the name of the file end in .safetensors.")
     name = detector.config.get("model", {}).get("name", "d0")
     own = config_of(
         detector.model,
@@ -44,3 +37,6 @@ def save_detector(path: str | Path, detector: Detector) -> None:
         ) from error
     label_map = json.dumps(detector.label_map.to_json())
     save_weights(path, detector.variables, {"config": text, "label_map": label_map})
+
+
+EXPORTER = Exporter(".safetensors", write_safetensors)

@@ -1,0 +1,87 @@
+"""The formats by name, and writing a detector in one of them or in one of one's own."""
+
+from pathlib import Path
+
+from bifpn_jax.errors import UserError
+from bifpn_jax.exporting import safetensors_file
+from bifpn_jax.exporting.exporter import Exporter
+from bifpn_jax.named_parts import Parts, failure
+from bifpn_jax.trained.detector import Detector
+
+EXPORTERS = Parts("format", {"safetensors": safetensors_file.EXPORTER})
+
+
+def export_detector(
+    detector: Detector, path: str | Path, *, format: str | Exporter = "safetensors"
+) -> None:
+    """Writes a detector in a format.
+
+    Args:
+        detector: what to write, with its settings as they are now.
+        path: of the file, with the ending of the format; one that is there is replaced.
+        format: key of `EXPORTERS`; an `Exporter`; or the place of one, `FILE.py:NAME`, which
+            `bifpn_jax.trust_code` has to allow first.
+
+    Raises:
+        UserError: there is no such format, the file's name has another ending, its folder is
+            missing, or the detector cannot be written.
+    """
+    exporter = find_exporter(format)
+    path = output_path(path, exporter)
+    try:
+        exporter.write(detector, path)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); check the folder and its free "
+            "space."
+        ) from error
+    except Exception as error:
+        name = format if isinstance(format, str) else exporter.ending
+        raise UserError(f"format {name} fails: {failure(error)}; correct it there.") from error
+
+
+def save_detector(path: str | Path, detector: Detector) -> None:
+    """Writes a detector to a file that `load_detector` reads back as the same detector.
+
+    Args:
+        path: of the file, `.safetensors`; one that is there is replaced.
+        detector: what to write, with its settings as they are now.
+
+    Raises:
+        UserError: the name does not end in .safetensors, its folder is missing, the model has a
+            part that is not a name, or the file cannot be written.
+    """
+    export_detector(detector, path, format="safetensors")
+
+
+def find_exporter(format: str | Exporter) -> Exporter:
+    """The exporter of a name, of a place of code, or the exporter itself.
+
+    Raises:
+        UserError: there is none, with the nearest name; or what is there is no exporter.
+    """
+    exporter = EXPORTERS.find(format)
+    if not isinstance(exporter, Exporter):
+        raise UserError(
+            f"format={format}: this is a {type(exporter).__name__}; make it a "
+            'bifpn_jax.exporting.Exporter, NAME = Exporter(".npz", write).'
+        )
+    return exporter
+
+
+def output_path(path: str | Path, exporter: Exporter) -> Path:
+    """The path of a file to write, checked before anything is computed.
+
+    Raises:
+        UserError: it has another ending than the format, is a folder, or its folder is missing.
+    """
+    path = Path(path).expanduser()
+    if not path.name.endswith(exporter.ending) or path.name == exporter.ending:
+        raise UserError(f"path={path}: let the name of the file end in {exporter.ending}.")
+    if path.is_dir():
+        raise UserError(f"path={path}: this is a folder; name a file in it.")
+    if not path.parent.is_dir():
+        raise UserError(f"path={path}: there is no folder {path.parent}; make it first.")
+    return path
