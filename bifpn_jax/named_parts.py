@@ -61,8 +61,12 @@ def call_with_known(part: Callable[..., Any], settings: Mapping[str, Any], **alw
 
 def bind_known(part: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
     """A part with those of the settings bound that it takes as keyword arguments."""
-    parameters = inspect.signature(part).parameters
-    return functools.partial(part, **{k: v for k, v in settings.items() if k in parameters})
+    return functools.partial(part, **{k: v for k, v in settings.items() if takes(part, k)})
+
+
+def takes(part: Callable[..., Any], setting: str) -> bool:
+    """Whether a part has a setting as a keyword argument."""
+    return setting in inspect.signature(part).parameters
 
 
 def unknown(what: str, name: Any, choices: Any) -> UserError:

@@ -6,6 +6,7 @@ from bifpn_jax.data.pipeline import count_crowded_images
 from bifpn_jax.evaluation.detection_limit import limit_warning
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import make_anchors
+from bifpn_jax.recipe.ignored_fields import ignored_fields
 from bifpn_jax.runs.run import Run
 from bifpn_jax.train import devices
 
@@ -47,3 +48,5 @@ def _lines(run: Run) -> Iterator[str]:
     limit = config.eval.max_detections
     if too_few := limit_warning(evaluation, limit, "config.eval.max_detections"):
         yield too_few
+    if ignored := ignored_fields(config):
+        yield ignored
