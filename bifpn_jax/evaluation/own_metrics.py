@@ -51,11 +51,15 @@ def find_metric(name: str | Metric) -> Metric:
 def metric_names(
     metrics: Sequence[str | Metric], ground_truth: Mapping[str, Any]
 ) -> list[str] | None:
-    """The names that metrics return where nothing is detected; None where one cannot say them."""
+    """The names that metrics return where nothing is detected; None where one cannot say them.
+
+    One that returns nothing then may return something else of detections.
+    """
     try:
-        return list(own_metrics(metrics, ground_truth, []))
+        found = [list(own_metrics([metric], ground_truth, [])) for metric in metrics]
     except UserError:
         return None
+    return [name for names in found for name in names] if all(found) else None
 
 
 def own_metrics(

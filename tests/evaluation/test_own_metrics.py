@@ -41,6 +41,11 @@ def test_a_metric_that_fails_is_one_line():
     assert metric_names([lambda *_: {"a": 1, "b": math.nan}], {}) == ["a", "b"]
 
 
+def test_a_metric_that_says_nothing_without_detections_has_unknown_names():
+    metrics = [lambda *_: {"a": 1}, lambda _, detections: {"b": 1} if detections else {}]
+    assert metric_names(metrics, {}) is None
+
+
 def test_what_is_no_function(tmp_path):
     file = tmp_path / "my_metric.py"
     file.write_text("counted = 3")

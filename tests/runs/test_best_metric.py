@@ -18,6 +18,10 @@ def counted(ground_truth, detections):
 
 def ratio(ground_truth, detections):
     return {"ratio": sum(d["score"] for d in detections) / len(detections)}
+
+
+def silent(ground_truth, detections):
+    return ratio(ground_truth, detections) if detections else {}
 """
 
 
@@ -64,9 +68,10 @@ def test_what_is_not_returned_is_refused_before_a_step_is_made(best, weights, sa
 def test_one_that_needs_detections_is_asked_at_the_first_evaluation(code):
     source = DrawnShapes(3, split="validation", sides=(48, 72))
     for best in ("ratio", "rato"):
-        config = with_metric(base.get_config("d0"), best, f"{code}:ratio")
-        check_config(config)
-        ask_for_best_metric(config, source)
+        for metric in ("ratio", "silent"):
+            config = with_metric(base.get_config("d0"), best, f"{code}:{metric}")
+            check_config(config)
+            ask_for_best_metric(config, source)
 
 
 def test_without_metrics_of_ones_own_it_is_one_of_cocos():
