@@ -1,4 +1,4 @@
-"""Losses: a file each, and what adds them up."""
+"""Losses, one file each, and their sum."""
 
 from bifpn_jax.losses.detection import BOX_LOSSES, CLASS_LOSSES, LossSettings, detection_loss
 from bifpn_jax.losses.focal import sigmoid_focal

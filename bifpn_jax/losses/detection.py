@@ -1,14 +1,14 @@
-"""The loss of a batch: a class loss and a box loss, each a part that can be swapped.
+"""The loss of a batch: a class loss and a box loss, each of which can be replaced.
 
 A class loss is a function (logits [B, A, K], targets [B, A, K] bool) -> elementwise losses
-[B, A, K] of all anchors; anchors that match no object have no target.
+[B, A, K] of all anchors; anchors without a matched object have all targets False.
 
 A box loss is a function (box_codes [B, A, 4], targets, anchors [A, 4]) -> [], the sum of the losses
 of all positive anchors of the batch. `targets` is a `matching.Targets` with B in front: positive
 anchors have `class_targets` >= 0, and their boxes are `boxes.decode(targets.box_targets, anchors)`.
 
-Both get those fields of `config.loss` that they have as keyword arguments. What is here is chosen
-by name, `class_loss=focal`; one of one's own is `box_loss=FILE.py:NAME`, or a function.
+Both get those fields of `config.loss` that they have as keyword arguments. Built-in losses are
+chosen by name, `class_loss=focal`; a custom one is `box_loss=FILE.py:NAME`, or a function.
 """
 
 from collections.abc import Callable
@@ -35,12 +35,12 @@ class LossSettings(NamedTuple):
     Attributes:
         class_loss: key of `CLASS_LOSSES`, or a function.
         box_loss: key of `BOX_LOSSES`, or a function.
-        alpha: focal loss: weight of the positives, 1 - alpha that of the negatives.
-        gamma: focal loss: exponent of the modulator.
-        label_smoothing: in [0, 1); the classes' targets become s / 2 and 1 - s / 2.
+        alpha: focal loss: weight of the positives; negatives get 1 - alpha.
+        gamma: focal loss: focusing exponent.
+        label_smoothing: s in [0, 1); class targets become s / 2 and 1 - s / 2.
         delta: where the Huber loss becomes linear.
         box_weight: weight of the box loss in the total.
-        iou_threshold: least IoU of an anchor with the object that it is to find.
+        iou_threshold: minimum IoU at which an anchor is matched to an object.
     """
 
     class_loss: str | Loss = "focal"
@@ -64,12 +64,12 @@ def detection_loss(
     anchors: jax.Array,
     settings: LossSettings = PUBLISHED,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Loss of a batch: ``class_loss + box_weight * box_loss``, and the two parts.
+    """Return the loss of a batch, ``class_loss + box_weight * box_loss``, and its two parts.
 
     Args:
         class_logits: [B, A, K].
         box_codes: [B, A, 4] (ty, tx, th, tw).
-        targets: of the batch, ``class_targets`` [B, A] and ``box_targets`` [B, A, 4].
+        targets: the batch's ``class_targets`` [B, A] and ``box_targets`` [B, A, 4].
         normalizer: [], the sum of ``num_positives`` over the batch, plus 1.
         anchors: [A, 4].
         settings: the loss.

@@ -1,7 +1,7 @@
 """Focal loss (arXiv 1708.02002).
 
 One elementwise formula, so that XLA can fuse it with the sum and the gradient. All arithmetic is in
-float32, whatever the inputs are.
+float32, whatever the dtype of the inputs.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ def sigmoid_focal(
 ) -> jax.Array:
     """Elementwise focal loss of logits against targets (bool, or 0 and 1) of the same shape.
 
-    ``alpha_t * (1 - p_t)**gamma * cross_entropy``, where only the cross entropy sees smoothed
+    It is ``alpha_t * (1 - p_t)**gamma * cross_entropy``; only the cross entropy uses smoothed
     targets. Loss and gradient are finite for every finite logit.
     """
     logits = jnp.asarray(logits, jnp.float32)
@@ -58,7 +58,7 @@ def _focal_backward(
     saved: tuple[jax.Array, jax.Array],
     cotangent: jax.Array,
 ) -> tuple[jax.Array, None]:
-    # Computed from the logits once more: sharing would store arrays as large between the passes.
+    # Recomputed from the logits: sharing would store arrays of the same size between the passes.
     logits, targets = jax.lax.optimization_barrier(saved)
     wrong, cross_entropy, modulator = _focal_parts(logits, targets, alpha, gamma)
     probability = jnp.exp(wrong - cross_entropy)

@@ -1,4 +1,4 @@
-"""Huber loss of box codes. As published, components whose target is exactly 0 are left out."""
+"""Huber loss of box codes. As published, components whose target is exactly 0 are skipped."""
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ def huber(error: jax.Array, delta: float = 0.1) -> jax.Array:
 def huber_box_loss(
     box_codes: jax.Array, targets: Targets, anchors: jax.Array, *, delta: float = 0.1
 ) -> jax.Array:
-    """Sum over all components, divided by the 4 of a box: [] float32.
+    """Return the sum over all components, divided by the 4 of a box: [] float32.
 
     Args:
         box_codes: [B, A, 4] (ty, tx, th, tw).
-        targets: of the batch.
-        anchors: [A, 4]; not read.
+        targets: the targets of the batch.
+        anchors: [A, 4]; not used.
         delta: where the loss becomes linear.
     """
     error = jnp.asarray(box_codes, jnp.float32) - targets.box_targets

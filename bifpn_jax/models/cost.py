@@ -1,4 +1,4 @@
-"""Size of a model: trainable parameters, and multiply-adds counted from its own program."""
+"""Size of a model: trainable parameters, and multiply-adds counted from its program."""
 
 import math
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-# One operation per output element; batch norm is left out, it folds into the convolution before it.
+# One operation per output element; batch norm, which folds into the convolution, is not counted.
 _ELEMENTWISE = {"add", "sub", "mul", "div", "logistic"}
 
 
@@ -25,19 +25,19 @@ class Cost(NamedTuple):
 
     @property
     def multiply_adds(self) -> float:
-        """The published measure: TensorFlow's profiler counts an elementwise operation as half."""
+        """The published measure: TensorFlow's profiler counts elementwise operations as half."""
         return self.convolutions + self.elementwise / 2
 
 
 def num_parameters(params: Any) -> int:
-    """Number of trainable values in a tree of arrays or shapes."""
+    """Return the number of trainable values in a tree of arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def forward_cost(model: nn.Module, image_hw: tuple[int, int]) -> Cost:
-    """Counts the operations of `model` for one image of `image_hw`.
+    """Count the operations of `model` for one image of `image_hw`.
 
-    The program is traced, not run. Where an operation has several platforms' implementations the
+    The program is traced, not run. If an operation has implementations for several platforms, the
     native one (XLA's own) is counted, so the number does not depend on the machine.
     """
     image = jax.ShapeDtypeStruct((1, *image_hw, 3), np.float32)
@@ -84,7 +84,7 @@ def _elementwise(eqn: Any, size: int) -> int:
 
 
 def sub_jaxprs(params: dict[str, Any]) -> list[core.Jaxpr]:
-    """The programs inside an operation, from its parameters."""
+    """Return the programs inside an operation, from its parameters."""
     found = []
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):

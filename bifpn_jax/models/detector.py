@@ -32,7 +32,7 @@ Array = jax.Array
 
 
 class Outputs(NamedTuple):
-    """What the network predicts for every anchor; anchors ordered level, y, x, anchor.
+    """The network's predictions for every anchor; anchors are ordered level, y, x, anchor.
 
     Attributes:
         class_logits: [B, A, K]; sigmoid gives a probability per class, there is no background.
@@ -52,23 +52,23 @@ class EfficientDet(nn.Module):
         width: channels of the feature network and the heads.
         network_repeats: cells of the feature network.
         head_repeats: convolutions in each head before its predictor.
-        feature_network: key of `networks.NETWORKS`; a graph of one's own, also as text
+        feature_network: key of `networks.NETWORKS`; a custom graph, also as text
             ("6:3,4 5:2,5 …", see `graphs`); or a linen module, called with the backbone's
-            ({level: [B, H_l, W_l, C_l]}, train), that returns all levels with `width` channels. Its
-            class is given those of the settings here that it has as attributes.
+            ({level: [B, H_l, W_l, C_l]}, train), that returns all levels with `width` channels. A
+            class gets those of these settings that it has as attributes.
         fusion: key of `fusion.NORMALIZERS`, or a function of weights.
-        upsampling, downsampling: of features inside the feature network, "nearest" or "bilinear"
-            and "max" (a max-pool of 3x3) or "bilinear".
-        padding: "same", TensorFlow's, or "symmetric", PyTorch's; weights fit one of them only.
-        backbone_padding: the same for the backbone alone, where it differs; "" for `padding`.
-        conv_bias: bias of the convolutions before a batch norm in the feature network and the
-            heads, where it is redundant but published.
-        expanded_features: features come from inside the backbone's blocks, before the projection.
+        upsampling, downsampling: how features are resized inside the feature network: "nearest" or
+            "bilinear", and "max" (a 3x3 max-pool) or "bilinear".
+        padding: "same", TensorFlow's, or "symmetric", PyTorch's; weights fit only one of them.
+        backbone_padding: padding of the backbone, if different; "" for `padding`.
+        conv_bias: whether convolutions before a batch norm in the feature network and the heads
+            have a bias, which is redundant but published.
+        expanded_features: take features from inside the backbone's blocks, before the projection.
         separable, separable_heads: False makes the convolutions of the feature network, or of the
             heads, ordinary 3x3 ones, as in RetinaNet.
         norm: key of `layers.NORMS`, or a module class, see `layers.bind_norm`.
-        activation: key of `layers.ACTIVATIONS`, or a function. Parts of one's own can also be given
-            as "FILE.py:NAME", see `named_parts`.
+        activation: key of `layers.ACTIVATIONS`, or a function. Custom parts can also be given as
+            "FILE.py:NAME", see `named_parts`.
         min_level, max_level: pyramid levels; level l has stride 2^l.
         anchor_scale: size of the smallest anchor in strides.
         num_scales: anchor octave steps per level.
@@ -76,15 +76,15 @@ class EfficientDet(nn.Module):
         image_hw: the input size the model was designed for; any other height and width works.
         mean_rgb, std_rgb: normalisation of the input in units of 0..255.
         survival_prob: stochastic depth of the backbone's last block; 1 switches it off.
-        dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
-        batch_norm_momentum: of the running batch statistics; the published 0.99 needs some hundred
-            steps to follow the weights, very short runs need less.
-        backbone_batch_norm_epsilon: of the backbone alone; 1e-5 in PyTorch's own ones.
+        dtype: type of the computation, "float32" or "bfloat16"; parameters are float32.
+        batch_norm_momentum: momentum of the running batch statistics; the published 0.99 needs some
+            hundred steps to follow the weights, very short runs need less.
+        backbone_batch_norm_epsilon: epsilon of the backbone's batch norms; 1e-5 in PyTorch's own.
         axis_name: mapped axis over which batch statistics are averaged, or None.
-        batch_norm_group: so many neighbouring replicas of that axis have batch statistics of their
-            own; 0 for all together.
-        remat: parts whose inside is computed once more in the backward pass, which saves memory
-            for time: some of "backbone", "feature_network" and "heads", with commas between.
+        batch_norm_group: number of neighbouring replicas of that axis that share batch statistics;
+            0 for all.
+        remat: parts to recompute in the backward pass, which takes time and saves memory: some of
+            "backbone", "feature_network" and "heads", separated by commas.
     """
 
     num_classes: int = 90
@@ -122,7 +122,7 @@ class EfficientDet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Outputs:
-        """Normalised images [B, H, W, 3] of any height and width -> `Outputs`.
+        """Map normalised images [B, H, W, 3] of any height and width to `Outputs`.
 
         Training needs `mutable=["batch_stats"]` and, with stochastic depth, the rng stream
         "stochastic_depth". Features are in the collection "intermediates" when it is mutable.
@@ -175,7 +175,7 @@ class EfficientDet(nn.Module):
         )
 
     def _norm(self, epsilon: float) -> Layer:
-        """What makes the normalisation layers."""
+        """Return the constructor of the normalisation layers."""
         return bind_norm(
             self.norm,
             epsilon=epsilon,
@@ -185,7 +185,7 @@ class EfficientDet(nn.Module):
         )
 
     def _backbone(self, images: Array, train: bool, shared: dict[str, Any]) -> dict[int, Array]:
-        """The backbone's features from `min_level` on."""
+        """Return the backbone's features from `min_level` on."""
         settings = {
             **shared,
             "norm": self._norm(self.backbone_batch_norm_epsilon),
@@ -210,7 +210,7 @@ class EfficientDet(nn.Module):
 
 
 def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -> EfficientDet:
-    """A released model by name, as a linen module.
+    """Return a released model by name, as a linen module.
 
     Args:
         name: "d0" ... "d7", "d7x", "lite0" ... "lite4", "lite3x".
@@ -221,7 +221,7 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
         A module without variables: `model.init(key, images)`, `model.apply(variables, images)`.
 
     Raises:
-        UserError: a name, attribute or value that does not exist, with the nearest that does.
+        UserError: a name, attribute or value does not exist; the message gives the nearest.
     """
     check_choice("model", name, MODELS)
     settings = MODELS[name]._asdict()
@@ -250,7 +250,7 @@ def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -
 
 
 def make_anchors(model: EfficientDet, image_hw: tuple[int, int]) -> np.ndarray:
-    """Anchors [A, 4] of a model for images of `image_hw`, rows in the order of its outputs.
+    """Return a model's anchors [A, 4] for images of `image_hw`, in the order of its outputs.
 
     A row is y0, x0, y1, x1 in pixels, float32.
     """

@@ -29,9 +29,9 @@ DOWNSAMPLINGS = ("max", "bilinear")
 
 
 class Resample(nn.Module):
-    """Brings one feature to a node's size and width: 1x1 convolution, then a change of size.
+    """Bring one feature to a node's width and size: 1x1 convolution, then resizing.
 
-    Every edge of the graph has its own: the published models hold two projections of P4 and of P5.
+    Every edge of the graph has its own: the published models have two projections of P4 and of P5.
     Attributes are those of `FeatureNetwork`.
     """
 
@@ -44,7 +44,7 @@ class Resample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, hw: tuple[int, int], train: bool) -> Array:
-        """[B, H, W, C] -> [B, *hw, width]; no convolution where C is `width` already."""
+        """[B, H, W, C] -> [B, *hw, width]; no convolution if C is already `width`."""
         if x.shape[-1] != self.width:
             x = Conv(self.width, use_bias=self.conv_bias, name="conv")(x)
             x = self.norm(name="bn")(x, train)
@@ -59,12 +59,12 @@ class Resample(nn.Module):
 class Cell(nn.Module):
     """One pass over the graph. A node: resample, fuse, activation, separable 3x3, batch norm.
 
-    `graphs.OPERATIONS` has the kinds of nodes that leave something out.
+    `graphs.OPERATIONS` has the kinds of nodes that skip some of this.
 
     Attributes:
         graph: its nodes.
         width: channels of every node.
-        fusion: of nodes that have none of their own, key of `fusion.NORMALIZERS` or a function.
+        fusion: default fusion of the nodes, key of `fusion.NORMALIZERS` or a function.
         activation: elementwise function.
         resample: makes a `Resample`.
         conv: makes a node's convolution.
@@ -83,8 +83,8 @@ class Cell(nn.Module):
     def __call__(self, features: dict[int, Array | None], train: bool) -> dict[int, Array]:
         """{level: [B, H_l, W_l, C_l]} -> {level: [B, H_l, W_l, width]}.
 
-        A level that no node reads may be None. One without a node passes through, by a 1x1
-        convolution where it has not the width.
+        A level that no node reads may be None. A level without a node passes through, with a 1x1
+        convolution if it does not have the width.
         """
         levels, sizes = sorted(features), {}
         for level in levels:
@@ -138,17 +138,17 @@ class FeatureNetwork(nn.Module):
         graph: nodes over levels min_level .. max_level.
         repeats: number of cells.
         width: channels of every node.
-        max_level: coarsest level; levels above the backbone's are made from the one below by
-            `downsampling`, the first of them after a 1x1 convolution.
+        max_level: coarsest level; levels above the backbone's are downsampled from the one below,
+            the first of them after a 1x1 convolution.
         fusion: a key of `fusion.NORMALIZERS`, or a function of weights.
         norm: makes a normalisation layer, see `layers.BatchNorm`.
         activation: elementwise function.
-        padding: of what has a stride, key of `convolution.PADDINGS`.
-        conv_bias: bias of the convolutions, all of which a batch norm follows.
+        padding: padding of strided operations, key of `convolution.PADDINGS`.
+        conv_bias: whether convolutions, all followed by a batch norm, have a bias.
         upsampling: key of `UPSAMPLINGS`.
         downsampling: one of `DOWNSAMPLINGS`.
         separable: False makes the nodes' convolutions ordinary 3x3 ones.
-        remat: compute every cell once more in the backward pass instead of keeping its inside.
+        remat: recompute every cell in the backward pass instead of storing its intermediates.
     """
 
     graph: Graph
@@ -208,7 +208,7 @@ class FeatureNetwork(nn.Module):
         return features
 
     def _last_level_read(self, min_level: int) -> int:
-        """The coarsest level whose input the graph reads or passes through."""
+        """Return the coarsest level whose input the graph reads or passes through."""
         count = self.max_level - min_level + 1
         used = {i for node in self.graph for i in node.inputs}
         used |= set(output_ids(self.graph, min_level, self.max_level))
@@ -218,12 +218,12 @@ class FeatureNetwork(nn.Module):
 def make_feature_network(
     network: str | Graph | nn.Module | type[nn.Module], **settings: Any
 ) -> nn.Module:
-    """The module that `EfficientDet.feature_network` means, with the name "feature_network".
+    """Return the module for `EfficientDet.feature_network`, named "feature_network".
 
     Args:
         network: as `networks.network_graph` takes it.
-        **settings: attributes of `FeatureNetwork`, and min_level. A class of one's own gets those
-            that it has; a module is used as it is.
+        **settings: attributes of `FeatureNetwork`, and min_level. A custom class gets those that it
+            has; a module is used as it is.
     """
     network = load_code(network) if is_code(network) else network
     if isinstance(network, nn.Module):
@@ -235,5 +235,5 @@ def make_feature_network(
 
 
 def halved(hw: tuple[int, int]) -> tuple[int, int]:
-    """Size of the next coarser level."""
+    """Return the size of the next coarser level."""
     return tuple(-(-size // 2) for size in hw)

@@ -18,23 +18,23 @@ FAST_EPSILON = 1e-4
 
 
 def unbounded(weights: Array) -> Array:
-    """The raw weights."""
+    """Return the raw weights."""
     return weights
 
 
 def softmax(weights: Array) -> Array:
-    """exp(w_i) / sum_j exp(w_j) over the edges, the first axis."""
+    """Return exp(w_i) / sum_j exp(w_j) over the edges, the first axis."""
     return nn.softmax(weights, axis=0)
 
 
 def fast_normalized(weights: Array) -> Array:
-    """relu(w_i) / (sum_j relu(w_j) + 1e-4) over the edges, the first axis."""
+    """Return relu(w_i) / (sum_j relu(w_j) + 1e-4) over the edges, the first axis."""
     positive = nn.relu(weights)
     return positive / (jnp.sum(positive, axis=0, keepdims=True) + FAST_EPSILON)
 
 
-# From raw weights [N] or [N, C] to factors of the same shape; None for no weights. A function of
-# one's own is `fusion=FILE.py:NAME`.
+# From raw weights [N] or [N, C] to factors of the same shape; None for no weights. A custom
+# function is `fusion=FILE.py:NAME`.
 NORMALIZERS = Parts(
     "fusion",
     {
@@ -49,12 +49,12 @@ NORMALIZERS = Parts(
 
 
 class Fusion(nn.Module):
-    """Adds features of one shape, each with a learned weight that starts at 1.
+    """Weighted sum of features of one shape, with learned weights that start at 1.
 
     Attributes:
-        method: "sum" (no weights), "unbounded", "softmax", "fast" (fast normalized), or a function
-            of one's own, also as "FILE.py:NAME". Where the name begins with "channel_", every
-            channel has a weight of its own.
+        method: "sum" (no weights), "unbounded", "softmax", "fast" (fast normalized), or a custom
+            function, also as "FILE.py:NAME". If the name begins with "channel_", there is a weight
+            per channel.
         weights_init: initialiser of the weights.
     """
 
@@ -81,7 +81,7 @@ class Fusion(nn.Module):
 
 
 def check_fusion(method: str | Callable[[Array], Array]) -> None:
-    """Raises a UserError unless this is a fusion: a name, or a function that keeps the shape."""
+    """Raise a UserError unless this is a fusion: a name, or a function that keeps the shape."""
     normalize = NORMALIZERS.find(method)
     if normalize is None:
         return
@@ -114,24 +114,24 @@ def global_attention(fine: Array, coarse: Array) -> Array:
     """
     b, _, _, c = coarse.shape
     flat = coarse.reshape(b, -1, c)
-    # The gradient of jnp.max divides by how many entries equal the maximum: none, and NaN, where
-    # a compiler computes them once more with another rounding.
+    # The gradient of jnp.max divides by the number of entries equal to the maximum. If a compiler
+    # recomputes them with different rounding, there are none and the gradient is NaN.
     is_peak = jnp.arange(flat.shape[1])[None, :, None] == jnp.argmax(flat, axis=1, keepdims=True)
     peak = jnp.sum(jnp.where(is_peak, flat, 0), axis=1)
     return fine * nn.sigmoid(peak)[:, None, None] + coarse
 
 
 def edge_weights(params: Mapping[str, Any], graph: Graph, fusion: str) -> dict[str, Array]:
-    """Normalised weights of every edge, what Figure 5 of the paper follows over the training.
+    """Return the normalised weights of every edge, which Figure 5 of the paper shows over training.
 
     Args:
-        params: of a `FeatureNetwork`.
-        graph: of its cells.
-        fusion: of its nodes that have none of their own.
+        params: parameters of a `FeatureNetwork`.
+        graph: the graph of its cells.
+        fusion: the default fusion of its nodes.
 
     Returns:
-        {"cell_0/node_3": [N]} with a weight per input, of channel-wise weights the mean; nodes
-        that sum have none and are left out.
+        {"cell_0/node_3": [N]} with a weight per input, the mean if weights are per channel; nodes
+        that sum have no weights and are skipped.
     """
     found = {}
     for name, cell in sorted(params.items()):

@@ -1,12 +1,12 @@
-"""A feature network as data: which features each node fuses. No JAX in here.
+"""A feature network as data: which features each node fuses. Does not use JAX.
 
 A graph is a tuple of nodes. Ids 0 .. L-1 are the inputs, finest level first; node n of the tuple
-has id L + n. The output of a graph at a level is its last node of that level, or the input where it
-has none. `networks` has those of the paper.
+has id L + n. The output of a graph at a level is its last node of that level, or the input if it
+has none. `networks` has the graphs of the paper.
 
-As text a node is `level:inputs`, with words after another colon for a fusion or an operation of its
-own: "6:3,4 5:2,5 4:1,6 3:0,7" is a top-down FPN over levels 3-7, "4:1,3:attention" a node of
-NAS-FPN. In a file there may be line breaks, and comments after #.
+As text, a node is `level:inputs`, optionally followed by a colon and a fusion or an operation for
+this node: "6:3,4 5:2,5 4:1,6 3:0,7" is a top-down FPN over levels 3-7, "4:1,3:attention" a node of
+NAS-FPN. A file may have line breaks, and comments after #.
 """
 
 import re
@@ -20,7 +20,7 @@ from bifpn_jax.errors import UserError
 #   merge         nothing; the sum itself is the feature
 #   stride_conv, act_stride_conv    as above with stride 2, on one input of the level below
 OPERATIONS = ("act_conv", "conv", "merge", "stride_conv", "act_stride_conv")
-# Fusions that a node can have: the network's own are fusion.NORMALIZERS; attention is NAS-FPN's.
+# Fusions of single nodes: those of a whole network are fusion.NORMALIZERS; attention is NAS-FPN's.
 NODE_FUSIONS = (
     "sum",
     "unbounded",
@@ -35,8 +35,8 @@ NODE_FUSIONS = (
 class Node(NamedTuple):
     """One fusion: the features with ids `inputs`, resampled to `level`.
 
-    `fusion`, one of `NODE_FUSIONS`, is set where a node has its own instead of the network's;
-    `operation` is one of `OPERATIONS`.
+    `fusion`, one of `NODE_FUSIONS`, is set if it differs from the network's; `operation` is one of
+    `OPERATIONS`.
     """
 
     level: int
@@ -51,7 +51,7 @@ Graph = tuple[Node, ...]
 def output_ids(
     graph: Graph, min_level: int, max_level: int, first_id: int | None = None
 ) -> list[int]:
-    """Id of the output per level, finest first; `first_id` is that of the graph's first node."""
+    """Return the output id per level, finest first; `first_id` is the id of the first node."""
     levels = range(min_level, max_level + 1)
     first_id = len(levels) if first_id is None else first_id
     last = {level: i for i, level in enumerate(levels)}
@@ -60,16 +60,16 @@ def output_ids(
 
 
 def level_of(graph: Graph, feature: int, min_level: int, max_level: int) -> int:
-    """Level of the input or node with the id `feature`."""
+    """Return the level of the input or node with the id `feature`."""
     count = max_level - min_level + 1
     return min_level + feature if feature < count else graph[feature - count].level
 
 
 def parse_graph(text: str) -> Graph:
-    """Nodes from the text form of this module's docstring.
+    """Parse the text form described in this module's docstring.
 
     Raises:
-        UserError: a word that is no node; `check_graph` finds what the nodes have wrong.
+        UserError: a word is not a node; `check_graph` checks the nodes themselves.
     """
     nodes = []
     for word in re.sub(r"#.*", "", text).split():
@@ -95,7 +95,7 @@ def parse_graph(text: str) -> Graph:
 
 
 def format_graph(graph: Graph) -> str:
-    """The text form of a graph in one line; `parse_graph` reads it."""
+    """Return the text form of a graph in one line; `parse_graph` reads it."""
     return " ".join(_format_node(node) for node in graph)
 
 
@@ -107,7 +107,7 @@ def _format_node(node: Node) -> str:
 
 
 def check_graph(graph: Graph, min_level: int, max_level: int) -> None:
-    """Raises a UserError for the first thing that cannot work or must be a mistake.
+    """Raise a UserError for the first fault or obvious mistake in a graph.
 
     Every input must exist before the node that reads it (so there is no cycle), every level must be
     produced or at least be read, and every node must be read or be the output of its level.

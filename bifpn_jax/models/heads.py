@@ -30,8 +30,8 @@ CLASS_PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
 class Predictor(nn.Module):
     """A separable 3x3 convolution with bias over all levels.
 
-    Its 1x1 part is one matrix product of the positions of all levels, not one per level whose wide
-    results would have to be copied together.
+    Its 1x1 part is one matrix product over the positions of all levels: with one per level, the
+    wide results would have to be concatenated.
 
     Attributes:
         features: output channels.
@@ -59,7 +59,7 @@ class Predictor(nn.Module):
 
 
 class _Pointwise(nn.Module):
-    """1x1 convolution with bias of rows [B, N, C], whose result nothing reads at once."""
+    """1x1 convolution with bias on rows [B, N, C], see `convolution.biased_conv`."""
 
     features: int
     kernel_init: Initializer

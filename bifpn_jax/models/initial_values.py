@@ -1,8 +1,8 @@
 """Initial values of all variables of a network, drawn at once.
 
-`model.init` draws every parameter by an operation of its own, hundreds of which take half a minute
+`model.init` draws every parameter by a separate operation, and hundreds of these take half a minute
 to compile. Here one program per distribution draws for all parameters; the distributions are those
-of `model.init`, the values are others.
+of `model.init`, but the values differ.
 """
 
 import zlib
@@ -24,25 +24,26 @@ _ROW = 1024  # values per key
 
 
 def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
-    """Freshly initialised variables of `model`, a pure function of the seed."""
+    """Return freshly initialised variables of `model`, a pure function of the seed."""
     return jax.device_put(traverse_util.unflatten_dict(initial_values(model, seed)))
 
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:
-    """Shapes of the variables of `model`, for which nothing is computed."""
+    """Return the shapes of the variables of `model`, without computing anything."""
     return jax.eval_shape(model.init, jax.random.key(0), _image())
 
 
 def initial_values(
     model: nn.Module, seed: int, only: Collection[Path] | None = None
 ) -> dict[Path, np.ndarray]:
-    """Path -> float32 values, which depend on the seed, the path, the shape and the initialiser.
+    """Return float32 values by path; they depend on seed, path, shape and initialiser.
 
     Args:
-        model: any that takes images. The initialiser of a variable NAME is the attribute NAME_init
-            of its layer; a variable whose layer has none of ours is left to the model's `init`.
-        seed: of the draws.
-        only: paths of the variables that are wanted; None for all.
+        model: any model that takes images. The initialiser of a variable NAME is the attribute
+            NAME_init of its layer; a variable whose layer has none of ours is left to the model's
+            `init`.
+        seed: seed of the draws.
+        only: paths of the variables to return; None for all.
     """
     found, initializers = _initializers(model, seed)
     shapes = {
@@ -73,7 +74,7 @@ def initial_values(
 def _initializers(
     model: nn.Module, seed: int
 ) -> tuple[dict[str, Any], dict[Path, Initializer | None]]:
-    """The shapes of all variables, and the initialisers of those that a layer's attributes name."""
+    """Return the shapes of all variables, and the initialisers that layers have for them."""
     layers: dict[tuple[str, ...], nn.Module] = {}
 
     def note_layer(
@@ -96,7 +97,7 @@ def _initializers(
 def _draw(
     distribution: Any, shapes: dict[Path, tuple[int, ...]], seed: int
 ) -> dict[Path, np.ndarray]:
-    """Draws of one distribution for variables of these shapes."""
+    """Draw variables of these shapes from one distribution."""
     sizes = [int(np.prod(shape)) for shape in shapes.values()]
     rows = [-(-size // _ROW) for size in sizes]
     names = np.repeat([zlib.crc32("/".join(path).encode()) for path in shapes], rows)
@@ -111,7 +112,7 @@ def _draw(
 
 @partial(jax.jit, static_argnames="distribution")
 def _draw_rows(key: jax.Array, names: jax.Array, places: jax.Array, distribution: Any) -> jax.Array:
-    """[rows, `_ROW`], each row by a key of its own: that of its variable and its place in it."""
+    """Draw [rows, `_ROW`]; each row's key is made from its variable and its place in it."""
 
     def draw(name: jax.Array, place: jax.Array) -> jax.Array:
         return distribution(jax.random.fold_in(jax.random.fold_in(key, name), place), (_ROW,))
@@ -124,7 +125,7 @@ def _by_init(model: nn.Module, seed: int, paths: list[Path]) -> dict[Path, np.nd
         flat = traverse_util.flatten_dict(model.init(jax.random.key(seed), _image()))
         return [flat[path] for path in paths]
 
-    # Compiled, because XLA leaves out all that these variables do not need.
+    # Compiled, because XLA then skips everything that these variables do not need.
     return dict(zip(paths, jax.device_get(jax.jit(fresh)()), strict=True))
 
 

@@ -1,8 +1,8 @@
-"""The layers of which every part of the detector is built, with the published settings.
+"""The layers that all parts of the detector are built from, with the published settings.
 
 Parameters are float32; a layer computes in the dtype of its input. Settings that a whole network
 shares, such as those of its normalisation, are bound once, by `functools.partial`, and passed down
-as what makes a layer.
+as a constructor of layers.
 """
 
 import inspect
@@ -33,24 +33,24 @@ BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.99
 
 Activation = Callable[[Array], Array]
-# Makes a layer of `name=` and the settings that are not bound yet: a module class, or a partial of
-# one.
+# Makes a layer from `name=` and the settings that are not yet bound: a module class, or a partial
+# of one.
 Layer = Callable[..., Callable[..., Array]]
 
 ACTIVATIONS = Parts("activation", {"swish": nn.swish, "relu6": nn.relu6, "relu": nn.relu})
 
 
 def bind_norm(kind: Any, **settings: Any) -> Layer:
-    """What makes the normalisation layers of a network, with the settings that all of them share.
+    """Return a constructor of a network's normalisation layers, with their shared settings bound.
 
     Args:
-        kind: key of `NORMS`; a module class, called with (x [B, H, W, C], train), or what makes
-            one; also as "FILE.py:NAME".
-        **settings: attributes of `BatchNorm`; a layer of one's own gets those that it has.
+        kind: key of `NORMS`; a module class, called with (x [B, H, W, C], train), or a function
+            that returns one; also as "FILE.py:NAME".
+        **settings: attributes of `BatchNorm`; a custom layer gets those that it has.
 
     Returns:
-        (name=, activation=None) -> a layer. An activation follows the layer where it has no
-        attribute `activation` to apply one by itself.
+        (name=, activation=None) -> a layer. If the layer has no attribute `activation`, the
+        activation is applied after it.
     """
     make = NORMS.find(kind)
     bound = bind_known(make, settings)
@@ -65,9 +65,9 @@ def bind_norm(kind: Any, **settings: Any) -> Layer:
 
 
 def recomputed(module: type[nn.Module], wanted: bool) -> type[nn.Module]:
-    """The module class; if wanted, it computes its inside once more in the backward pass.
+    """Return the module class, if wanted with its intermediates recomputed in the backward pass.
 
-    So nothing but its inputs is kept between the passes. Its call takes (inputs, train).
+    Then only its inputs are stored between the passes. It is called with (inputs, train).
     """
     return nn.remat(module, static_argnums=(2,)) if wanted else module
 
@@ -79,7 +79,7 @@ class Conv(nn.Module):
         features: output channels.
         kernel_size: side of the square kernel.
         stride: the same in both directions.
-        use_bias: adds a vector per output channel.
+        use_bias: whether to add a bias per output channel.
         kernel_init, bias_init: initialisers.
         padding: key of `convolution.PADDINGS`.
     """
@@ -123,7 +123,7 @@ class DepthwiseConv(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """Depthwise 3x3, then pointwise, with bias unless told otherwise, nothing between.
+    """Depthwise 3x3, then pointwise convolution, with nothing between and by default with bias.
 
     With `separable=False` it is one ordinary 3x3 convolution, with the kernel [3, 3, Cin, features]
     in the layer "full" and the pointwise initialiser.
@@ -162,20 +162,20 @@ class SeparableConv(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over B, H, W, and over the replicas of a mapped axis.
 
-    Differs from `flax.linen.BatchNorm` in what it stores: the running variance is the unbiased one
-    (n / (n - 1) times the batch's), as in the published TensorFlow models. At level 7, where a
-    replica may see only a few positions, that is not a small difference.
+    Unlike `flax.linen.BatchNorm`, it stores the unbiased running variance (n / (n - 1) times the
+    batch's), as in the published TensorFlow models. At level 7, where a replica may see only a few
+    positions, the difference is not small.
 
     Attributes:
         axis_name: name of the mapped axis over which batch statistics are averaged, or None.
-        momentum: how much of the running statistics a training step keeps.
-        epsilon: is added to the variance.
-        activation: applied to the normalised array; None for none. Its input is not kept for the
+        momentum: the share of the running statistics that a training step keeps.
+        epsilon: added to the variance.
+        activation: applied to the normalised array; None for none. Its input is not stored for the
             backward pass.
-        group: so many neighbouring replicas have statistics of their own; 0 for all together.
-            Running statistics then differ between groups until the step averages them.
+        group: number of neighbouring replicas that share statistics; 0 for all. Running statistics
+            of groups differ until the step averages them.
         scale_init, bias_init: initialisers.
-        mean_init, var_init: of the running statistics.
+        mean_init, var_init: initialisers of the running statistics.
     """
 
     axis_name: str | None = None
@@ -190,7 +190,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """Normalises [B, H, W, C] with batch statistics if `train`, else with running ones."""
+        """Normalise [B, H, W, C] with batch statistics if `train`, else with running ones."""
         c = x.shape[-1]
         scale = self.param("scale", self.scale_init, (c,))
         bias = self.param("bias", self.bias_init, (c,))
@@ -220,7 +220,7 @@ NORMS = Parts("norm", {"batch_norm": BatchNorm})
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _moved(running: Array, value: Array, keep: float, factor: float) -> Array:
-    """A running statistic after a batch with the statistic `factor * value`."""
+    """Return a running statistic after a batch with the statistic `factor * value`."""
     return keep * running + (1 - keep) * (value * factor)
 
 
@@ -246,7 +246,7 @@ class StochasticDepth(nn.Module):
     Needs the rng stream "stochastic_depth".
 
     Attributes:
-        survival_prob: probability in (0, 1] of keeping the branch; kept ones are divided by it.
+        survival_prob: probability in (0, 1] of keeping the branch; kept branches are divided by it.
         axis_name: name of the mapped axis that splits the batch, or None.
     """
 

@@ -1,4 +1,4 @@
-"""Checks of a detector's settings, before anything is computed with them."""
+"""Checks of a detector's settings before anything is computed."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from bifpn_jax.named_parts import unknown
 from bifpn_jax.ops.convolution import PADDINGS
 
 DTYPES = ("float32", "bfloat16")
-# What `remat` may name.
+# The parts that `remat` may name.
 PARTS = ("backbone", "feature_network", "heads")
 
 
@@ -27,7 +27,7 @@ _RANGES = (
 
 
 def check_model(model: nn.Module) -> None:
-    """Raises a UserError unless all settings of an `EfficientDet` exist and work together."""
+    """Raise a UserError unless all settings of an `EfficientDet` exist and work together."""
     _check_names(model)
     _check_numbers(model)
     _check_levels(model)
@@ -38,7 +38,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_choice(what: str, value: Any, choices: Any) -> None:
-    """Raises a UserError with the nearest choice unless the value is one of the choices."""
+    """Raise a UserError with the nearest choice unless the value is one of the choices."""
     if value not in choices:
         raise unknown(what, value, choices)
 

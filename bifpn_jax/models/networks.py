@@ -1,6 +1,6 @@
-"""The feature networks of the paper (Figure 2, Table 5) and their kin, as graphs. No JAX in here.
+"""The feature networks of the paper (Figure 2, Table 5) and related ones, as graphs, without JAX.
 
-Every one is a function of the level range. BiFPN for levels 3-7, ids as they stand in the code:
+Each is a function of the level range. BiFPN for levels 3-7, with the ids that the code uses:
 
     P7  4 ──────────────────┬───────> 12
     P6  3 ──┬──> 5 <────────┘ ──────> 11     5 reads 3, 4      11 reads 3, 5, 10
@@ -37,8 +37,8 @@ def panet(min_level: int, max_level: int) -> Graph:
 def simplified_panet(min_level: int, max_level: int) -> Graph:
     """PANet without the nodes that have a single input (the first step towards BiFPN).
 
-    `effdet_pan` has two of them, at both ends of its way down and up. `panet` has none, so that
-    its nodes are the same as these.
+    `effdet_pan` has two of those, at the ends of its top-down and bottom-up paths. `panet` has
+    none, so its nodes are the same as these.
     """
     graph, count = effdet_pan(min_level, max_level), max_level - min_level + 1
     new_ids = {i: i for i in range(count)}
@@ -64,9 +64,9 @@ def bifpn(min_level: int, max_level: int) -> Graph:
 
 
 def nas_fpn(min_level: int, max_level: int) -> Graph:
-    """The seven merging cells that a search found (arXiv 1904.07392, Figure 2c); five levels.
+    """The seven merging cells found by search (arXiv 1904.07392, Figure 2c), for five levels.
 
-    Three of them weigh the finer feature by attention; the others take the network's fusion, which
+    Three of them weight the finer feature by attention; the others use the network's fusion, which
     is the sum in the original.
     """
     if max_level - min_level != 4:
@@ -95,8 +95,8 @@ def fully_connected(min_level: int, max_level: int) -> Graph:
 def qufpn(min_level: int, max_level: int) -> Graph:
     """Quad-directional FPN (ieeexplore.ieee.org/document/9225379), in TensorFlow's code and effdet.
 
-    BiFPN, the same upside down, and a node per level that joins the two; these are fast normalised
-    whatever the network's fusion, as in effdet.
+    BiFPN, the same upside down, and a node per level that fuses the two, always by fast normalized
+    fusion, as in effdet.
     """
     levels = range(min_level, max_level + 1)
     count = len(levels)
@@ -113,8 +113,8 @@ def qufpn(min_level: int, max_level: int) -> Graph:
 def retinanet_fpn(min_level: int, max_level: int) -> Graph:
     """RetinaNet's FPN (arXiv 1708.02002), the baseline of Table 4; meant for one repeat.
 
-    1x1 projections, added on the way down, then a 3x3 convolution per level; levels above 5 come
-    from the one below by convolutions of stride 2. Its convolutions are ordinary ones:
+    1x1 projections, summed top-down, then a 3x3 convolution per level; levels above 5 are made from
+    the one below by convolutions of stride 2. Its convolutions are ordinary ones:
     `separable=False`.
     """
     count, top = max_level - min_level + 1, min(5, max_level)
@@ -131,10 +131,10 @@ def retinanet_fpn(min_level: int, max_level: int) -> Graph:
 
 
 def effdet_pan(min_level: int, max_level: int) -> Graph:
-    """PANet as effdet has it: a node at every level, both ways.
+    """PANet as in effdet: a node at every level, both top-down and bottom-up.
 
-    The first node on either way has a single input. By Table 5's counts of parameters and
-    operations this is what the paper's row "FPN + PANet" had, too.
+    The first node in either direction has a single input. Judging by Table 5's counts of parameters
+    and operations, the paper's row "FPN + PANet" is this network.
     """
     levels = range(min_level, max_level + 1)
     last = {level: i for i, level in enumerate(levels)}
@@ -166,16 +166,17 @@ NETWORKS: Mapping[str, Callable[[int, int], Graph]] = Parts(
 
 
 def network_graph(network: str | Graph | Callable, min_level: int, max_level: int) -> Graph:
-    """The graph that a `feature_network=` means, checked; () for one that is a module.
+    """Return the checked graph of a `feature_network=` setting; () if it is a module.
 
     Args:
-        network: key of `NETWORKS`, a graph, one as text (see `graphs`), a function from the levels
-            to a graph, or a linen module or its class; the latter two also as "FILE.py:NAME".
+        network: key of `NETWORKS`, a graph, a graph as text (see `graphs`), a function from the
+            levels to a graph, or a linen module or its class; the latter two also as
+            "FILE.py:NAME".
         min_level: the finest level of the pyramid.
-        max_level: the coarsest one.
+        max_level: the coarsest level.
 
     Raises:
-        UserError: no such network, or a graph that does not work, with the node and the cure.
+        UserError: no such network, or an invalid graph; the message has the node and the fix.
     """
     if is_code(network):
         network = load_code(network)
@@ -201,7 +202,7 @@ def network_graph(network: str | Graph | Callable, min_level: int, max_level: in
 
 
 def is_module(network: object) -> bool:
-    """Whether a feature network is a linen module, or the class of one, and not a graph."""
+    """Whether a feature network is a linen module or module class rather than a graph."""
     return isinstance(network, type) or hasattr(network, "apply")
 
 
@@ -213,11 +214,11 @@ def _unknown(network: str) -> UserError:
 
 
 def _there_and_back(way: Sequence[int], first_id: int = 0, *, keep_inputs: bool = True) -> Graph:
-    """Nodes along `way`, a permutation of the levels, and back again.
+    """Return nodes along `way`, a permutation of the levels, and back again.
 
-    On the way there a node reads its level's input and the node before; on the way back the
-    latest feature of its level and the node before, and with `keep_inputs` all features of its
-    level so far.
+    On the way there, a node reads its level's input and the previous node; on the way back, the
+    latest feature of its level (all features of its level with `keep_inputs`) and the previous
+    node.
     """
     first_id = first_id or len(way)
     ids = {level: [i] for i, level in enumerate(sorted(way))}
@@ -230,12 +231,12 @@ def _there_and_back(way: Sequence[int], first_id: int = 0, *, keep_inputs: bool 
 def _along(
     way: Sequence[int], ids: dict[int, list[int]], first_id: int, *, read_all: bool = False
 ) -> Graph:
-    """A node for all levels of `way` but the first: its level's feature(s), and the node before.
+    """Return a node for each level of `way` but the first, reading its level and the previous node.
 
     Args:
         way: levels in the order of the nodes.
-        ids: level -> ids of its features so far; the new ones are appended.
-        first_id: of the first new node.
+        ids: level -> ids of its features so far; new ids are appended.
+        first_id: id of the first new node.
         read_all: read all features of the level instead of the latest.
     """
     nodes: list[Node] = []

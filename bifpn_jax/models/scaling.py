@@ -1,7 +1,7 @@
-"""Compound scaling (paper section 4) and the models that were really released.
+"""Compound scaling (paper section 4) and the models that were actually released.
 
-The rule gives width, depth and resolution from one number phi. The released models follow it
-roughly: `MODELS` is what they use, to the digit, and `deviations` says where they differ.
+The rule gives width, depth and resolution from one number phi. The released models follow it only
+roughly: `MODELS` has their exact settings, and `deviations` lists the differences.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from bifpn_jax.errors import UserError
 
-# What can be scaled alone.
+# The settings that can be scaled alone.
 FACTORS = ("backbone", "image_size", "width", "network_repeats", "head_repeats")
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -21,14 +21,14 @@ LITE_STD = (128.0, 128.0, 128.0)
 
 
 def check_normalization(mean_rgb: Sequence[float], std_rgb: Sequence[float]) -> None:
-    """Raises a UserError for what cannot be the mean and deviation of pixels in 0..255."""
+    """Raise a UserError for values that cannot be mean and deviation of pixels in 0..255."""
     for key, value, least in (("mean_rgb", mean_rgb, -math.inf), ("std_rgb", std_rgb, 0.0)):
         if len(value) != 3 or not all(
             type(v) in (int, float) and least < v < math.inf for v in value
         ):
             above = " above 0" if least == 0.0 else ""
             raise UserError(f"model setting {key}={value!r} must be three numbers{above}.")
-    # A deviation of exactly 1 leaves pixels as they are.
+    # A deviation of exactly 1 means no scaling.
     if max(std_rgb) < 1:
         raise UserError(
             f"model setting std_rgb={std_rgb!r} looks like that of pixels in 0..1, they are in "
@@ -37,7 +37,7 @@ def check_normalization(mean_rgb: Sequence[float], std_rgb: Sequence[float]) -> 
 
 
 class Rule(NamedTuple):
-    """What the paper's formulas give for one phi."""
+    """The values of the paper's formulas for one phi."""
 
     width: float
     network_repeats: int
@@ -59,18 +59,18 @@ def compound_scaling(phi: float) -> Rule:
 
 
 def scaled_settings(phi: float, **factors: float) -> dict[str, Any]:
-    """Settings of `EfficientDet` for any phi by the formulas, also below 0.
+    """Return settings of `EfficientDet` for any phi, also below 0, by the paper's formulas.
 
-    The width is rounded to a multiple of 8 and the size to one of 32; at least one layer,
-    8 channels and 64 pixels stay. The backbone is B0-B7, and below phi = -0.5 "nano", half of B0.
+    The width is rounded to a multiple of 8 and the size to a multiple of 32; the minimum is one
+    layer, 8 channels and 64 pixels. The backbone is B0-B7, below phi = -0.5 "nano", half of B0.
 
     Args:
         phi: scales everything that `factors` does not name.
-        **factors: a phi of its own for "backbone", "image_size", "width", "network_repeats" or
-            "head_repeats", to scale by one factor alone as in Figure 6.
+        **factors: a separate phi for "backbone", "image_size", "width", "network_repeats" or
+            "head_repeats", to scale one factor alone as in Figure 6.
 
     Raises:
-        UserError: a factor that there is not, or a phi out of -8 .. 8.
+        UserError: an unknown factor, or a phi outside -8 .. 8.
     """
     for name, value in {"phi": phi, **factors}.items():
         if name not in ("phi", *FACTORS):
@@ -91,9 +91,9 @@ def scaled_settings(phi: float, **factors: float) -> dict[str, Any]:
 
 
 class ReleasedModel(NamedTuple):
-    """Settings of a released model; `EfficientDet` has fields of the same names.
+    """Settings of a released model, named as in `EfficientDet`.
 
-    Only `image_size`, the side of the square input, is there the pair `image_hw`.
+    The exception is `image_size`, the side of the square input, which is the pair `image_hw` there.
     """
 
     phi: int | None  # None for Lite, which was not made by the rule
@@ -145,7 +145,7 @@ MODELS = {
 
 
 def deviations(name: str) -> dict[str, str]:
-    """Where a released model differs from the rule: {field: "used (rule: value)"}.
+    """Return where a released model differs from the rule: {field: "used (rule: value)"}.
 
     Empty for the Lite models, which have no phi.
     """

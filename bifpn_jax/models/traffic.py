@@ -1,6 +1,6 @@
-"""Arithmetic and memory traffic of a program, counted from its jaxpr: what a roofline needs.
+"""Arithmetic and memory traffic of a program, counted from its jaxpr for a roofline.
 
-The count supposes what XLA does at best on an accelerator: elementwise work is fused into the
+The count assumes the best that XLA does on an accelerator: elementwise work is fused into the
 operation before or after it, and every convolution, product, reduction, pooling or rearrangement
 reads its operands from memory once and writes its results once.
 """
@@ -36,12 +36,12 @@ _MOVES = {
 
 
 class Traffic(NamedTuple):
-    """Of one run of a program on one device.
+    """Arithmetic and traffic of one run of a program on one device.
 
     Attributes:
         flops: floating-point operations of convolutions and products, two per multiply-add.
-        bytes: read and written, see above; results of the program included.
-        exchanged: bytes of what is summed over devices, as one device holds it.
+        bytes: bytes read and written, see above, including the program's results.
+        exchanged: bytes of the arrays that are summed over devices, as held by one device.
     """
 
     flops: int
@@ -50,9 +50,9 @@ class Traffic(NamedTuple):
 
 
 def count_traffic(jaxpr: core.ClosedJaxpr) -> Traffic:
-    """Counts a program; where an operation has several platforms' forms, the native one.
+    """Count a program; if an operation has forms for several platforms, the native one counts.
 
-    A loop counts once: how often it runs is not known.
+    A loop counts once, because the number of iterations is not known.
     """
     inside = _count(jaxpr.jaxpr)
     results = sum(array_bytes(var) for var in jaxpr.jaxpr.outvars)
@@ -60,7 +60,7 @@ def count_traffic(jaxpr: core.ClosedJaxpr) -> Traffic:
 
 
 def used_equations(jaxpr: core.Jaxpr) -> list[Any]:
-    """Those that a result depends on, last one first; a compiler leaves out the others."""
+    """Return the equations that a result depends on, last one first; compilers drop the others."""
     wanted = {var for var in jaxpr.outvars if isinstance(var, core.Var)}
     used = []
     for eqn in reversed(jaxpr.eqns):
@@ -71,7 +71,7 @@ def used_equations(jaxpr: core.Jaxpr) -> list[Any]:
 
 
 def programs_inside(eqn: Any) -> list[core.Jaxpr]:
-    """The programs that an operation runs; of several platforms' forms the native one."""
+    """Return the programs that an operation runs; of several platforms' forms, the native one."""
     if eqn.primitive.name == "cond" and "branches_platforms" in eqn.params:
         native = eqn.params["branches_platforms"].index(None)
         return [eqn.params["branches"][native].jaxpr]
@@ -79,7 +79,7 @@ def programs_inside(eqn: Any) -> list[core.Jaxpr]:
 
 
 def array_bytes(var: Any) -> int:
-    """Size of the array that a variable of a program stands for."""
+    """Return the size of a program variable's array in bytes."""
     return math.prod(var.aval.shape) * var.aval.dtype.itemsize
 
 
@@ -109,7 +109,7 @@ def _flops(eqn: Any) -> int:
     if eqn.primitive.name == "conv_general_dilated":
         kernel = eqn.invars[1].aval.shape
         outputs = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
-        # Of a dilated input, as a strided convolution's gradient reads it, most entries are zero.
+        # Most entries of a dilated input, as in a strided convolution's gradient, are zero.
         zeros = math.prod(eqn.params["lhs_dilation"])
         return 2 * size * math.prod(kernel) // outputs // zeros
     return 0

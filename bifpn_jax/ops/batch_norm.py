@@ -1,8 +1,8 @@
-"""Batch normalisation with batch statistics, as a pure function with a gradient of its own.
+"""Batch normalisation with batch statistics, as a pure function with a custom gradient.
 
-The gradient keeps the input alone; what the activation got is computed from it once more, not kept.
-It reads input and cotangent first for two sums per channel, then for the input's gradient, which
-is linear in both: `a * cotangent + b * x + c` per channel.
+Only the input is stored for the backward pass; the activation's input is recomputed from it. Input
+and cotangent are read twice: for two sums per channel, and for the input's gradient, which is
+linear in both: `a * cotangent + b * x + c` per channel.
 """
 
 from collections.abc import Callable
@@ -30,20 +30,20 @@ def batch_normalize(
     activation: Activation | None = None,
     group: int = 0,
 ) -> tuple[Array, Array, Array]:
-    """Normalises over B, H and W, and over replicas where `axis_name` is given, and activates.
+    """Normalise over B, H and W, and over replicas if `axis_name` is given, then activate.
 
     Args:
-        x: [B, H, W, C]; statistics and arithmetic are float32 whatever it is.
+        x: [B, H, W, C] of any dtype; statistics and arithmetic are float32.
         scale: [C] float32.
         bias: [C] float32.
-        epsilon: is added to the variance.
+        epsilon: added to the variance.
         axis_name: mapped axis over which statistics are averaged, or None.
         activation: elementwise function of the normalised array, or None.
-        group: so many neighbouring replicas have statistics of their own; 0 for all together.
+        group: number of neighbouring replicas that share statistics; 0 for all.
 
     Returns:
         The array in the dtype of `x`, and mean and biased variance [C] of the whole batch, or of
-        the group's part of it, through which no gradient flows.
+        the group's part of it. No gradient flows through mean and variance.
 
     Raises:
         UserError: the replicas cannot be split into such groups.
@@ -52,7 +52,7 @@ def batch_normalize(
 
 
 def bessel_correction(x: Array, axis_name: str | None = None, group: int = 0) -> float:
-    """N / (n - 1) for the n values per channel of `batch_normalize`: from biased to unbiased."""
+    """Return n / (n - 1) for the n values per channel, which makes a biased variance unbiased."""
     count = x.size // x.shape[-1]
     if axis_name is not None:
         count *= group or lax.axis_size(axis_name)
@@ -60,7 +60,7 @@ def bessel_correction(x: Array, axis_name: str | None = None, group: int = 0) ->
 
 
 def replica_groups(replicas: int, group: int) -> list[list[int]]:
-    """Neighbours in groups of a size: 4 replicas in groups of 2 are [[0, 1], [2, 3]].
+    """Return groups of neighbouring replicas: 4 in groups of 2 are [[0, 1], [2, 3]].
 
     Raises:
         UserError: `group` does not divide `replicas`.
@@ -74,7 +74,7 @@ def replica_groups(replicas: int, group: int) -> list[list[int]]:
 
 
 def affine(x: Array, factor: Array, offset: Array) -> Array:
-    """Scales and shifts [B, H, W, C] per channel, in float32; returns the dtype of `x`."""
+    """Scale and shift [B, H, W, C] per channel in float32; the result has the dtype of `x`."""
     y = x.astype(jnp.float32) * factor[None, None, None] + offset[None, None, None]
     return y.astype(x.dtype)
 
@@ -124,7 +124,7 @@ def _backward(
     x, mean, inverse, factor, offset = saved
     g = cotangents[0]
     if activation is not None:
-        # The barrier keeps the compiler from sharing, and so storing, what the forward pass made.
+        # The barrier keeps the compiler from storing results of the forward pass to reuse them.
         x = lax.optimization_barrier(x)
         (g,) = jax.vjp(activation, affine(x, factor, offset))[1](g)
     g = g.astype(jnp.float32)

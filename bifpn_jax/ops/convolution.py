@@ -1,13 +1,13 @@
-"""The convolutions and the pooling that EfficientDet is made of, lowered per platform.
+"""The convolutions and the pooling of EfficientDet, lowered per platform.
 
-Every function takes and returns NHWC arrays. On GPU and TPU the native XLA operations are right.
+Every function takes and returns NHWC arrays. On GPU and TPU the native XLA operations are used.
 On CPU, XLA runs some of them as slow generic loops; `cpu_forms` has other forms of those.
-The choice is made when a program is lowered (`jax.lax.platform_dependent`), never by asking what
-the machine is.
+The choice is made when a program is lowered (`jax.lax.platform_dependent`), never by querying the
+machine.
 
 Outputs have ceil(size / stride) entries per axis with either padding. "same" is TensorFlow's SAME:
-where the padding is odd the extra row or column goes to the end. "symmetric" is what PyTorch calls
-padding=kernel // 2. They differ where a stride meets an even size.
+if the padding is odd, the extra row or column goes to the end. "symmetric" is PyTorch's
+padding=kernel // 2. They differ for strided operations on even sizes.
 """
 
 from collections.abc import Callable
@@ -23,20 +23,20 @@ Array = jax.Array
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Padding before and after one spatial axis for an output of ceil(size / stride) entries."""
+    """Return the padding before and after one axis for an output of ceil(size / stride) entries."""
     out = -(-size // stride)
     total = max((out - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def symmetric_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """As `same_padding`, with kernel // 2 before, and after as much as the last output reads."""
+    """As `same_padding`, but kernel // 2 before, and after it as much as the last output reads."""
     out = -(-size // stride)
     before = kernel // 2
     return before, max((out - 1) * stride + kernel - size - before, 0)
 
 
-# Up to so many input channels, an image's, a convolution has a form of its own on CPU.
+# Up to this many input channels, as in images, a convolution has a special form on CPU.
 THIN = 4
 
 PADDINGS = {"same": same_padding, "symmetric": symmetric_padding}
@@ -56,7 +56,7 @@ def conv(x: Array, kernel: Array, *, stride: int = 1, padding: str = "same") -> 
     """
     kh, kw, c_in, c_out = kernel.shape
     if kh == kw == stride == 1:
-        # A matrix product, on every platform, is what a 1x1 convolution becomes at best.
+        # On every platform, a matrix product is the fastest form of a 1x1 convolution.
         flat = jnp.dot(x.reshape(-1, c_in), kernel.reshape(c_in, c_out))
         return flat.reshape(*x.shape[:-1], c_out)
     if c_in <= THIN:
@@ -79,7 +79,7 @@ def gated_conv(x: Array, gate: Array, kernel: Array) -> Array:
 
 
 def biased_conv(x: Array, kernel: Array, bias: Array) -> Array:
-    """1x1 convolution plus a bias, for a result that nothing computed from it reads at once.
+    """1x1 convolution plus a bias, for results that no fusible operation reads next.
 
     Args:
         x: [B, H, W, Cin].
@@ -115,7 +115,7 @@ def max_pool(x: Array, *, window: int, stride: int, padding: str = "same") -> Ar
 def _per_platform(
     on_cpu: Callable[..., Array], otherwise: Callable[..., Array]
 ) -> Callable[..., Array]:
-    """One differentiable function with two implementations, chosen when it is lowered.
+    """Return one differentiable function with two implementations, chosen when it is lowered.
 
     Differentiable in reverse mode only (`jax.grad`, `jax.vjp`), as custom gradients are.
     """
@@ -130,7 +130,7 @@ def _per_platform(
     def pull_back(f: Callable[..., Array]) -> Callable[..., tuple[Array, ...]]:
         return lambda cotangent, *args: jax.vjp(f, *args)[1](cotangent)
 
-    # Made once, for the same reason as `_depthwise`.
+    # Created once, for the same reason as `_depthwise`.
     backward_on_cpu, backward_otherwise = pull_back(on_cpu), pull_back(otherwise)
 
     def backward(args: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
@@ -184,7 +184,7 @@ def _native_max_pool(x: Array, *, window: int, stride: int, padding: str) -> Arr
     )
 
 
-# Cached, because JAX traces a function that it has met with the same shapes only once.
+# Cached, because JAX traces the same function with the same shapes only once.
 @cache
 def _thin_conv(stride: int, padding: str) -> Callable[[Array, Array], Array]:
     def on_cpu(x: Array, kernel: Array) -> Array:
@@ -204,7 +204,7 @@ def _depthwise(stride: int, padding: str) -> Callable[[Array, Array], Array]:
 @cache
 def _max_pool(window: int, stride: int, padding: str) -> Callable[[Array], Array]:
     native = partial(_native_max_pool, window=window, stride=stride, padding=padding)
-    if window > 3:  # Of a pool from P3 to P7 there would be 289 slices to compile.
+    if window > 3:  # A pool from P3 to P7 would mean 289 slices to compile.
         return native
 
     def on_cpu(x: Array) -> Array:

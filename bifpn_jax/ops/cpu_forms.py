@@ -1,8 +1,8 @@
 """Convolutions and pooling with little arithmetic per value, in forms that XLA:CPU runs fast.
 
-Each is a sum, or a maximum, of shifted slices, which fuses into one vectorised loop together with
-what comes before and after it. Gradients have the same form; autodiff of the slices would give a
-scatter for each. `convolution` has the definitions, and the padding that is handed in here.
+Each is a sum, or a maximum, of shifted slices, which XLA fuses into one vectorised loop with the
+operations before and after it. Gradients have the same form; autodiff of the slices would give a
+scatter for each. `convolution` has the definitions, and computes the padding that is passed here.
 """
 
 from functools import partial
@@ -71,9 +71,10 @@ thin_conv.defvjp(_thin_forward, _thin_backward)
 
 
 def biased_conv(x: Array, kernel: Array, bias: Array) -> Array:
-    """1x1 convolution plus a bias, which is one more row of the kernel.
+    """1x1 convolution plus a bias, which becomes one more row of the kernel.
 
-    The bias is not added in a pass over the result, which is much wider than `x` where this helps.
+    This saves a pass over the result to add the bias; it helps if the result is much wider than
+    `x`.
 
     Args:
         x: [B, H, W, Cin].
@@ -91,7 +92,7 @@ def biased_conv(x: Array, kernel: Array, bias: Array) -> Array:
 
 @jax.custom_vjp
 def gated_conv(x: Array, gate: Array, kernel: Array) -> Array:
-    """1x1 convolution of `x * gate`, whose factors go into a kernel for every image.
+    """1x1 convolution of `x * gate`, with the gates multiplied into one kernel per image.
 
     Args:
         x: [B, H, W, Cin].
@@ -118,7 +119,7 @@ def _gated_backward(saved: tuple[Array, ...], g: Array) -> tuple[Array, ...]:
     of_x = jnp.einsum("bno,bco->bnc", g, factors * kernel[0]).reshape(x.shape)
     of_kernels = jnp.einsum("bnc,bno->bco", x.reshape(b, -1, c_in), g)
     of_gate = jnp.sum(of_kernels * kernel[0], axis=-1).reshape(gate.shape)
-    # Image after image: the sum over an axis would store what it adds up, broadcast gates and all.
+    # Image by image: a sum over an axis would store its terms, including the broadcast gates.
     of_kernel = sum(factors[i] * of_kernels[i] for i in range(b))
     return of_x, of_gate, of_kernel.reshape(kernel.shape)
 
@@ -135,8 +136,8 @@ def depthwise_conv(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
 def _depthwise_forward(
     x: Array, kernel: Array, stride: int, pads: Pads
 ) -> tuple[Array, tuple[Array, Array]]:
-    # Without the barrier the compiler reads the middle tap from `x`, which it then must store
-    # beside the padded array, instead of making that in the loop that computes `x`.
+    # Without the barrier the compiler reads the middle tap from `x`, and so must store `x` as well
+    # as the padded array, instead of making the latter in the loop that computes `x`.
     padded = lax.optimization_barrier(_pad(x, pads))
     return _sum_of_windows(padded, kernel, _output_hw(x, stride), stride), (padded, kernel)
 
@@ -175,14 +176,14 @@ def _output_hw(x: Array, stride: int) -> tuple[int, int]:
 
 
 def _window(x: Array, i: int, j: int, hw: tuple[int, int], stride: int) -> Array:
-    """The entries of padded `x` that kernel tap (i, j) sees, one per output position."""
+    """Return the entries of padded `x` that kernel tap (i, j) reads, one per output position."""
     b, _, _, c = x.shape
     stop = (b, i + (hw[0] - 1) * stride + 1, j + (hw[1] - 1) * stride + 1, c)
     return lax.slice(x, (0, i, j, 0), stop, (1, stride, stride, 1))
 
 
 def _patches(x: Array, kernel_hw: tuple[int, int], hw: tuple[int, int], stride: int) -> Array:
-    """What every output position sees of padded `x`: [B, h, w, kh * kw * C]."""
+    """Return the entries of padded `x` that each output reads: [B, h, w, kh * kw * C]."""
     taps = [(i, j) for i in range(kernel_hw[0]) for j in range(kernel_hw[1])]
     return jnp.concatenate([_window(x, i, j, hw, stride) for i, j in taps], axis=-1)
 
@@ -202,10 +203,11 @@ def _sum_of_windows(x: Array, kernel: Array, hw: tuple[int, int], stride: int) -
 def _input_gradient(
     g: Array, kernel: Array, hw: tuple[int, int], stride: int, before: list[int]
 ) -> Array:
-    """Gradient of a depthwise convolution for its input of size `hw`, padded with `before`.
+    """Gradient of a depthwise convolution with respect to its input of size `hw`.
 
-    Input rows y with the same y mod stride are touched by the same kernel rows, so each of the
-    stride x stride phases is a stride-1 convolution of `g` with a part of the flipped kernel.
+    The input was padded with `before`. Input rows y with the same y mod stride are read by the same
+    kernel rows, so each of the stride x stride phases is a stride-1 convolution of `g` with a part
+    of the flipped kernel.
     """
     phase_hw = tuple(-(-s // stride) for s in hw)
     phases = []
@@ -239,7 +241,7 @@ def _kernel_gradient(padded: Array, g: Array, kernel: Array, stride: int) -> Arr
     """Gradient of a depthwise convolution with respect to its kernel.
 
     All kh x kw sums over a row are one reduction, which reads the row once, and rows run in
-    parallel; the sums over rows that are left are small.
+    parallel; the remaining sums over rows are small.
     """
     kh, kw = kernel.shape[:2]
     g32 = g.astype(jnp.float32)

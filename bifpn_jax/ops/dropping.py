@@ -1,4 +1,4 @@
-"""Which images of a batch keep a residual branch, whatever number of devices share the batch."""
+"""Which images of a batch keep a residual branch, for any number of devices sharing the batch."""
 
 import jax
 from jax import lax
@@ -7,15 +7,15 @@ from jax import lax
 def kept_images(
     rng: jax.Array, probability: float, batch: int, axis_name: str | None = None
 ) -> jax.Array:
-    """Independent draws for the images of a batch: bool [B, 1, 1, 1].
+    """Return independent draws for the images of a batch: bool [B, 1, 1, 1].
 
-    The draw is made for the global batch and each replica takes its part, so that training does not
+    The draw is made for the global batch and each replica takes its part, so training does not
     depend on how many devices share the batch.
 
     Args:
         rng: key, the same on all replicas.
-        probability: of keeping an image's branch.
-        batch: B, of this replica.
+        probability: the probability of keeping an image's branch.
+        batch: B, the batch size of this replica.
         axis_name: mapped axis that splits the batch, or None.
     """
     if axis_name is None:

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 
 
 def total(x: jax.Array) -> jax.Array:
-    """Sum of all entries of a float32 array of two axes or more.
+    """Return the sum of all entries of a float32 array of two axes or more.
 
-    For a plain sum XLA:CPU hands a part of what computes the terms to a library, and stores the
-    operands of that part as arrays; of a matrix product's operand it stores nothing else.
+    For a plain sum, XLA:CPU leaves part of the computation of the terms to a library and stores the
+    operands of that part as arrays. For the operand of a matrix product it stores nothing else.
     """
 
     def on_cpu(x: jax.Array) -> jax.Array:

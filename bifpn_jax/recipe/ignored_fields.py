@@ -52,7 +52,7 @@ def ignored_fields(config: ConfigDict) -> str:
         if not read and fields[field] != usual[field]:
             of = " or ".join(f"{part}={fields[part]}" for part in parts)
             told.setdefault(field, f"config.{field}={fields[field]} (of {of})")
-    return f"not read by the parts that are chosen: {', '.join(told.values())}" if told else ""
+    return f"not read by any of the chosen parts: {', '.join(told.values())}" if told else ""
 
 
 def _takes(part: str, value: Any, argument: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the compilation time of a run's programs depends on, as a key to remember it by."""
+"""Keys under which compilation times are remembered, from all that they depend on."""
 
 import json
 
@@ -10,12 +10,12 @@ from bifpn_jax.train import devices
 
 
 def training_key(config: ConfigDict) -> str:
-    """Of the training step."""
+    """Returns the key of the training step."""
     return _key("training", config, "model", "train", "optimizer", "loss", "data.max_boxes")
 
 
 def evaluation_key(config: ConfigDict) -> str:
-    """Of the evaluation."""
+    """Returns the key of the evaluation."""
     return _key("evaluation", config, "model", "eval")
 
 

@@ -1,7 +1,7 @@
-"""Evaluates the state of a run, as its config says, and leaves the results in its workdir.
+"""Evaluates the state of a run according to its config, and writes the results to its workdir.
 
-``metrics.json`` says what its numbers are of: the step, and under ``evaluated_with`` the kind of
-weights, the settings and the data.
+``metrics.json`` also records the step and, under ``evaluated_with``, the kind of weights, the
+settings and the data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,18 +50,19 @@ def make_evaluation(
     on_skipped: Callable[[Sequence[int]], object] = lambda _: None,
     waits: Waits | None = None,
 ) -> Callable[[TrainState, Path], dict[str, Any]]:
-    """A function that evaluates a state, writes the files and returns the metrics.
+    """Returns a function that evaluates a state, writes the files and returns the metrics.
 
-    Each process detects in its share of the images; the first scores all of them and writes, and
-    all get its numbers, and under "evaluated_with" what they are of. With both kinds of weights the
-    raw ones' numbers are prefixed "raw_", and the detections are those of the averaged ones. The
-    files are in the category ids of the source's own annotations, whatever the labels of the model.
-    `on_skipped` gets the ids of bad images, which are not scored; `waits` is told of compilation.
+    Each process runs the detector on its share of the images. The first scores all detections and
+    writes the files, and all return its metrics, with the conditions under "evaluated_with". With
+    both kinds of weights, metrics of the raw ones have the prefix "raw_", and the detections are
+    those of the averaged ones. The files use the category ids of the source's own annotations,
+    whatever the labels of the model. `on_skipped` gets the ids of bad images, which are not scored;
+    `waits` reports compilation.
 
     Raises:
-        UserError: a metric of one's own does not work, or none is `checkpoint.best_metric`; nothing
+        UserError: a custom metric does not work, or no metric is `checkpoint.best_metric`; nothing
             is written.
-        Interrupted: by `waits`, while it compiles; nothing is written.
+        Interrupted: by `waits`, during compilation; nothing is written.
     """
     predict = building.predict_fn(config, model)
     if waits is not None:
@@ -113,7 +114,7 @@ def make_evaluation(
             facts |= {f"raw_{name}": numbers[name] for name in raw.metrics.summary}
             facts |= {f"raw_{name}": value for name, value in raw.own.items()}
         if is_primary:
-            # Absent while the two files may not belong together.
+            # Removed while the two files may not belong together.
             (workdir / EVALUATION_FILE).unlink(missing_ok=True)
             write_detections(workdir / "detections.json", detections)
             write_metrics(workdir / EVALUATION_FILE, result, step=int(state.step), **facts)
@@ -136,7 +137,7 @@ def ask_for_best_metric(config: ConfigDict, source: Source) -> None:
 
 
 def conditions(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """What an evaluation's numbers depend on besides the model: kind of weights, settings, data."""
+    """Returns what metrics depend on besides the model: kind of weights, settings and data."""
     truth = source.ground_truth()
     return {
         **settings(config),
@@ -147,7 +148,7 @@ def conditions(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `conditions` that a config says."""
+    """Returns the part of `conditions` that the config determines."""
     evaluation, data = config["eval"], config["data"]
     found = {name: evaluation[name] for name in ("weights", "pre_nms_top_k", "max_detections")}
     used = "sigma" if evaluation["nms_method"] == "gaussian" else "iou_threshold"
@@ -158,9 +159,9 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def comparable(metrics: Mapping[str, Any], best_metric: str) -> str:
-    """A fingerprint that is equal where two evaluations' `best_metric` may be compared."""
+    """Returns a fingerprint that is equal if the `best_metric` of two evaluations is comparable."""
     measured = dict(metrics["evaluated_with"])
-    if measured["weights"] == "both":  # Each number is of one of them.
+    if measured["weights"] == "both":  # Each number is of one kind of weights.
         measured["weights"] = "raw" if best_metric.startswith("raw_") else "ema"
     return fingerprint([measured, metrics.get("not_evaluated", [])])
 
@@ -173,15 +174,15 @@ def measure_best_again(
     workdir: Path,
     say: Callable[[str], object],
 ) -> None:
-    """Evaluates the best checkpoint as a run is evaluated now, so that it can stay the best.
+    """Evaluates the best checkpoint under the current conditions, so that it can stay the best.
 
     Args:
-        config: of the run.
-        checkpoints: of the run, with a best one.
-        target: as `Checkpoints.restore` takes it.
+        config: config of the run.
+        checkpoints: checkpoints of the run, with a best one.
+        target: as in `Checkpoints.restore`.
         evaluate_state: from `make_evaluation`.
-        workdir: of the run.
-        say: is given its score.
+        workdir: workdir of the run.
+        say: called with a line about its score.
     """
     state, position, meta = checkpoints.restore(target, "best")
     metrics, step = evaluate_state(state, workdir), int(state.step)
@@ -191,7 +192,7 @@ def measure_best_again(
 
 
 def score_line(config: ConfigDict, step: int, metrics: Mapping[str, Any]) -> str:
-    """The line of an evaluation for the log."""
+    """Returns the line about an evaluation for the log."""
     ap, ap50 = (format_score(metrics[name]) for name in ("AP", "AP50"))
     return f"step {step}: AP {ap}  AP50 {ap50}  ({config.eval.weights} weights)"
 
@@ -199,15 +200,15 @@ def score_line(config: ConfigDict, step: int, metrics: Mapping[str, Any]) -> str
 def earlier_evaluation(
     workdir: Path, step: int, config: Mapping[str, Any], source: Source
 ) -> tuple[dict[str, Any] | None, str]:
-    """The metrics that are in a workdir already, or None and why they are not those wanted.
+    """Returns the metrics already in a workdir, or None and the reason why they do not apply.
 
-    Of several processes all get what the first finds.
+    If there are several processes, all get the result of the first.
 
     Args:
-        workdir: of the run.
-        step: the state's.
-        config: of the run now.
-        source: its evaluation data now.
+        workdir: workdir of the run.
+        step: step of the current state.
+        config: current config of the run.
+        source: current evaluation data.
     """
     wanted = conditions(config, source)
     return exchange.from_primary(lambda: _read_earlier(workdir / EVALUATION_FILE, step, wanted))
@@ -234,8 +235,8 @@ def _read_earlier(
 
 
 def differences(measured: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What differs between the conditions of two evaluations, in words."""
-    # Of what only one of them depends on, such as sigma, the method says enough.
+    """Returns the differences between the conditions of two evaluations, in words."""
+    # If only one depends on a setting, such as sigma, the method says enough.
     names = [name for name in wanted if measured.get(name, wanted[name]) != wanted[name]]
     told = [
         f"{name}={measured.get(name)!r} (now {wanted.get(name)!r})"

@@ -1,4 +1,4 @@
-"""A complete run that is started again: it is not trained, and evaluated only where that is due."""
+"""A complete run that is started again: not trained, and evaluated only if necessary."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from bifpn_jax.train import devices
 
 
 def finish_again(run: Run) -> dict[str, Any]:
-    """The metrics of a run that has no step left to make.
+    """Returns the metrics of a run that has no steps left.
 
-    They are those in its workdir, or where those are of other settings, data or weights, or not
-    there, of an evaluation now. Its best checkpoint is then evaluated as well, because it could not
-    be compared any more.
+    They are read from its workdir. If they are missing there, or are of other settings, data or
+    weights, the run is evaluated now. Its best checkpoint is then evaluated as well, because it
+    would no longer be comparable.
     """
     config, step, say = run.config, run.first_step, run.line.write
     metrics, why = earlier_evaluation(run.workdir, step, config, run.eval_data)
     if run.is_primary:
-        if metrics is None:  # What stands in the workdir does not belong together until then.
+        if metrics is None:  # Until then the files in the workdir do not belong together.
             remove_finished(run.workdir)
         write_config(run.workdir, run.meta["config"])
     if metrics is None:

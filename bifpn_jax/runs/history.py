@@ -1,4 +1,4 @@
-"""What a run that goes on says about its past: how its schedule has changed since."""
+"""What a resumed run reports about its past: how its schedule has changed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,19 +15,19 @@ _LENGTH_FIELDS = ("epochs", "steps")
 
 
 def training_fingerprint(source: Source) -> str:
-    """What training data is known again by, wherever it lies; "" for a set too large to read."""
+    """Returns a fingerprint of training data, wherever it is; "" for a set too large to read."""
     if source.box_counts() is None:
         return ""
     return ground_truth_fingerprint(source.ground_truth())
 
 
 def length_before(saved: Mapping[str, Any], num_images: int) -> RunLength:
-    """The length that a run had when it saved a checkpoint.
+    """Returns the length that a run had when it saved a checkpoint.
 
     Args:
-        saved: meta of the checkpoint; those of earlier versions do not say it, and it follows from
-            their config if the data is as large as it was.
-        num_images: in the training data now.
+        saved: meta of the checkpoint. In those of earlier versions the length is missing; it then
+            follows from their config if the data still has the same size.
+        num_images: current number of training images.
     """
     if "length" in saved:
         return RunLength(*saved["length"])
@@ -37,14 +37,14 @@ def length_before(saved: Mapping[str, Any], num_images: int) -> RunLength:
 def schedule_change(
     config: ConfigDict, length: RunLength, saved: Mapping[str, Any], num_images: int, step: int
 ) -> str:
-    """One line about a schedule that is longer or shorter than before, "" if it is neither.
+    """Returns one line about a schedule that is longer or shorter than before, "" if unchanged.
 
     Args:
-        config: of the run now.
-        length: of the run now.
-        saved: meta of the checkpoint that it goes on from.
-        num_images: in the training data now.
-        step: of that checkpoint.
+        config: current config of the run.
+        length: current length of the run.
+        saved: meta of the checkpoint to resume from.
+        num_images: current number of training images.
+        step: step of that checkpoint.
     """
     before = length_before(saved, num_images)
     if before.total_steps == length.total_steps:
@@ -63,7 +63,7 @@ def schedule_change(
             f"this run is at step {step}, beyond the end of the new schedule, step "
             f"{length.total_steps}, because {why}: nothing is trained"
         )
-    # The rate of the update that comes next; a run at its end has had its last one.
+    # The rate of the next update, or for a run at its end, of the last one.
     last = building.schedule(old, before)(min(step, before.total_steps - 1))
     new = building.schedule(config, length)(step)
     return (
@@ -73,6 +73,6 @@ def schedule_change(
 
 
 def with_length_of(config: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A config, as JSON, with the length of the run that it describes: that of a saved one."""
+    """Returns a config, as JSON, with the length of the run taken from a saved config."""
     lengths = {name: saved["config"]["train"][name] for name in _LENGTH_FIELDS}
     return {**config, "train": {**config["train"], **lengths}}

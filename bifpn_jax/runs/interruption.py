@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the training loop reads between two steps."""
+"""Ctrl-C and SIGTERM as requests that the training loop reads between two steps."""
 
 import os
 import signal
@@ -9,19 +9,19 @@ from typing import Self
 from bifpn_jax.train import exchange
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
+class Interrupted(Exception):  # noqa: N818 - not an error
     """The run was asked to stop, saved its state and can be resumed; holds the signal."""
 
 
-# Schedulers and `timeout` signal a process and then its group; so close together it is one wish.
+# Schedulers and `timeout` signal a process and then its group, which counts as one request.
 _SAME_WISH = 1.0  # seconds
 
 
 class StopRequest:
-    """Context in which the first SIGINT or SIGTERM only sets `signal`; a later one acts at once.
+    """Context in which the first SIGINT or SIGTERM only sets `signal`; a second acts at once.
 
     With `common`, for several processes that must stop at the same step, SIGTERM is left to JAX,
-    which tells the other processes; Ctrl-C becomes a SIGTERM.
+    which notifies the other processes; Ctrl-C becomes a SIGTERM.
 
     Attributes:
         signal: the signal that arrived, or None.
@@ -66,15 +66,15 @@ class StopRequest:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _restore(self) -> None:
-        # Another signal can come in between, and restores the rest.
+        # Another signal can arrive in between, and restores the rest.
         while self._previous:
             signal.signal(*self._previous.popitem())
 
 
 class StopAtOnce:
-    """Context in which SIGINT and SIGTERM raise `Interrupted`: there is nothing to be saved yet.
+    """Context in which SIGINT and SIGTERM raise `Interrupted`, while there is nothing to save yet.
 
-    With `common`, for several processes, signals are left as they are.
+    With `common`, for several processes, signals are not handled.
     """
 
     def __init__(self, *, common: bool = False) -> None:
@@ -91,12 +91,12 @@ class StopAtOnce:
         self.end()
 
     def end(self) -> None:
-        """Ends it before the context does."""
+        """Ends the handling of signals before the context ends."""
         while self._previous:
             signal.signal(*self._previous.popitem())
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
-        # The same wish may come to the process and to its group.
+        # The same request may be sent to the process and to its group.
         for other in self._previous:
             signal.signal(other, signal.SIG_IGN)
         raise Interrupted(signal.Signals(number))

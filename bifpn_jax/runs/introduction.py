@@ -1,4 +1,4 @@
-"""The first lines that a run says: its model, its data, and what is odd about them."""
+"""The first lines that a run prints: its model, its data, and anything unusual about them."""
 
 from collections.abc import Iterator
 
@@ -12,11 +12,11 @@ from bifpn_jax.train import devices
 
 
 def introduce(run: Run, *remarks: str) -> None:
-    """Says all that is known before the first step.
+    """Prints what is known before the first step.
 
     Args:
-        run: is introduced.
-        *remarks: lines about this run, "" for none.
+        run: the run to introduce.
+        *remarks: further lines about this run, "" for none.
     """
     for line in _lines(run):
         run.line.write(line)

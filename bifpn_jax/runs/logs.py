@@ -1,9 +1,9 @@
-"""What a run leaves in its workdir for reading: metrics, config and the table of its parameters.
+"""The readable files of a run in its workdir: metrics, config and a table of its parameters.
 
-``metrics.jsonl`` has one JSON object per logged step, so that tables and plots need nothing but the
+``metrics.jsonl`` has one JSON object per logged step, so that tables and plots need only the
 standard library; the same numbers go to TensorBoard event files in ``tensorboard/``.
 ``fusion_weights.jsonl`` has the normalised weights of the feature network's edges at the same
-steps, and ``finished.json`` says that the run is over.
+steps, and ``finished.json`` marks the run as finished.
 """
 
 import json
@@ -29,18 +29,17 @@ PARAMETERS_FILE = "parameters.txt"
 class MetricWriter:
     """Appends the scalars of each logged step to ``metrics.jsonl`` and to TensorBoard.
 
-    A resumed run goes on in the same file; steps that were repeated are there twice, and the later
-    line counts.
+    A resumed run appends to the same file. Repeated steps appear twice, and the later line counts.
     """
 
     def __init__(self, workdir: str | Path, *, first_step: int = 0, enabled: bool = True) -> None:
         """Opens the files.
 
         Args:
-            workdir: folder of the run, made if need be.
+            workdir: folder of the run, created if necessary.
             first_step: step that the run starts or resumes at; TensorBoard hides older numbers of
                 later steps.
-            enabled: False makes every call do nothing; for all processes but the first.
+            enabled: False disables all calls, for all processes but the first.
         """
         self._file = self._events = self._workdir = None
         if not enabled:
@@ -55,12 +54,12 @@ class MetricWriter:
         )
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes one line, at once.
+        """Writes and flushes one line.
 
         Args:
             step: number of updates made.
-            values: name, such as "train/loss" -> number, or numpy or jax scalar. What is not finite
-                becomes null.
+            values: name, such as "train/loss" -> number, or numpy or jax scalar. Non-finite values
+                become null.
         """
         if self._file is None:
             return
@@ -97,19 +96,19 @@ class MetricWriter:
 
 
 def write_config(workdir: str | Path, config: Mapping[str, Any]) -> Path:
-    """Writes the whole config to ``config.json``, replacing an older one in a single move."""
+    """Writes the whole config to ``config.json``, replacing an older one atomically."""
     return write_json(Path(workdir) / CONFIG_FILE, config)
 
 
 def write_finished(workdir: str | Path, *, step: int, seconds: float) -> Path:
-    """Marks a run as over: its last step, and the seconds that it trained."""
+    """Marks a run as finished, with its last step and its training time in seconds."""
     return write_json(
         Path(workdir) / FINISHED_FILE, {"step": int(step), "seconds": round(seconds, 3)}
     )
 
 
 def remove_finished(workdir: str | Path) -> None:
-    """Takes the mark away from a run that goes on or is evaluated anew."""
+    """Removes the mark from a run that is continued or evaluated again."""
     (Path(workdir) / FINISHED_FILE).unlink(missing_ok=True)
 
 
@@ -117,7 +116,7 @@ def write_parameter_overview(workdir: str | Path, params: Any) -> str:
     """Writes the table of all parameters, with their total, to ``parameters.txt`` and returns it.
 
     Args:
-        workdir: folder of the run, made if need be.
+        workdir: folder of the run, created if necessary.
         params: tree of parameters, or of their shapes.
     """
     overview = parameter_overview.get_parameter_overview(params, include_stats=False)
@@ -136,7 +135,7 @@ def _number(name: str, value: Any) -> int | float | None:
 
 
 def _drop_unfinished_line(path: Path) -> None:
-    """Cuts off a last line without an end, which a killed run can leave."""
+    """Removes an unfinished last line, which a killed run can leave behind."""
     if not path.exists():
         return
     content = path.read_bytes()

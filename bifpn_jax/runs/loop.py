@@ -1,11 +1,11 @@
-"""Training with evaluation: the loop, to be read and copied.
+"""The training loop with evaluation, meant to be read and copied.
 
-`train_and_evaluate(config, workdir)` is all of a run. In the workdir it leaves config.json,
-parameters.txt, metrics.jsonl, fusion_weights.jsonl, TensorBoard events, checkpoints, from the last
-evaluation metrics.json and detections.json, and at the end finished.json. Started again with the
-same workdir it goes on where it was.
+`train_and_evaluate(config, workdir)` does a complete run. It writes config.json, parameters.txt,
+metrics.jsonl, fusion_weights.jsonl, TensorBoard events and checkpoints to the workdir, as well as
+metrics.json and detections.json of the last evaluation, and at the end finished.json. Called again
+with the same workdir, it resumes the run.
 
-What comes before the first step is in `preparing` and `resuming`, what is logged in `reporting`.
+`preparing` and `resuming` do what comes before the first step; `reporting` does the logging.
 """
 
 from contextlib import closing
@@ -25,21 +25,21 @@ from bifpn_jax.train.gradients import TRAIN_FIELDS
 def train_and_evaluate(
     config: ConfigDict, workdir: str | Path, *, trust_code: bool = False
 ) -> dict[str, Any]:
-    """Trains, evaluates and checkpoints as the config says; of several processes all call it.
+    """Trains, evaluates and checkpoints according to the config; all processes must call it.
 
     Args:
         config: from a file in `configs/`, or `bifpn_jax.recipe.base.get_config`.
-        workdir: folder of the run; a run that is in it is resumed.
-        trust_code: whether code in files that other people's weights name may be run; that which
-            the config names is.
+        workdir: folder of the run; a run that it contains is resumed.
+        trust_code: whether code in files that other people's weights name may be run; code that
+            the config names is always run.
 
     Returns:
         The metrics of the last evaluation.
 
     Raises:
-        UserError: something the user can put right, before training starts where it can be known.
-        Interrupted: after SIGINT or SIGTERM, with everything saved; holds the signal, and the step
-            that was saved if there is more to save than there was.
+        UserError: an error that the user can fix, raised before training starts if possible.
+        Interrupted: after SIGINT or SIGTERM, with everything saved; holds the signal, and the
+            saved step if anything new was saved.
     """
     with prepare(config, Path(workdir), trust_code=trust_code) as run:
         if run.is_complete:
@@ -70,7 +70,7 @@ def train_and_evaluate(
                     try:
                         with report.clock_stopped():
                             metrics = run.evaluate()
-                    except Interrupted as interrupted:  # The step is saved nevertheless.
+                    except Interrupted as interrupted:  # The step is still saved.
                         stopping = interrupted.args[0]
                     else:
                         report.log_evaluation(step, metrics)

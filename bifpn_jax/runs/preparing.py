@@ -1,4 +1,4 @@
-"""All that comes before the first step of a run: what can be wrong is found out here."""
+"""Everything before the first step of a run, so that errors are found before training."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -29,17 +29,17 @@ from bifpn_jax.train.checkpoints import Checkpoints
 
 @contextmanager
 def prepare(config: ConfigDict, workdir: Path, *, trust_code: bool = False) -> Iterator[Run]:
-    """Context of a run that is ready to make its next step, in a workdir that no other run has.
+    """Context of a run that is ready for its next step, in a workdir that it has locked.
 
     Until the loop begins, Ctrl-C and SIGTERM end it at once.
 
     Args:
-        config: of the run.
-        workdir: its folder, made if need be; a run that is in it goes on.
+        config: config of the run.
+        workdir: its folder, created if necessary; a run that it contains is resumed.
         trust_code: whether code that weights or the workdir name may be run.
 
     Raises:
-        UserError: something the user can put right.
+        UserError: an error that the user can fix.
         Interrupted: there was a signal.
     """
     several = devices.process_count() > 1
@@ -137,7 +137,7 @@ def _open_data(
     say: Callable[[str], object],
     trust_code: bool,
 ) -> tuple[ConfigDict, Source, Source]:
-    """The config with the settings of its weights, and the data; the first process leads."""
+    """Returns the config with the settings of its weights, and the data; process 0 goes first."""
     with exchange.together(), exchange.primary_first():
         config = with_settings_of_weights(config, workdir, say, trust_code=trust_code)
         waits.say("reading the data")
@@ -156,7 +156,7 @@ def _take_workdir(workdir: Path, locks: ExitStack) -> None:
 
 
 def _write_beginning(run: Run) -> None:
-    """What stands in the workdir before the first step."""
+    """Writes the files that are in the workdir before the first step."""
     if not run.is_complete:
         remove_finished(run.workdir)
         write_config(run.workdir, run.meta["config"])

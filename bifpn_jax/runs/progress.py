@@ -1,4 +1,4 @@
-"""How fast a run trains and when it ends: a timer that knows pauses and a line that shows it."""
+"""Speed and remaining time of a run: a timer that can be paused, and a progress line."""
 
 import math
 import sys
@@ -12,19 +12,19 @@ from tqdm import tqdm
 
 
 class Speed(NamedTuple):
-    """What `Timer.measure` says."""
+    """The result of `Timer.measure`."""
 
     images_per_second: float  # since the last measurement
     seconds_per_step: float  # since the last measurement
     eta_seconds: float  # training time to the end of the run, at the average speed since the start
-    training_seconds: float  # all training time, with that before a resume
+    training_seconds: float  # all training time, including that before a resume
 
 
 class Timer:
-    """Time spent in training steps; that in evaluation and checkpointing does not count.
+    """Time spent in training steps, without evaluation and checkpointing.
 
-    Start it after the first step, which compiles; then measure where the loop has waited for the
-    device anyway, as at every logged step.
+    Start it after the first step, which compiles; then measure where the loop waits for the device
+    anyway, as at every logged step.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Timer:
         """Sets up the timer; it counts training time from now on.
 
         Args:
-            batch_size: images per step, on all devices together.
+            batch_size: images per step, over all devices.
             total_steps: length of the run.
             seconds: training time before a resume, from `state`.
             clock: function that returns the time in seconds.
@@ -52,7 +52,7 @@ class Timer:
         self._start = self._last = None
 
     def start(self, step: int) -> None:
-        """Starts measuring at `step`; what came before counts as training, not for the speed."""
+        """Starts measuring at `step`; earlier time is training time, but not used for the speed."""
         self._start = self._last = (step, self.seconds)
 
     @contextmanager
@@ -67,12 +67,12 @@ class Timer:
 
     @property
     def seconds(self) -> float:
-        """Training time until now, with that before a resume."""
+        """Training time until now, including that before a resume."""
         now = self._clock() if self._pause_start is None else self._pause_start
         return now - self._origin - self._paused
 
     def measure(self, step: int) -> Speed:
-        """Speed up to `step`; not a number where no step was made since the last call."""
+        """Returns the speed up to `step`; NaN if no step was made since the last call."""
         now = (step, self.seconds)
         recent, average = _seconds_per_step(self._last, now), _seconds_per_step(self._start, now)
         self._last = now
@@ -84,12 +84,12 @@ class Timer:
         )
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps: ``Timer(..., **state)`` goes on from there."""
+        """Returns the state to checkpoint: ``Timer(..., **state)`` continues from there."""
         return {"seconds": self.seconds}
 
 
 class StatusLine:
-    """A bar on a terminal; elsewhere nothing but plain lines."""
+    """A bar on a terminal; elsewhere only plain lines."""
 
     def __init__(self, total: int, *, file: TextIO | None = None, enabled: bool = True) -> None:
         """Shows nothing yet.
@@ -97,13 +97,13 @@ class StatusLine:
         Args:
             total: length of the bar.
             file: where to write; standard error by default.
-            enabled: False shows nothing at all; for all processes but the first.
+            enabled: False shows nothing at all, for all processes but the first.
         """
         self._file = file or sys.stderr
         self._enabled = enabled
         self._bar = None
         if enabled and self._file.isatty():
-            # An ETA of tqdm itself would count the pauses.
+            # tqdm's own ETA would count the pauses.
             self._bar = tqdm(
                 total=total,
                 file=self._file,
@@ -114,7 +114,7 @@ class StatusLine:
             )
 
     def show(self, done: int, text: str) -> None:
-        """Sets the bar to `done` with `text` behind it, or prints the text."""
+        """Sets the bar to `done`, followed by `text`, or prints the text."""
         if self._bar is not None:
             self._bar.n = done
             self._bar.set_description_str(text)
@@ -127,7 +127,7 @@ class StatusLine:
         return self._bar is not None
 
     def write(self, text: str) -> None:
-        """Prints a line of its own, above the bar."""
+        """Prints a separate line above the bar."""
         if self._bar is not None:
             tqdm.write(text, file=self._file)
         elif self._enabled:
@@ -140,7 +140,7 @@ class StatusLine:
 
 
 class ProgressLine(StatusLine):
-    """The line of a run: loss, images/s and ETA; a plain line per update without a terminal."""
+    """The progress line of a run: loss, images/s and ETA; without a terminal, a line per update."""
 
     def __init__(
         self, total_steps: int, *, file: TextIO | None = None, enabled: bool = True
@@ -163,7 +163,7 @@ def _rate(images_per_second: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Hours, minutes and seconds, as 1:02:03 or 2 days, 0:00:01; "?" for what is no number."""
+    """Formats seconds as 1:02:03 or 2 days, 0:00:01; "?" for NaN and infinity."""
     return str(timedelta(seconds=round(seconds))) if math.isfinite(seconds) else "?"
 
 

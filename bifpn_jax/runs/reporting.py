@@ -1,4 +1,4 @@
-"""What a run tells while it trains: the progress line, the log, and what the steps add up to."""
+"""What a run reports during training: the progress line, the log, and metrics over the steps."""
 
 import math
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ from bifpn_jax.train import exchange
 
 
 class Reporter:
-    """Takes the metrics of every step, and logs their means and the scores of evaluations.
+    """Collects the metrics of every step, and logs their means and the scores of evaluations.
 
-    A context, at the end of which its files are closed. Of several processes each has one, and the
-    first one writes.
+    It is a context that closes its files at the end. Every process has one, and the first one
+    writes.
     """
 
     def __init__(self, run: Run) -> None:
-        """Starts the clock, and goes on with what the run has not logged yet."""
+        """Starts the clock, and continues with what the run has not logged yet."""
         config, model, saved = run.config, run.model, run.unlogged
         self._run = run
         self._timer = Timer(
@@ -49,12 +49,12 @@ class Reporter:
         self._writer.close()
 
     def add(self, step: int, on_device: Any, host_batch: Mapping[str, np.ndarray]) -> None:
-        """Takes a step that has been started.
+        """Adds a step that has been started.
 
         Args:
             step: its number.
             on_device: its metrics.
-            host_batch: what of this process's part of the batch stayed on the host.
+            host_batch: the fields of this process's part of the batch that stayed on the host.
 
         Raises:
             UserError: the loss or the gradient of the step before is not finite.
@@ -62,12 +62,12 @@ class Reporter:
         self._dropped_here += int(host_batch["dropped_boxes"].sum())
         self._run.bad_images.note(host_batch)
         self._steps.add(step, on_device, host_batch["image_id"])
-        if step == self._run.first_step + 1:  # It has compiled; speed is that of the others.
+        if step == self._run.first_step + 1:  # It compiled, so it does not count for the speed.
             jax.block_until_ready(on_device)
             self._timer.start(step)
 
     def wait_for_steps(self) -> None:
-        """Waits for the devices, and adds up over the processes, which all call it.
+        """Waits for the devices, and adds up over the processes, all of which must call it.
 
         Raises:
             UserError: the loss or the gradient of the last step is not finite.
@@ -100,11 +100,11 @@ class Reporter:
         self._writer.write(step, {f"eval/{name}": score for name, score in scores.items()})
 
     def clock_stopped(self) -> AbstractContextManager[None]:
-        """Context that does not count as training."""
+        """Context whose time does not count as training."""
         return self._timer.pause()
 
     def unlogged(self) -> dict[str, Any]:
-        """What a run that goes on begins with, as JSON; `wait_for_steps` comes before."""
+        """Returns what a resumed run starts from, as JSON; call `wait_for_steps` first."""
         return {
             "timer": self._timer.state(),
             "dropped_boxes": self._dropped_boxes,
@@ -113,10 +113,10 @@ class Reporter:
         }
 
     def end(self, step: int, stopping: Signals | None) -> None:
-        """Says how the run has ended, and marks it as finished unless a signal stopped it.
+        """Reports how the run ended, and marks it as finished unless a signal stopped it.
 
         Args:
-            step: the last one.
+            step: the last step.
             stopping: the signal that stopped it there, with the step saved, or None.
         """
         run, say = self._run, self._run.line.write

@@ -1,4 +1,4 @@
-"""Where a run starts: from initial values, or from the newest checkpoint of its workdir."""
+"""The start of a run: from initial values, or from the newest checkpoint of its workdir."""
 
 import json
 from collections.abc import Callable
@@ -27,15 +27,15 @@ from bifpn_jax.train.state import TrainState, create_state
 
 
 class Start(NamedTuple):
-    """Where a run starts.
+    """The start of a run.
 
     Attributes:
-        state: on the devices.
-        position: in the batches.
-        step: updates that it has made.
-        meta: what the checkpoints of the run say of it.
-        unlogged: what the loop had counted and not logged when the state was saved.
-        change: a line about a schedule that is not that of before, "" for none.
+        state: the state, on the devices.
+        position: the position in the batches.
+        step: number of updates made so far.
+        meta: what the checkpoints of the run record about it.
+        unlogged: what the loop had counted but not logged when the state was saved.
+        change: a line about a changed schedule, "" if it is unchanged.
     """
 
     state: TrainState
@@ -47,7 +47,7 @@ class Start(NamedTuple):
 
 
 def describe_run(config: ConfigDict, length: RunLength, train_data: Source) -> dict[str, Any]:
-    """What a checkpoint says of its run, as JSON: what must not change, and what its files need."""
+    """Returns a checkpoint's record of its run, as JSON: what must not change, or is needed."""
     return {
         "config": json.loads(config.to_json()),
         "label_map": train_data.label_map.to_json(),
@@ -66,16 +66,16 @@ def start_anew(
     position: Any,
     say: Callable[[str], object],
 ) -> Start:
-    """The start of a new run; of several processes all get the same values.
+    """Returns the start of a new run, with the same values in all processes.
 
     Args:
-        config: of the run.
-        model: to make the variables of.
-        optimizer: whose state is made too.
-        train_data: of which weights without batch statistics see some.
+        config: config of the run.
+        model: the model to initialise.
+        optimizer: the optimizer to initialise.
+        train_data: the training data, used to measure batch statistics that the weights lack.
         meta: from `describe_run`.
-        position: at the beginning of the batches.
-        say: is told where the values are from.
+        position: the position at the beginning of the batches.
+        say: called with lines about the origin of the values.
 
     Raises:
         UserError: the weights to start from cannot be read or do not fit.
@@ -97,16 +97,16 @@ def go_on(
     target: TrainState,
     workdir: Path,
 ) -> Start:
-    """The start of a run that goes on from its newest checkpoint.
+    """Returns the start of a run that resumes from its newest checkpoint.
 
     Args:
-        config: of the run now.
-        length: of the run now.
-        train_data: the training data now.
-        meta: from `describe_run`, now.
-        checkpoints: of the workdir, at least one.
+        config: current config of the run.
+        length: current length of the run.
+        train_data: current training data.
+        meta: current result of `describe_run`.
+        checkpoints: checkpoints of the workdir, at least one.
         target: from `restore_target`.
-        workdir: for messages.
+        workdir: the workdir, for messages.
 
     Raises:
         UserError: the checkpoint is of another run, or damaged.
@@ -116,7 +116,7 @@ def go_on(
     )
     step, num_images = int(state.step), len(train_data)
     change = schedule_change(config, length, saved, num_images, step)
-    if step > length.total_steps:  # What is recorded is the run that was trained.
+    if step > length.total_steps:  # Record the run that was actually trained.
         recorded = {
             "config": with_length_of(meta["config"], saved),
             "length": list(length_before(saved, num_images)),
@@ -126,7 +126,7 @@ def go_on(
 
 
 def restore_target(model: EfficientDet, optimizer: optax.GradientTransformation) -> TrainState:
-    """Shapes of the state of a run on the devices, as `Checkpoints.restore` takes them."""
+    """Returns the shapes of the state on the devices, as a target for `Checkpoints.restore`."""
     shapes = variable_shapes(model)
     state = jax.eval_shape(lambda variables: create_state(variables, optimizer), shapes)
     return devices.replicated_shapes(state)

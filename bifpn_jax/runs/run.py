@@ -1,6 +1,6 @@
-"""A run as the training loop has it: all that is made once, and the state that every step changes.
+"""A run in the training loop: its fixed parts, and the state that every step changes.
 
-`bifpn_jax.runs.preparing.prepare` makes it.
+It is created by `bifpn_jax.runs.preparing.prepare`.
 """
 
 import dataclasses
@@ -26,27 +26,27 @@ from bifpn_jax.train.state import TrainState
 
 @dataclasses.dataclass(eq=False)
 class Run:
-    """A run whose workdir this process holds.
+    """A run whose workdir this process has locked.
 
     Attributes:
-        config: of the run, with the settings of the weights that it starts from.
+        config: its config, with the settings of the weights that it starts from.
         workdir: its folder.
-        length: how many steps it makes, and how many are an epoch.
+        length: its number of steps, and of steps per epoch.
         model: the network.
-        train_data: what it is trained on.
-        eval_data: what it is evaluated on.
-        batches: endless iterator of batches on the host; this process's share of each.
+        train_data: the training data.
+        eval_data: the evaluation data.
+        batches: endless iterator of batches on the host, with this process's share of each.
         train_step: (state, batch on the devices) -> (state, metrics); its first call compiles.
         evaluate_state: (state, workdir) -> metrics; writes the files of an evaluation.
-        checkpoints: of the workdir.
-        meta: what every checkpoint says of the run beside its state.
-        state: parameters, statistics, averages, and what the optimizer keeps.
-        position: of `batches`, after the batch of the last step.
-        first_step: steps that were made before this start.
-        unlogged: what the loop had counted and not logged when it was saved, see `Reporter`.
-        bad_images: those that the run does without.
-        line: where its progress is shown.
-        is_primary: whether this process writes what there is one of.
+        checkpoints: checkpoints of the workdir.
+        meta: what every checkpoint records about the run in addition to its state.
+        state: parameters, statistics, averages and optimizer state.
+        position: position of `batches` after the batch of the last step.
+        first_step: number of steps made before this start.
+        unlogged: what the loop had counted but not logged when it was saved, see `Reporter`.
+        bad_images: the images that the run skips.
+        line: the progress line.
+        is_primary: whether this process writes the files.
     """
 
     config: ConfigDict
@@ -72,12 +72,12 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is no step left to make."""
+        """Whether there are no steps left."""
         return self.first_step >= self.length.total_steps
 
     @contextmanager
     def stops_between_steps(self) -> Iterator[StopRequest]:
-        """Context in which Ctrl-C and SIGTERM wait for the end of a step, and end what compiles."""
+        """Context in which Ctrl-C and SIGTERM wait for the end of a step but end compilation."""
         several = devices.process_count() > 1
         self._stop_at_once.end()
         with StopRequest(common=several) as stop:
@@ -85,10 +85,10 @@ class Run:
             yield stop
 
     def evaluate(self) -> dict[str, Any]:
-        """Metrics of the state; the files of an evaluation are written.
+        """Evaluates the state, writes the files of the evaluation and returns the metrics.
 
         Raises:
-            Interrupted: while it compiles; nothing is written.
+            Interrupted: during compilation; nothing is written.
         """
         return self.evaluate_state(self.state, self.workdir)
 
@@ -96,9 +96,9 @@ class Run:
         """Writes a checkpoint of the state.
 
         Args:
-            step: updates made.
-            unlogged: what a run that goes on has to know, beside the state.
-            metrics: of an evaluation of this state, or None.
+            step: number of updates made.
+            unlogged: what a resumed run needs in addition to the state.
+            metrics: metrics of an evaluation of this state, or None.
         """
         best_metric = self.config.checkpoint.best_metric
         measured = comparable(metrics, best_metric) if metrics else ""

@@ -1,7 +1,7 @@
-"""Which bad images a run did without: counted over all processes, told at its end, kept in a file.
+"""The bad images that a run skips: counted over all processes, reported at its end, and listed.
 
-`skipped_images.txt` in the workdir has a line for each: which part of the data, the image's id, and
-what is wrong with it, or where that was not known before, what became of it.
+`skipped_images.txt` in the workdir has a line for each: the part of the data, the image's id, and
+what is wrong with it or, if that was not known before, what was done about it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ _NAMED = 10  # ids in a line
 
 
 class SkippedImages:
-    """The bad images of a run, those that were left out at first and those found bad later."""
+    """The bad images of a run: those that were skipped from the start, and those found later."""
 
     def __init__(self, train: Source, evaluation: Source) -> None:
-        """Takes what the sources left out.
+        """Collects the images that the sources skipped.
 
         Args:
             train: the training data.
-            evaluation: the data that is evaluated on.
+            evaluation: the evaluation data.
 
         Raises:
             UserError: another process found other images bad, and so would read other batches.
@@ -42,28 +42,28 @@ class SkippedImages:
 
     @property
     def replaced(self) -> list[int]:
-        """Ids of the images that others have taken the place of, as far as they were shared."""
+        """Ids of the images that were replaced by others, as of the last `share`."""
         return sorted(self._replaced)
 
     def note(self, batch: Mapping[str, np.ndarray]) -> None:
-        """Remembers what a training batch of this process does without."""
+        """Records the images that a training batch of this process skips."""
         self._new += skipped_ids(batch)
 
     def note_replaced(self, image_ids: Sequence[int]) -> None:
-        """Remembers images that a resumed run has replaced already, of all processes together."""
+        """Records images that a resumed run had already replaced, over all processes."""
         self._replaced.update(image_ids)
 
     def note_evaluation(self, image_ids: Sequence[int]) -> None:
-        """Remembers which images could not be evaluated, of all processes together."""
+        """Records the images that could not be evaluated, over all processes."""
         self._not_evaluated.update(image_ids)
 
     def share(self) -> None:
-        """Tells the other processes what this one has noted; all of them must call it."""
+        """Shares the records of this process with the others; all of them must call it."""
         self._replaced.update(exchange.gather_rows(sorted(set(self._new))))
         self._new.clear()
 
     def summary(self) -> str:
-        """One line about all of them, "" if there are none."""
+        """Returns one line about all bad images, "" if there are none."""
         groups = (
             (
                 "left out of the training data",

@@ -1,4 +1,4 @@
-"""The variables that a training run starts from: fresh ones, or published or own weights."""
+"""The variables that a training run starts from: random ones, published weights or the user's."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -33,16 +33,16 @@ def with_settings_of_weights(
     *,
     trust_code: bool = False,
 ) -> ConfigDict:
-    """The config with the model's settings that the weights it starts from were trained with.
+    """Returns the config with the model settings that its initial weights were trained with.
 
-    Those that the config sets otherwise than the released model stay as they are. Nothing changes
-    without `init_settings`.
+    Settings in which the config differs from the released model are kept. Nothing changes without
+    `init_settings`.
 
     Args:
-        config: of the run.
-        workdir: of the run; one that goes on has taken them already, and reads no weights.
-        say: is given a line for every setting that changes.
-        trust_code: whether code that the weights name, and the config does not, may be run.
+        config: config of the run.
+        workdir: workdir of the run; a resumed run already has the settings and reads no weights.
+        say: called with a line for every setting that changes.
+        trust_code: whether code that the weights name, but the config does not, may be run.
 
     Raises:
         UserError: the weights cannot be read, or they name code that is not trusted.
@@ -79,7 +79,7 @@ def with_settings_of_weights(
 
 
 def _settings_of_weights(config: ConfigDict) -> tuple[dict[str, Any], bool]:
-    """Attributes of the model, and antialias."""
+    """Returns attributes of the model, and antialias."""
     try:
         file = open_weights(config.init_from)
     except UserError as error:
@@ -94,13 +94,13 @@ def _settings_of_weights(config: ConfigDict) -> tuple[dict[str, Any], bool]:
 def initial_variables(
     config: ConfigDict, model: EfficientDet, source: Source, say: Callable[[str], object] = print
 ) -> dict[str, Any]:
-    """Variables for the first step, the same on every host.
+    """Returns the variables for the first step, the same on every host.
 
     Args:
-        config: of the run; `init_from` and `init_only` say which weights to take.
-        model: the model to fill.
+        config: config of the run; `init_from` and `init_only` say which weights to load.
+        model: the model to initialise.
         source: the training data; weights without batch statistics get them from its images.
-        say: is given the report of what was loaded.
+        say: called with the report of what was loaded.
 
     Raises:
         UserError: the weights cannot be read or do not fit.
@@ -131,7 +131,7 @@ def initial_variables(
 
 
 def _images(config: ConfigDict, model: EfficientDet, source: Source) -> Iterator[jax.Array]:
-    # Not split over hosts: all must come to the same statistics.
+    # Not split over hosts, because all must get the same statistics.
     batches = building.training_batches(config, model, source)
     for batch in islice(batches, _CALIBRATION_BATCHES):
         yield normalize_images(batch["image"], batch["content_hw"], model.mean_rgb, model.std_rgb)

@@ -1,4 +1,4 @@
-"""What the training loop knows of the steps that it has not logged yet."""
+"""The metrics of steps that the training loop has not logged yet."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.train import exchange
 from bifpn_jax.train.step import SKIP
 
-# Steps left out one after the other, after which a run will not recover.
+# After this many consecutive skipped steps, a run will not recover.
 MAX_SKIPPED_IN_A_ROW = 10
 
 
 class StepMetrics:
     """Metrics of steps on their way from the devices to the log.
 
-    A step is looked at when the next one has been started, so that the devices need not wait.
+    A step is read only when the next one has been started, so that the devices need not wait.
     """
 
     def __init__(
@@ -29,15 +29,15 @@ class StepMetrics:
         skipped_steps: int = 0,
         skipped_in_a_row: int = 0,
     ) -> None:
-        """Starts with nothing, or with what `state` gave in the run that goes on.
+        """Starts empty, or with the saved `state` of a resumed run.
 
         Args:
-            nonfinite: "error" stops a run at a loss or gradient that is not finite; "skip" says
-                so and goes on, as far as the training step has left its state as it was.
-            say: where a line about a skipped step goes.
+            nonfinite: "error" stops a run at a non-finite loss or gradient; "skip" reports it and
+                continues, provided that the training step has kept its state.
+            say: called with a line about a skipped step.
             recent: metrics of the steps since the last log.
-            skipped_steps: so far in the run.
-            skipped_in_a_row: directly before.
+            skipped_steps: number of steps skipped so far.
+            skipped_in_a_row: number of consecutive steps skipped just before.
         """
         self._skip, self._say = nonfinite == SKIP, say
         self._recent = list(recent)
@@ -45,15 +45,15 @@ class StepMetrics:
         self._unfetched: tuple[int, Any, np.ndarray] | None = None
 
     def add(self, step: int, on_device: Any, image_ids: np.ndarray) -> None:
-        """Takes the metrics of a step that has been started, and fetches those before.
+        """Adds the metrics of a step that has been started, and fetches those of the one before.
 
         Args:
             step: number of the step.
             on_device: its metrics.
-            image_ids: of this process's part of the batch.
+            image_ids: image ids of this process's part of the batch.
 
         Raises:
-            UserError: those before are not finite, and that is an error.
+            UserError: the fetched metrics are not finite, and that is an error.
         """
         self.fetch()
         self._unfetched = (step, on_device, image_ids)
@@ -90,7 +90,7 @@ class StepMetrics:
         self._say(f"{what}: this step changes nothing")
 
     def take_means(self) -> dict[str, float]:
-        """Means over the steps since the last log, the learning rate of the last; empty if none."""
+        """Returns means since the last log, and the last learning rate; empty without steps."""
         recent, self._recent = self._recent, []
         if not recent:
             return {}
@@ -98,7 +98,7 @@ class StepMetrics:
         return means | {"learning_rate": recent[-1]["learning_rate"]}
 
     def state(self) -> dict[str, Any]:
-        """What a run that goes on begins with, as JSON; everything must have been fetched."""
+        """Returns what a resumed run starts from, as JSON; everything must have been fetched."""
         return {
             "recent": self._recent,
             "skipped_steps": self.skipped_steps,

@@ -1,7 +1,7 @@
-"""Long waits that are told about and that Ctrl-C ends: opening data, tracing, compiling.
+"""Long waits that are reported and that Ctrl-C ends: opening data, tracing, compiling.
 
-XLA compiles inside of C++, where Python handles no signal. So the work is done in a thread beside
-the main one, which waits in short turns, says how long it has been waiting, and can walk away.
+XLA compiles in C++, where Python handles no signals. So the work is done in another thread, while
+the main thread waits in short intervals, reports how long it has waited, and can abandon the work.
 """
 
 import contextlib
@@ -22,27 +22,27 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.json_files import read_json, write_json
 from bifpn_jax.runs.interruption import Interrupted
 
-_TURN = 0.1  # seconds between two looks at whether to stop
+_TURN = 0.1  # seconds between two checks whether to stop
 _KEPT = 200  # durations in the file
 
-# Threads that nobody waits for any more; they end with the process.
+# Threads that are no longer waited for; they end with the process.
 _abandoned: list[threading.Thread] = []
 
 
 class Durations:
-    """How long something took the last time, by a key, in a JSON file that may be lost."""
+    """How long something took last time, by key, in a JSON file that may be lost."""
 
     def __init__(self, path: str | Path | None) -> None:
         """`path` is the file; None remembers nothing."""
         self._path = Path(path) if path is not None else None
 
     def last(self, key: str) -> float | None:
-        """Seconds, or None where nothing is known."""
+        """Returns the duration in seconds, or None if it is unknown."""
         seconds = self._read().get(key)
         return float(seconds) if isinstance(seconds, int | float) else None
 
     def note(self, key: str, seconds: float) -> None:
-        """Remembers it, if the file can be written."""
+        """Records a duration, if the file can be written."""
         if self._path is None or not key:
             return
         kept = {k: v for k, v in self._read().items() if k != key} | {key: round(seconds, 1)}
@@ -60,11 +60,11 @@ class Durations:
 
 
 class Waits:
-    """Does long things in a thread, and says on a line what is waited for and for how long.
+    """Runs long tasks in a thread, and prints what is being waited for and for how long.
 
-    On a terminal it is one line that changes every second; elsewhere a line at the start, one every
-    `every` seconds and one at the end, on standard output, so that standard error has only what is
-    worth a look afterwards.
+    On a terminal this is one line that changes every second; elsewhere a line at the start, one
+    every `every` seconds and one at the end, on standard output, so that standard error has only
+    what is worth reading afterwards.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class Waits:
         durations: Durations | None = None,
         stop: Callable[[], Signals | None] = lambda: None,
     ) -> None:
-        """Says nothing yet.
+        """Prints nothing yet.
 
         Args:
             file: where to write; by default standard error if that is a terminal, else standard
                 output.
-            enabled: False says nothing; for all processes but the first.
-            every: seconds between lines where there is no terminal.
-            durations: of the last time.
-            stop: is asked again and again, and gives a signal where the wait is to end.
+            enabled: False prints nothing, for all processes but the first.
+            every: seconds between lines if there is no terminal.
+            durations: durations of earlier runs.
+            stop: called repeatedly; returns a signal if the wait is to end.
         """
         self._file = file or (sys.stderr if sys.stderr.isatty() else sys.stdout)
         self._enabled, self._every = enabled, every
@@ -92,21 +92,21 @@ class Waits:
         self.stop = stop
 
     def say(self, text: str) -> None:
-        """Writes what begins now, on a terminal to be overwritten by what follows."""
+        """Writes what begins now; on a terminal, later lines overwrite it."""
         if self._enabled:
             self._file.write(f"\r\033[K{text} …" if self._file.isatty() else f"{text} …\n")
             self._file.flush()
 
     def run(self, what: str, function: Callable[[], Any], *, key: str = "") -> Any:
-        """The result of a function that is called in another thread.
+        """Calls a function in another thread and returns its result.
 
         Args:
-            what: is done, in words: "compiling the training step".
-            function: raises here what it raises there.
-            key: what it is called among the durations; "" is not remembered.
+            what: what is being done, in words: "compiling the training step".
+            function: the function; its exceptions are raised here.
+            key: its key among the durations; "" is not recorded.
 
         Raises:
-            Interrupted: a signal was asked for; the thread is left to itself, see `leave_at_once`.
+            Interrupted: `stop` returned a signal; the thread is abandoned, see `leave_at_once`.
         """
         last = self._durations.last(key) if key else None
         before = f" ({last:.0f} s the last time)" if last is not None else ""
@@ -148,7 +148,7 @@ class Waits:
     def first(
         self, what: str, function: Callable[..., Any], *, key: str = ""
     ) -> Callable[..., Any]:
-        """The function, the first call of which goes through `run`: the one that compiles."""
+        """Wraps a function so that its first call, which compiles, goes through `run`."""
         compiled = False
 
         def call(*arguments: Any) -> Any:
@@ -162,7 +162,7 @@ class Waits:
         return call
 
     def end(self) -> None:
-        """Clears the line on a terminal, for what others write."""
+        """Clears the line on a terminal, for other output."""
         self._end("")
 
     def _end(self, text: str) -> None:
@@ -175,7 +175,7 @@ class Waits:
 
 
 def leave_at_once(status: int) -> None:
-    """Ends the process with a status if threads were abandoned: a proper end would wait for them.
+    """Ends the process with a status if threads were abandoned: a normal exit would wait for them.
 
     Everything must be saved and closed by then.
     """
@@ -186,17 +186,17 @@ def leave_at_once(status: int) -> None:
 
 
 def compile_durations() -> Durations:
-    """Those of compilation, in a file beside the compiled programs, if those are kept."""
+    """Returns the durations of compilation, kept next to the compilation cache if there is one."""
     folder = jax.config.jax_compilation_cache_dir
     return Durations(Path(folder) / "seconds.json" if folder else None)
 
 
 def waits_on_terminal() -> Waits:
-    """For a command whose output is its results: says something on a terminal only."""
+    """Returns waits that print only on a terminal, for commands whose output is their results."""
     return Waits(enabled=sys.stderr.isatty(), durations=compile_durations())
 
 
 def program_key(**facts: Any) -> str:
-    """A short key for a compiled program, of all that its compilation time depends on."""
+    """Returns a short key for a compiled program, from all that its compilation time depends on."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

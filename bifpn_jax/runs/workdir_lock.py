@@ -1,4 +1,4 @@
-"""One training run at a time in a workdir."""
+"""A lock that allows only one training run at a time in a workdir."""
 
 import os
 import socket
@@ -19,10 +19,10 @@ _SEEN_WITHIN_SECONDS = 30.0
 
 @contextmanager
 def lock_workdir(workdir: str | Path) -> Iterator[str]:
-    """Keeps other runs out of a workdir, which is made if need be; yields what the lock file says.
+    """Locks a workdir, creating it if necessary, and yields the content of the lock file.
 
-    The lock belongs to the open file, so that it ends with the process, however that ends; a file
-    that a crash has left is taken over.
+    The lock belongs to the open file, so it ends with the process, however that ends. A file left
+    by a crash is taken over.
 
     Raises:
         UserError: another process holds it, or the folder cannot be made or written.
@@ -37,7 +37,7 @@ def lock_workdir(workdir: str | Path) -> Iterator[str]:
             f"{workdir}: cannot make or write this folder ({error.strerror}); choose another "
             "workdir."
         ) from error
-    # Not at once in vain, because a holder may remove the file between its opening and locking.
+    # Retry for a while, because a holder may remove the file between its opening and locking.
     lock = FileLock(path, timeout=_TRIED_SECONDS, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
@@ -47,14 +47,14 @@ def lock_workdir(workdir: str | Path) -> Iterator[str]:
             "it, or take another workdir."
         ) from None
     except OSError:
-        pass  # A file system without locks.
+        pass  # The file system has no locks.
     try:
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         holder = f"process {os.getpid()} on {socket.gethostname()} (since {now})"
         path.write_text(holder, encoding="utf-8")
         yield holder
     finally:
-        # Removed while it is still locked: whoever opened it before sees that it is gone.
+        # Removed while still locked, so that a process that has it open sees that it is gone.
         path.unlink(missing_ok=True)
         lock.release()
 
@@ -66,8 +66,8 @@ def check_shared(
 
     Args:
         workdir: folder of the run.
-        holder: what `lock_workdir` yielded there.
-        seconds: how long to look; files appear late on network file systems.
+        holder: what `lock_workdir` yielded in the first process.
+        seconds: how long to retry; files appear late on network file systems.
     """
     path = Path(workdir) / LOCK_FILE
     end = time.monotonic() + seconds

@@ -1,9 +1,9 @@
-"""Gives batch norms statistics of real images without changing what the network computes.
+"""Gives batch norms the statistics of real images without changing what the network computes.
 
-Weights whose batch norms were folded away come back with made-up statistics (mean 0, variance 1):
+Weights whose batch norms were folded have placeholder statistics (mean 0, variance 1). They are
 right in evaluation, but in training every layer would suddenly see other values, and what was
-learned is lost in the first steps. With the mean and variance that each batch norm really sees in
-evaluation, and scale and offset changed so that they cancel out, both modes start out the same.
+learned would be lost in the first steps. Here each batch norm gets the mean and variance that it
+actually sees in evaluation, and a scale and offset that cancel them, so that both modes agree.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,13 +24,13 @@ _MOMENTS = "moments"
 def calibrate_batch_norms(
     model: nn.Module, variables: dict[str, Any], batches: Iterable[np.ndarray]
 ) -> dict[str, Any]:
-    """The same function in evaluation, with batch statistics measured on images.
+    """Returns variables for the same function in evaluation, with statistics measured on images.
 
     Args:
         model: the network.
-        variables: {"params", "batch_stats"} of it.
-        batches: normalised images [B, H, W, 3], all of one shape, such as training will see; some
-            dozens in all are enough.
+        variables: its {"params", "batch_stats"}.
+        batches: normalised images [B, H, W, 3], all of one shape, as in training; a few dozen
+            images are enough.
 
     Returns:
         Variables with new batch statistics, scales and offsets of all batch norms, numpy float32.
@@ -52,7 +52,7 @@ def calibrate_batch_norms(
         mean, mean_of_squares, positions, epsilon = sums
         mean, mean_of_squares, epsilon = mean / count, mean_of_squares / count, epsilon / count
         var = np.maximum(mean_of_squares - mean**2, 0.0)
-        # The running variance is the unbiased one, as training keeps it.
+        # The running variance is unbiased, as in training.
         var = var * positions / np.maximum(positions - count, 1)
         old = {leaf: np.asarray(params[(*path, leaf)], np.float64) for leaf in ("scale", "bias")}
         old |= {leaf: np.asarray(stats[(*path, leaf)], np.float64) for leaf in ("mean", "var")}
@@ -70,7 +70,7 @@ def calibrate_batch_norms(
 
 
 def _measure(model: nn.Module, variables: dict[str, Any], images: jax.Array) -> Any:
-    """{module: …: {"moments": (moments,)}} of what every batch norm reads.
+    """Returns {module: …: {"moments": (moments,)}} of the input of every batch norm.
 
     Moments are mean [C], mean of squares [C], number of positions and the batch norm's epsilon.
     """

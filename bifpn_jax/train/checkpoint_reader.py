@@ -1,4 +1,4 @@
-"""Reading checkpoints: whole ones into a run, or weights and meta alone, for prediction.
+"""Reads checkpoints: complete ones to resume a run, or only weights and meta for prediction.
 
 The layout is that of `bifpn_jax.train.checkpoints`.
 """
@@ -21,7 +21,7 @@ EARLIER_BEST = "earlier_best"
 
 
 def restore_meta(workdir: str | Path, step: int | str | None = None) -> dict:
-    """Meta of a checkpoint: the config, the label map and whatever else the run saved there.
+    """Reads the meta of a checkpoint: the config, the label map and other facts about the run.
 
     Args:
         workdir: folder of a run.
@@ -37,7 +37,7 @@ def restore_meta(workdir: str | Path, step: int | str | None = None) -> dict:
 def read_weights(
     workdir: str | Path, step: int | str | None = None, *, ema: bool = True
 ) -> dict[str, Any]:
-    """Variables {"params": …, "batch_stats": …} as numpy arrays, without knowing the model.
+    """Reads the variables {"params": …, "batch_stats": …} as numpy arrays, without the model.
 
     Args:
         workdir: folder of a run.
@@ -69,7 +69,7 @@ def read_weights(
 
 
 def find_checkpoint(workdir: Path, step: int | str | None) -> Path:
-    """Folder of a checkpoint: of a step, "latest", "best", or None for best else latest."""
+    """Finds the folder of a checkpoint: a step, "latest", "best", or None for best else latest."""
     folders = {name: workdir / FOLDER / name for name in ("latest", "best")}
     kept = {name: _steps(folder) for name, folder in folders.items()}
     if not any(kept.values()):
@@ -89,12 +89,12 @@ def find_checkpoint(workdir: Path, step: int | str | None) -> Path:
 
 
 def has_checkpoint(workdir: str | Path) -> bool:
-    """Whether there is a checkpoint that a run could go on from."""
+    """Whether there is a checkpoint to resume from."""
     return bool(_steps(Path(workdir).absolute() / FOLDER / "latest"))
 
 
 def _steps(folder: Path) -> list[int]:
-    """Steps below a folder, the one it is kept for (newest or best) last."""
+    """Returns the steps in a folder, the one that the folder is for (newest or best) last."""
     if not folder.is_dir():
         return []
     best_fn = (lambda metrics: next(iter(metrics.values()))) if folder.name == "best" else None
@@ -104,7 +104,7 @@ def _steps(folder: Path) -> list[int]:
 
 
 def as_target(tree: Any) -> Any:
-    """Tree of `jax.ShapeDtypeStruct`s that say the shape, type and sharding of each array."""
+    """Returns a tree of `jax.ShapeDtypeStruct`s with the shape, type and sharding of each array."""
 
     def describe(leaf: Any) -> jax.ShapeDtypeStruct:
         if getattr(leaf, "sharding", None) is None:
@@ -115,9 +115,15 @@ def as_target(tree: Any) -> Any:
 
 
 def read_state(path: Path, target: Any) -> Any:
-    """State of the checkpoint in a folder, for a target made by `as_target`.
+    """Reads the state of the checkpoint in a folder.
 
-    Raises UserError if it does not fit the target; a damaged one raises nearly anything.
+    Args:
+        path: the folder.
+        target: the expected state, from `as_target`.
+
+    Raises:
+        UserError: the checkpoint does not fit the target.
+        Exception: of nearly any type, if the checkpoint is damaged.
     """
     with _opened(ocp.StandardCheckpointHandler()) as handler:
         _check_fit(path, handler.metadata(path / "state").tree, target)
@@ -125,14 +131,14 @@ def read_state(path: Path, target: Any) -> Any:
 
 
 def read_json(path: Path, *items: str) -> list[dict]:
-    """The named JSON items of the checkpoint in a folder."""
+    """Reads the named JSON items of the checkpoint in a folder."""
     with _opened(ocp.JsonCheckpointHandler()) as handler:
         return [handler.restore(path / item) for item in items]
 
 
 @contextmanager
 def _opened(handler: Any) -> Iterator[Any]:
-    """The handler; closed, and quiet about the reads that a first failing one leaves behind.
+    """Yields the handler, closes it, and silences the reads that are pending after a failed one.
 
     Each of those would print a traceback from a thread, thousands for a real model.
     """
@@ -172,7 +178,7 @@ def _check_fit(path: Path, saved: Any, target: Any) -> None:
 
 
 def _arrays(tree: Any) -> dict[str, str]:
-    """Path -> "float32 (3, 3, 64, 810)" of every array of a tree."""
+    """Returns path -> "float32 (3, 3, 64, 810)" of every array of a tree."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype} {tuple(leaf.shape)}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -180,12 +186,12 @@ def _arrays(tree: Any) -> dict[str, str]:
 
 
 def first_line(error: Exception) -> str:
-    """Type and beginning of the message of an error of orbax, which can have a thousand lines."""
+    """Returns the type and first line of an orbax error, whose message can have 1,000 lines."""
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
 
 
 def no_checkpoint(workdir: Path) -> UserError:
-    """The error for a workdir without a checkpoint."""
+    """Returns the error for a workdir without a checkpoint."""
     return UserError(
         f"{workdir}: no checkpoint below {FOLDER}/; name the workdir of a training run that has "
         "saved one"
@@ -193,7 +199,7 @@ def no_checkpoint(workdir: Path) -> UserError:
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """The error for a checkpoint that cannot be read."""
+    """Returns the error for a checkpoint that cannot be read."""
     return UserError(
         f"{path}: the checkpoint is damaged ({first_line(error)}); move it away to use another "
         "one, or start again in another workdir"

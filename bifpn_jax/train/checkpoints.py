@@ -1,10 +1,10 @@
-"""Checkpoints of a run, by orbax: the training state, the position in the data, and what it is.
+"""Checkpoints of a run, by orbax: the training state, the position in the data, and metadata.
 
-Below the workdir, ``checkpoints/latest/<step>`` are the newest ones and ``checkpoints/best/<step>``
+In the workdir, ``checkpoints/latest/<step>`` are the newest ones and ``checkpoints/best/<step>``
 copies of those with the best metric. Each has three items: ``state`` (any pytree of jax arrays),
-``iterator`` and ``meta`` (both JSON). Config and label map go into meta, so that the workdir is all
-that prediction needs. A best one whose metric was measured otherwise than the new ones, and so
-cannot be compared with them, goes to ``checkpoints/earlier_best``.
+``iterator`` and ``meta`` (both JSON). Meta contains the config and the label map, so that the
+workdir is enough for prediction. A best checkpoint whose metric was measured differently from the
+new ones, and so cannot be compared with them, is moved to ``checkpoints/earlier_best``.
 """
 
 import math
@@ -36,8 +36,8 @@ class Checkpoints:
     """Saves and restores the checkpoints of one run.
 
     Saving is asynchronous: `save` returns once the state is copied to the host, so its arrays may
-    be donated right after. A checkpoint gets its final name only when it is complete. Of several
-    processes all make the same calls, on a folder that all of them see.
+    then be donated. A checkpoint gets its final name only when it is complete. If there are several
+    processes, all make the same calls, on a shared folder.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Checkpoints:
         keep_best: int = 1,
         best_metric: str = "AP",
     ) -> None:
-        """Opens the folder ``checkpoints`` of `workdir`, and makes it if need be.
+        """Opens the folder ``checkpoints`` of `workdir`, creating it if necessary.
 
         Args:
             workdir: folder of the run.
-            keep_latest: how many of the newest checkpoints stay.
-            keep_best: how many checkpoints with the highest metric stay.
+            keep_latest: number of newest checkpoints to keep.
+            keep_best: number of checkpoints with the highest metric to keep.
             best_metric: name of that metric; higher is better.
         """
         self._workdir = Path(workdir).absolute()
@@ -74,16 +74,16 @@ class Checkpoints:
         measured: str = "",
         latest: bool = True,
     ) -> None:
-        """Saves a checkpoint, unless that step is already there.
+        """Saves a checkpoint, unless that step is already saved.
 
         Args:
             step: number of updates made.
             state: pytree of jax arrays.
             iterator_state: position in the data, as JSON (tuples come back as lists).
-            meta: what the run is, as JSON.
-            metrics: results of evaluating this very state; with them it may be kept as the best.
-            measured: what the metrics were measured with. Only equal ones are compared; best
-                checkpoints of others are moved out of the way, with a warning.
+            meta: metadata of the run, as JSON.
+            metrics: results of evaluating this state; with them it may be kept as the best.
+            measured: what the metrics were measured with. Metrics are compared only if this is
+                equal; best checkpoints with another value are moved away, with a warning.
             latest: False for an older state, which can only be the best.
         """
         items = ocp.args.Composite(
@@ -91,16 +91,16 @@ class Checkpoints:
             iterator=ocp.args.JsonSave(iterator_state),
             meta=ocp.args.JsonSave(meta),
         )
-        # Forced, because a run that resumed from an older step saves below the newest.
+        # Forced, because a run that resumed from an older step saves before the newest.
         if latest and step not in self._latest.all_steps():
             self._latest.save(step, args=items, force=True)
         if metrics is None:
             return
         self._measured = measured
         self._set_apart()
-        # The first process decides, because it is the one whose files are sure to be written.
+        # The first process decides, because its files are certain to be written.
         if exchange.from_primary(lambda: self._is_among_best(step, metrics)):
-            # The score comes first: readers take it for that.
+            # The score comes first: readers take the first entry for it.
             score = {self._best_metric: self._score(metrics), "measured": measured}
             self._best.save(step, args=items, metrics=score, force=True)
 
@@ -116,12 +116,13 @@ class Checkpoints:
         Args:
             target: tree of the state, with `jax.ShapeDtypeStruct`s that have a sharding, or arrays,
                 as leaves. The restored arrays get those shardings.
-            step: a step, "latest" or "best". None: the newest one that can be read; any newer are
+            step: a step, "latest" or "best". None: the newest one that can be read; newer ones are
                 reported and moved to ``checkpoints/unreadable``.
-            check: gets the meta before the state is read, and raises a UserError where the
-                checkpoint is not wanted.
+            check: called with the meta before the state is read; raises a UserError to reject the
+                checkpoint.
 
-        Raises UserError where there is no such checkpoint or it does not fit `target`.
+        Raises:
+            UserError: there is no such checkpoint, or it does not fit `target`.
         """
         self.wait()
         target = as_target(target)
@@ -153,16 +154,16 @@ class Checkpoints:
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, or None."""
+        """Returns the step of the newest checkpoint, or None."""
         return self._latest.latest_step()
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the best metric, or None."""
+        """Returns the step of the checkpoint with the best metric, or None."""
         return self._best.best_step()
 
     def wait(self) -> None:
-        """Returns when every file is written; raises what went wrong in the background."""
+        """Waits until every file is written; raises any error of the background threads."""
         self._latest.wait_until_finished()
         self._best.wait_until_finished()
 
@@ -180,7 +181,7 @@ class Checkpoints:
                 f"{directory}: cannot make this folder ({error.strerror}); choose another workdir"
             ) from error
         # Both folders may save the same step at the same time: processes that wait for each other
-        # must not take the one for the other.
+        # must not confuse them.
         apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
         return ocp.CheckpointManager(
             directory,
@@ -190,7 +191,7 @@ class Checkpoints:
         )
 
     def _score(self, metrics: dict[str, float | None]) -> float:
-        # Absent in checkpoints that were the best by another metric: any of the new one beats them.
+        # Absent in checkpoints that were best by another metric: any with this metric beat them.
         # None where the evaluation data does not define it.
         score = metrics.get(self._best_metric)
         return float(score) if score is not None and math.isfinite(score) else -math.inf
@@ -208,7 +209,7 @@ class Checkpoints:
         return len(kept) < self._keep_best or self._score(metrics) > min(scores)
 
     def _set_apart(self) -> None:
-        """Moves the best checkpoints away whose metric cannot be compared with the new ones."""
+        """Moves away the best checkpoints whose metric cannot be compared with new ones."""
         self._best.wait_until_finished()  # The scores are read from the files.
 
         def incomparable() -> list[int]:
@@ -232,7 +233,7 @@ class Checkpoints:
         self._best.reload()
 
     def _set_aside(self, paths: list[Path]) -> None:
-        """Moves damaged checkpoints away: the run is going to save the same steps again."""
+        """Moves damaged checkpoints away, because the run will save the same steps again."""
         if not paths:
             return
         if ocp.multihost.is_primary_host(0):
@@ -245,7 +246,7 @@ class Checkpoints:
 
 
 def _move(path: Path, shelf: Path) -> None:
-    """Moves a checkpoint, over one that may be there."""
+    """Moves a checkpoint, replacing any that is already there."""
     shutil.rmtree(shelf, ignore_errors=True)
     shelf.parent.mkdir(exist_ok=True)
     shutil.move(path, shelf)

@@ -1,7 +1,7 @@
-"""The module that knows about devices: replicates state, splits batches, runs steps on all.
+"""The module that knows about devices: replicates state, splits batches, runs steps on all devices.
 
-The state is replicated, not stacked: it has the shapes of one device, so that it can be saved,
-read and handed to `jit` as it is, and the first call is compiled once.
+The state is replicated, not stacked: it has the shapes of a single device, so that it can be saved,
+read and passed to `jit` as it is, and the first call is compiled once.
 """
 
 import os
@@ -22,33 +22,33 @@ AXIS = "devices"
 
 
 def device_count() -> int:
-    """Devices over which a batch is split."""
+    """Returns the number of devices over which a batch is split."""
     return jax.device_count()
 
 
 def device_name() -> str:
-    """The kind of device in words: "NVIDIA H100 80GB HBM3", "cpu, 2 cores"."""
+    """Returns the kind of device in words: "NVIDIA H100 80GB HBM3", "cpu, 2 cores"."""
     device = jax.devices()[0]
     cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
     return f"{device.device_kind}{cores}"
 
 
 def process_index() -> int:
-    """Number of this process, 0 for the one that writes the logs."""
+    """Returns the index of this process, 0 for the one that writes the logs."""
     return jax.process_index()
 
 
 def process_count() -> int:
-    """Number of processes."""
+    """Returns the number of processes."""
     return jax.process_count()
 
 
 def check_batch_size(batch_size: int, accumulate: int = 1) -> int:
-    """The part of a global batch that this process reads.
+    """Returns the number of images of a global batch that this process reads.
 
     Args:
-        batch_size: of all devices together.
-        accumulate: parts into which every device cuts its own.
+        batch_size: the global batch size.
+        accumulate: number of parts into which every device splits its share.
 
     Raises:
         UserError: the batch cannot be split evenly.
@@ -75,24 +75,24 @@ def check_batch_size(batch_size: int, accumulate: int = 1) -> int:
 
 
 def check_batch_norm_group(group: int) -> None:
-    """Raises a UserError if the devices cannot be split into groups of a size; 0 is for all."""
+    """Raises a UserError if the devices cannot be split into groups of this size; 0 means all."""
     if group:
         replica_groups(jax.device_count(), group)
 
 
 def round_up_batch_size(batch_size: int) -> int:
-    """The next batch size that all devices can share; for evaluation, where rows may be padding."""
+    """Rounds up to a batch size that all devices can share; for evaluation, which may pad rows."""
     devices = jax.device_count()
     return -(-batch_size // devices) * devices
 
 
 def replicate(tree: Any) -> Any:
-    """Copies every array of `tree` to all local devices; the shapes stay."""
+    """Copies every array of `tree` to all local devices; shapes do not change."""
     return jax.device_put(tree, _sharding(PartitionSpec()))
 
 
 def replicated_shapes(tree: Any) -> Any:
-    """Shapes of a tree with the sharding of `replicate`, the target for restoring a checkpoint."""
+    """Returns shapes with the sharding of `replicate`, as a target for restoring a checkpoint."""
     sharding = _sharding(PartitionSpec())
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
@@ -100,9 +100,9 @@ def replicated_shapes(tree: Any) -> Any:
 
 
 def one_copy(array: jax.Array) -> jax.Array:
-    """What a checkpoint takes of a replicated array; of its copies orbax would slice one part each.
+    """Returns a replicated array in the form to save; orbax would save a slice of each copy.
 
-    On one host a copy of it, on several the array of all devices that the copies make up.
+    On one host this is one of the copies, on several the array over all devices.
     """
     if not (array.is_fully_replicated and array.is_fully_addressable):
         return array
@@ -124,11 +124,11 @@ def split(batch: dict[str, np.ndarray], fields: tuple[str, ...]) -> dict[str, ja
 
 
 def map_train_step(step: TrainStep) -> StepPrograms:
-    """Runs (state, batch) -> (state, metrics) on all devices; state and metrics are replicated."""
+    """Maps (state, batch) -> (state, metrics) to all devices; state and metrics are replicated."""
     gradients = jax.pmap(step.gradients, AXIS, in_axes=(None, 0), out_axes=None)
     update = jax.jit(step.update, donate_argnums=0)
-    # Processes that compile for longer than others are waited for: the connections of the first
-    # call are given up after 30 s on CPUs.
+    # Wait for processes that compile for longer: the connections of the first call time out after
+    # 30 s on CPUs.
     ready = None if jax.process_count() == 1 else lambda: exchange.gather(b"")
     return StepPrograms(
         gradients,
@@ -139,12 +139,12 @@ def map_train_step(step: TrainStep) -> StepPrograms:
 
 
 def map_as_one_program(step: TrainStep) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """The same as a single program, of which a compiler's and a tracer's counts can be taken."""
+    """Like `map_train_step`, but as a single program, whose operations can be counted."""
     return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
 
 
 def map_predict_step(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Runs (variables, batch) -> results [B, …] on all devices, each on its part of the batch."""
+    """Maps (variables, batch) -> results [B, …] to all devices, each with a part of the batch."""
     mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=0)
 
     def run(variables: Any, batch: Any) -> Any:
@@ -159,8 +159,8 @@ def prefetch(
     """Yields (batch on the devices, host batch, position after it), one batch ahead.
 
     Args:
-        iterator: of host batches, with `get_state()`.
-        fields: what goes to the devices.
+        iterator: iterator of host batches, with `get_state()`.
+        fields: the fields to send to the devices.
     """
 
     def load() -> tuple[dict[str, jax.Array], dict[str, np.ndarray], Any] | None:
@@ -181,7 +181,7 @@ def _sharding(spec: PartitionSpec) -> NamedSharding:
 
 
 def check_devices() -> None:
-    """Looks for the devices of the platform that JAX_PLATFORMS asks for, if it asks for one.
+    """Checks that the devices requested by JAX_PLATFORMS exist, if it is set.
 
     Raises:
         UserError: there are none.
@@ -191,7 +191,7 @@ def check_devices() -> None:
         return
     try:
         jax.devices()
-    except Exception as error:  # An AssertionError without a word, or a RuntimeError.
+    except Exception as error:  # An AssertionError without a message, or a RuntimeError.
         reason = str(error).partition(": ")[2].partition(" (set JAX_PLATFORMS")[0]
         jax.config.update("jax_platforms", None)
         there = dict.fromkeys([*(device.platform for device in jax.devices()), "cpu"])

@@ -1,6 +1,6 @@
-"""What the processes of one run tell each other; each of these calls is made by all of them.
+"""Communication between the processes of one run; all of them must make each of these calls.
 
-Alone, a process gets back what it passed.
+A single process gets back what it passed.
 """
 
 import json
@@ -17,7 +17,7 @@ from bifpn_jax.errors import UserError
 
 
 def gather(data: bytes) -> list[bytes]:
-    """What each process passed, in the order of the processes; all of them must call it."""
+    """Returns what each process passed, in the order of the processes."""
     if jax.process_count() == 1:
         return [data]
     lengths = multihost_utils.process_allgather(np.array(len(data), np.int32)).ravel()
@@ -29,10 +29,10 @@ def gather(data: bytes) -> list[bytes]:
 
 
 def gather_rows(rows: list[Any]) -> list[Any]:
-    """Rows of all processes in one list, where process p of N has the rows p, p + N, … of it.
+    """Returns the rows of all processes in one list; process p of N has its rows p, p + N, ….
 
     Args:
-        rows: this process's, as JSON; tuples come back as lists. None may end a shorter share.
+        rows: this process's rows, as JSON; tuples come back as lists. None may end a shorter share.
     """
     if jax.process_count() == 1:
         return rows
@@ -41,27 +41,27 @@ def gather_rows(rows: list[Any]) -> list[Any]:
 
 
 def from_primary(make: Callable[[], Any]) -> Any:
-    """The result of `make` in process 0, as JSON; the others wait for it."""
+    """Returns the result of `make` in process 0, as JSON; the others wait for it."""
     if jax.process_count() == 1:
         return make()
     return json.loads(gather(json.dumps(make()).encode() if jax.process_index() == 0 else b"")[0])
 
 
 def add_up(count: int) -> int:
-    """Sum over the processes, below 2^31."""
+    """Returns the sum over the processes, which must be below 2^31."""
     if jax.process_count() == 1:
         return count
     return int(multihost_utils.process_allgather(np.array(count, np.int32)).sum())
 
 
 def same_everywhere(tree: Any) -> Any:
-    """The arrays of process 0 in all: what each computed for itself may differ in the last bits."""
+    """Returns the arrays of process 0: those that others computed may differ in the last bits."""
     return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Context in which a UserError of one process is raised in all, instead of a wait for ever."""
+    """Context in which a UserError of one process is raised in all, so that none waits forever."""
     if jax.process_count() == 1:
         yield
         return
@@ -80,7 +80,7 @@ def together() -> Iterator[None]:
 
 @contextmanager
 def primary_first() -> Iterator[None]:
-    """Context that process 0 goes through alone, and then the others: it makes what all read."""
+    """Context that process 0 runs first and the others then: it creates what all of them read."""
     if jax.process_index() > 0:
         gather(b"")
     try:
@@ -93,6 +93,6 @@ def primary_first() -> Iterator[None]:
 def reached_common_stop(step: int) -> bool:
     """Whether all processes stop after this step, because one of them got SIGTERM before it.
 
-    Every process must ask at every step; JAX chooses one that none of them has passed.
+    Every process must call this at every step; JAX chooses a step that none of them has passed.
     """
     return multihost_utils.reached_preemption_sync_point(step)

@@ -1,4 +1,4 @@
-"""Batch norms of frozen layers stay in evaluation mode while the rest trains."""
+"""Keeps the batch norms of frozen layers in evaluation mode while the rest trains."""
 
 import re
 from collections.abc import Callable
@@ -11,13 +11,14 @@ from bifpn_jax.models.layers import BatchNorm
 
 
 def frozen_norms(freeze: str | None) -> AbstractContextManager[None]:
-    """A context in which the batch norms that `freeze` matches use and keep their statistics.
+    """Returns a context in which batch norms that `freeze` matches use and keep their statistics.
 
-    A frozen layer behind a batch norm that still follows the batch would not be frozen at all.
+    A frozen layer after a batch norm that still follows the batch would not be frozen at all.
 
     Args:
-        freeze: regular expression as in `optimizer.make_optimizer`; a batch norm is frozen where it
-            matches the path of its scale, "backbone/stem_bn/scale", from the start. None: none is.
+        freeze: regular expression as in `optimizer.make_optimizer`; a batch norm is frozen if it
+            matches the path of its scale, "backbone/stem_bn/scale", from the start. None freezes
+            nothing.
     """
     if freeze is None:
         return nullcontext()

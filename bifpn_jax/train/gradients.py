@@ -43,7 +43,7 @@ class Assigned(NamedTuple):
 def assign(
     anchors: np.ndarray, boxes: Array, labels: Array, iou_threshold: float, axis_name: str | None
 ) -> Assigned:
-    """Matches the boxes of a batch with the anchors.
+    """Matches the anchors to the boxes of a batch.
 
     Args:
         anchors: [A, 4].
@@ -59,7 +59,7 @@ def assign(
     if axis_name is not None:
         num_positives = lax.psum(num_positives, axis_name)
         replicas = lax.axis_size(axis_name)
-    # Published code adds 1 to the positives of each replica; here it is once for the whole batch.
+    # Published code adds 1 to the positives of each replica; here it is added once per batch.
     return Assigned(targets, num_positives, (num_positives + 1.0) / replicas)
 
 
@@ -76,24 +76,24 @@ def loss_fn(
     settings: LossSettings,
     freeze: str | None = None,
 ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
-    """Loss of a batch in training mode, with its by-products.
+    """Computes the loss of a batch in training mode, with its by-products.
 
     Args:
         params: parameters of `model`.
         batch_stats: running statistics of `model`.
         images: [B, H, W, 3], normalised.
-        targets: of these images.
-        normalizer: [], of `assign`.
+        targets: targets of these images.
+        normalizer: [], from `assign`.
         rng: key for stochastic depth.
         model: its `axis_name` says whether the batch is split.
         anchors: [A, 4] of these images.
         settings: the loss and its constants.
-        freeze: regular expression of the parameters that are not trained. Their gradients are zero
-            and cost nothing, and their batch norms are in evaluation mode.
+        freeze: regular expression of the frozen parameters. Their gradients are zero and cost
+            nothing, and their batch norms are in evaluation mode.
 
     Returns:
-        loss [], (new batch_stats, {"class_loss", "box_loss"}). On a split batch the mean of a loss
-        over the axis is that of the whole batch.
+        loss [], (new batch_stats, {"class_loss", "box_loss"}). If the batch is split, the mean of a
+        loss over the axis is that of the whole batch.
     """
     frozen = freeze_mask(params, freeze)
     params = jax.tree.map(
@@ -119,7 +119,7 @@ def loss_fn(
 
 
 class Found(NamedTuple):
-    """What the first half of a step computes, of the whole batch."""
+    """The results of the first half of a step, for the whole batch."""
 
     gradients: Any
     """Tree of the parameters."""
@@ -130,7 +130,7 @@ class Found(NamedTuple):
 
 
 def found_shapes(state: TrainState) -> Found:
-    """Shapes of what `find_gradients` returns for a state, without tracing it."""
+    """Returns the shapes of the results of `find_gradients` for a state, without tracing it."""
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     params, batch_stats = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (state.params, state.batch_stats)
@@ -152,14 +152,14 @@ def find_gradients(
     """The first half of a `step.TrainStep`.
 
     Args:
-        state: before the step.
+        state: the state before the step.
         batch: `TRAIN_FIELDS` of this replica's part of the batch.
-        model: with `axis_name` where the batch is split.
+        model: the model, with `axis_name` if the batch is split.
         anchors: [A, 4] for the batch's image size.
         settings: constants of the loss.
-        seed: of the stochastic depth.
-        freeze: regular expression of the parameters that are not trained.
-        parts: into which the batch is cut, to go through the network one after the other.
+        seed: seed of the stochastic depth.
+        freeze: regular expression of the frozen parameters.
+        parts: number of parts of the batch that go through the network one after the other.
     """
     assigned = assign(
         anchors, batch["boxes"], batch["labels"], settings.iou_threshold, model.axis_name
@@ -179,7 +179,7 @@ def find_gradients(
     if model.axis_name is not None:
         gradients, metrics = lax.pmean((gradients, metrics), model.axis_name)
         if model.batch_norm_group:
-            # Every group has its own running statistics until here, and the state is one for all.
+            # Until here every group has its own running statistics, but all share one state.
             batch_stats = lax.pmean(batch_stats, model.axis_name)
     return Found(gradients, batch_stats, metrics)
 
@@ -196,7 +196,7 @@ def _gradients(
     freeze: str | None,
     parts: int,
 ) -> tuple[tuple[dict[str, Array], Any], Any]:
-    """(({"loss", "class_loss", "box_loss"}, new batch_stats), gradients) of a replica's batch."""
+    """Returns (({"loss", "class_loss", "box_loss"}, new batch_stats), gradients) of one replica."""
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
     loss = partial(loss_fn, model=model, anchors=anchors, settings=settings, freeze=freeze)
 

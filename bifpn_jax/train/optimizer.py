@@ -1,8 +1,8 @@
 """The published optimizer: SGD with momentum, L2 on kernels, two clips; and the weight average.
 
 In the published code the L2 term is part of the loss, so its gradient (the decay times the weight)
-is added before the clipping. The clipping is double: every gradient to a norm of at most 10, then
-all of them together to a global norm of at most 10.
+is added before the clipping. There are two clips: each gradient to a norm of at most 10, then all
+of them together to a global norm of at most 10.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from bifpn_jax.named_parts import Parts, call_with_known
 def sgd(
     decay: optax.GradientTransformation, clip: optax.GradientTransformation, momentum: float
 ) -> optax.GradientTransformation:
-    """Momentum without Nesterov; the decay is coupled with the gradient, as published."""
+    """Momentum without Nesterov; the decay is part of the gradient, as published."""
     return optax.chain(decay, clip, optax.trace(decay=momentum))
 
 
@@ -32,10 +32,9 @@ def adamw(
     return optax.chain(clip, optax.scale_by_adam(b1=momentum), decay)
 
 
-# The direction of an update, before the learning rate: a function that returns an optax
-# transformation and has any of these arguments: `decay`, which adds the weight decay of the
-# kernels, `clip`, which clips gradients, and `momentum`. One of one's own is
-# `optimizer.name=FILE.py:NAME`.
+# The update before the learning rate: a function that returns an optax transformation and has any
+# of these arguments: `decay`, which adds the weight decay of the kernels, `clip`, which clips
+# gradients, and `momentum`. For a custom one, set `optimizer.name=FILE.py:NAME`.
 OPTIMIZERS = Parts("optimizer", {"sgd": sgd, "adamw": adamw})
 
 
@@ -50,9 +49,9 @@ def make_optimizer(
     clip_each_norm: float | None = 10.0,
     freeze: str | None = None,
 ) -> optax.GradientTransformation:
-    """The whole update as one optax transformation.
+    """Makes the complete update as one optax transformation.
 
-    The optimizer state has the same structure whatever is frozen or clipped, so a run can be
+    The structure of the optimizer state does not depend on freezing or clipping, so a run can be
     resumed with other settings of those.
 
     Args:
@@ -61,13 +60,14 @@ def make_optimizer(
         name: key of `OPTIMIZERS`, or a function as described there.
         momentum: momentum of SGD, β1 of AdamW.
         weight_decay: factor of the kernels, see `decay_mask`.
-        clip_norm: largest global norm of all gradients; None for no such clip.
-        clip_each_norm: largest norm of each gradient, applied first; None for no such clip.
+        clip_norm: maximum global norm of the gradients; None for no such clip.
+        clip_each_norm: maximum norm of each gradient, applied first; None for no such clip.
         freeze: regular expression; parameters whose path ("backbone/stem/kernel") it matches from
-            the start get no update and no decay, and their gradients count in no norm.
+            the start get no update and no decay, and their gradients do not count in any norm.
 
-    Raises UserError for an unknown name or a `freeze` that is no regular expression or matches no
-    parameter.
+    Raises:
+        UserError: the name is unknown, or `freeze` is not a regular expression or matches no
+            parameter.
     """
     kind = OPTIMIZERS.find(name)
     frozen = freeze_mask(params, freeze)
@@ -81,9 +81,9 @@ def make_optimizer(
 
 
 def decay_mask(params: Any) -> Any:
-    """Tree of bools: True for kernels, the only parameters with weight decay.
+    """Returns a tree of bools: True for kernels, the only parameters with weight decay.
 
-    Biases, batch norm scales and fusion weights are left out.
+    Biases, batch norm scales and fusion weights have none.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: _path_name(path).rsplit("/", 1)[-1] == "kernel", params
@@ -91,9 +91,9 @@ def decay_mask(params: Any) -> Any:
 
 
 def freeze_mask(params: Any, freeze: str | None) -> Any:
-    """Tree of bools: True where the regular expression `freeze` matches the parameter's path.
+    """Returns a tree of bools: True if the regular expression `freeze` matches a parameter's path.
 
-    It must match from the start of the path, not to its end: "backbone" is enough for the whole
+    It must match from the start of the path, but not to its end: "backbone" freezes the whole
     backbone. None freezes nothing.
     """
     if freeze is None:
@@ -121,22 +121,22 @@ def freeze_mask(params: Any, freeze: str | None) -> Any:
 
 
 def ema_decay(step: jax.typing.ArrayLike, decay: float = 0.9998) -> jax.Array:
-    """Decay of the weight average after `step` updates: min(decay, (1 + step) / (10 + step))."""
+    """Returns the averages' decay after `step` updates: min(decay, (1 + step) / (10 + step))."""
     step = jnp.asarray(step).astype(jnp.float32)
     return jnp.minimum(jnp.float32(decay), (1 + step) / (10 + step))
 
 
 def update_ema(ema: Any, new: Any, decay: jax.typing.ArrayLike) -> Any:
-    """The average moved towards the new tree: decay · ema + (1 - decay) · new."""
+    """Moves the average towards the new tree: decay · ema + (1 - decay) · new."""
     return optax.incremental_update(new, ema, 1 - decay)
 
 
 def _clip(max_each: float | None, max_all: float | None) -> optax.GradientTransformation:
     """Scales each gradient to a norm of at most `max_each`, then all to one of `max_all` together.
 
-    The norms after the first clip follow from those before it, so that every gradient is read once.
-    Factors are a scalar per gradient, not rows of one vector: gradients of one shape then run the
-    same code, which XLA compiles once.
+    The norms after the first clip follow from those before it, so every gradient is read once. The
+    factors are one scalar per gradient, not entries of a vector: gradients of the same shape then
+    share code, which XLA compiles once.
     """
 
     # Jitted, because JAX traces such a function once per shape, not once per gradient.
@@ -165,7 +165,7 @@ def _clip(max_each: float | None, max_all: float | None) -> optax.GradientTransf
 
 
 def _zero(mask: Any) -> optax.GradientTransformation:
-    """Sets the updates under a True of the mask to zero."""
+    """Sets the updates to zero where the mask is True."""
     return optax.stateless(
         lambda updates, params: jax.tree.map(
             lambda update, zero: jnp.zeros_like(update) if zero else update, updates, mask
@@ -178,7 +178,7 @@ def _path_name(path: tuple) -> str:
 
 
 def _closest(pattern: str, names: list[str]) -> list[str]:
-    """Up to three paths, or beginnings of paths, that look like the pattern."""
+    """Returns up to three paths, or beginnings of paths, that resemble the pattern."""
     parts = [name.split("/") for name in names]
     beginnings = {
         "/".join(part[:depth]): None for part in parts for depth in range(1, len(part) + 1)

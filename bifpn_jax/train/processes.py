@@ -15,8 +15,8 @@ import jax
 
 from bifpn_jax.errors import UserError
 
-# Launchers that say how many processes there are and which one this is, but that JAX does not
-# detect: Open MPI 5, and MPICH and its relatives.
+# Launchers that state the number of processes and the index of this one, but that JAX does not
+# detect: Open MPI 5, and MPICH and its derivatives.
 _COUNT_AND_ID = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))
 _POD_INDEX = "JOB_COMPLETION_INDEX"
 
@@ -27,7 +27,7 @@ _PEER_IS_GONE = re.compile(
 )
 _FAILED = 2
 
-# How much later than the others process 0 leaves: they are aborted with the service that it hosts.
+# How much later process 0 exits: the service that it hosts takes the others down with it.
 _LAST_SECONDS = 5.0
 
 
@@ -42,20 +42,20 @@ def start(
 ) -> None:
     """Joins the other processes of this run, if there are any; call it before any computation.
 
-    What is not given is taken from the scheduler's environment, as JAX detects it: Slurm, Cloud
-    TPU, Kubernetes (with the package `kubernetes`) and Open MPI up to 4. Where the others do not
-    come in time, the process ends with one line and status 2.
+    Missing arguments are taken from the scheduler's environment, as JAX detects it: Slurm, Cloud
+    TPU, Kubernetes (with the package `kubernetes`) and Open MPI up to 4. If the others do not join
+    in time, the process exits with a one-line error and status 2.
 
     Args:
         coordinator_address: host and port of process 0, which listens there.
-        process_id: number of this process, from 0.
-        process_count: how many there are; 1 asks no scheduler.
+        process_id: index of this process, from 0.
+        process_count: number of processes; with 1, the scheduler is ignored.
         start_timeout: seconds to wait for the others.
-        heartbeat_timeout: seconds after which a silent process counts as dead, and all others end.
-        spelled: puts the one line in the words of the caller, for names of arguments in it.
+        heartbeat_timeout: seconds after which a silent process counts as dead, and all others exit.
+        spelled: replaces names of arguments in the error by the caller's names for them.
 
     Raises:
-        UserError: the arguments do not fit together, or the environment does not say enough.
+        UserError: the arguments do not fit together, or the environment is incomplete.
     """
     _check(coordinator_address, process_id, process_count)
     if process_count == 1:
@@ -84,7 +84,7 @@ def start(
                 address,
                 count,
                 number,
-                # Later than the deadline here: JAX aborts the process with a stack trace.
+                # Later than our own deadline, because JAX aborts the process with a stack trace.
                 initialization_timeout=start_timeout + 60,
                 heartbeat_timeout_seconds=heartbeat_timeout,
                 shutdown_timeout_seconds=heartbeat_timeout,
@@ -100,7 +100,7 @@ def start(
 
 
 def peer_is_gone(error: BaseException) -> bool:
-    """Whether an error is that of a computation whose other processes have ended."""
+    """Whether an error comes from a computation whose other processes have ended."""
     # JAX raises a ValueError for some of XLA's statuses.
     of_xla = isinstance(error, RuntimeError | ValueError)
     return several() and of_xla and _PEER_IS_GONE.search(str(error)) is not None
@@ -112,7 +112,7 @@ def several() -> bool:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process; of several at once, since a proper end waits for those that wait for it."""
+    """Ends the process; if there are several, without a proper exit, which could wait forever."""
     if several():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -123,7 +123,7 @@ def leave(status: int) -> NoReturn:
 
 
 def _check(address: str | None, number: int | None, count: int | None) -> None:
-    """Raises a UserError about arguments that can never be right."""
+    """Raises a UserError for arguments that can never be right."""
     if address is not None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -139,7 +139,7 @@ def _check(address: str | None, number: int | None, count: int | None) -> None:
 
 
 def _check_free(address: str) -> None:
-    """Raises a UserError where the port is in use; JAX may end with a segmentation fault there."""
+    """Raises a UserError if the port is in use, as JAX may then end in a segmentation fault."""
     port = int(address.rpartition(":")[2])
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
@@ -161,7 +161,7 @@ def _count_and_id_of_environment() -> tuple[int | None, int | None]:
 
 
 def _check_alone(asked: bool, count: int | None) -> None:
-    """Raises a UserError unless nothing says that there are other processes."""
+    """Raises a UserError if anything indicates that there are other processes."""
     if asked:
         raise UserError(
             f"there is no scheduler to ask for the rest: give all of {_NEEDED}, or none of them."
@@ -175,7 +175,7 @@ def _check_alone(asked: bool, count: int | None) -> None:
 
 @contextmanager
 def _deadline(seconds: float, message: str) -> Iterator[None]:
-    """Context that ends the process with a line where it lasts longer; JAX's own waits in C++."""
+    """Context that ends the process with a message if it takes longer; JAX itself waits in C++."""
 
     def end() -> None:
         print(f"error: {message}", file=sys.stderr, flush=True)

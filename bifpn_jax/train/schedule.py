@@ -27,7 +27,7 @@ def cosine(
     warmup_steps: int,
     offset_cosine: bool = False,
 ) -> jax.Array:
-    """Half a cosine from the peak to zero; see above for `offset_cosine`."""
+    """Half a cosine from the peak to zero; for `offset_cosine` see the top of this module."""
     length = total_steps - warmup_steps
     end = total_steps if offset_cosine else length
     remaining = end - step
@@ -44,7 +44,7 @@ def drops(
     total_steps: int,
     drops: tuple[tuple[float, float], ...] = ((2 / 3, 0.1), (5 / 6, 0.01)),
 ) -> jax.Array:
-    """The peak times a factor from each of `drops` on, (fraction of the run, factor).
+    """Multiplies the peak by a factor from each of `drops`, (fraction of the run, factor), on.
 
     The default is the published one: 0.1 from epoch 200 of 300, 0.01 from epoch 250.
     """
@@ -55,18 +55,18 @@ def drops(
 
 
 def constant(step: jax.Array, *, peak: float) -> jax.Array:
-    """The peak."""
+    """Stays at the peak."""
     return jnp.float32(peak)
 
 
 # The rate after the warm-up: a function of the step, an int32 array, that has any of the keyword
-# arguments peak, total_steps, warmup_steps and offset_cosine. One of one's own is
+# arguments peak, total_steps, warmup_steps and offset_cosine. For a custom one, set
 # `schedule.decay=FILE.py:NAME`.
 DECAYS = Parts("decay", {"cosine": cosine, "step": drops, "constant": constant})
 
 
 def peak_learning_rate(batch_size: int, base: float = 0.08) -> float:
-    """Peak rate for a global batch size; `base` is the rate at batch 64."""
+    """Returns the peak rate for a global batch size; `base` is the rate at batch size 64."""
     return base * batch_size / 64
 
 
@@ -80,7 +80,7 @@ def learning_rate(
     decay: str | Rate = "cosine",
     **settings: object,
 ) -> jax.Array:
-    """Learning rate at `step`, a float32 scalar.
+    """Returns the learning rate at `step`, a float32 scalar.
 
     Args:
         step: number of updates already made, an integer, traced or not.
@@ -89,7 +89,7 @@ def learning_rate(
         warmup_steps: length of the linear warm-up, part of `total_steps`; 0 for none.
         warmup_init: rate at step 0 of the warm-up.
         decay: key of `DECAYS`, or a function as described there.
-        **settings: of the decay, those that it takes.
+        **settings: settings of the decay; those that it does not take are ignored.
     """
     step = jnp.asarray(step, jnp.int32)
     settings |= {"peak": peak, "total_steps": total_steps, "warmup_steps": warmup_steps}
@@ -104,7 +104,7 @@ def learning_rate(
 def longest_warmup(
     total_steps: int, decay: str | Rate = "cosine", offset_cosine: bool = False
 ) -> int:
-    """Most steps of warm-up that fit in a run, after which the rate falls or stays."""
+    """Returns the longest warm-up, in steps, after which the rate still falls or stays."""
     if decay == "cosine" and not offset_cosine:
         return max(0, total_steps - 1) // 2
     return max(0, total_steps - 1)
@@ -119,9 +119,12 @@ def make_schedule(
     offset_cosine: bool = False,
     **settings: object,
 ) -> optax.Schedule:
-    """`learning_rate` as a function of the step alone, its settings checked first.
+    """Returns `learning_rate` as a function of the step alone, after checking its settings.
 
-    Takes the keywords of `learning_rate`. Raises UserError for settings without a sensible curve.
+    Takes the keywords of `learning_rate`.
+
+    Raises:
+        UserError: the settings give no sensible curve.
     """
     DECAYS.find(decay)
     if not 0 <= warmup_steps < total_steps:

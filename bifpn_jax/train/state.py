@@ -1,4 +1,4 @@
-"""Everything that a training step reads and writes."""
+"""The state that a training step reads and updates."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class TrainState(flax.struct.PyTreeNode):
         step: [] int32, updates made so far.
         params: trainable parameters, float32.
         batch_stats: running mean and variance of every batch norm.
-        opt_state: the optimizer's.
+        opt_state: state of the optimizer.
         ema_params: moving average of `params`.
         ema_batch_stats: moving average of `batch_stats`.
     """
@@ -31,16 +31,16 @@ class TrainState(flax.struct.PyTreeNode):
     ema_batch_stats: Any
 
     def variables(self, *, ema: bool) -> dict[str, Any]:
-        """What `model.apply` takes: the averaged weights, or the raw ones."""
+        """Returns the variables for `model.apply`: the averaged weights, or the raw ones."""
         if ema:
             return {"params": self.ema_params, "batch_stats": self.ema_batch_stats}
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step; the averages start at the variables themselves."""
-    # Copies, because the step donates its input: no buffer may be given away twice, and those of
-    # the caller stay alive.
+    """Returns the state before the first step; the averages start at the variables themselves."""
+    # Copies, because the step donates its input: no buffer may be donated twice, and the caller's
+    # buffers must stay alive.
     own, averages = (jax.device_put(variables, may_alias=False) for _ in range(2))
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -1,4 +1,4 @@
-"""One training step: no jit, no devices in here."""
+"""One training step, without jit or devices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,15 +28,15 @@ ERROR, SKIP = NONFINITE = ("error", "skip")
 
 @dataclass(frozen=True)
 class TrainStep:
-    """One update, in two halves that can be compiled side by side; a call does both.
+    """One update, in two halves that can be compiled in parallel; a call does both.
 
     Attributes:
         gradients: (state, batch) -> `Found`. The batch has the `TRAIN_FIELDS` of this replica's
-            part; on a split batch all that replicas exchange is exchanged in here.
+            part; if it is split, all exchange between replicas happens here.
         update: (state, found) -> (state, metrics), the same on all replicas. The metrics are
             those of `Found`, gradient_norm (before decay and clipping) and learning_rate.
-        found_shapes: state -> shapes of what `gradients` returns; of the state only shapes are
-            read.
+        found_shapes: state -> shapes of the results of `gradients`; reads only the shapes of the
+            state.
     """
 
     gradients: Callable[[TrainState, Batch], Found]
@@ -61,23 +61,23 @@ def make_train_step(
     accumulate: int = 1,
     skip_nonfinite: bool = False,
 ) -> TrainStep:
-    """The step with these settings.
+    """Makes a training step.
 
     Args:
-        model: with `axis_name` where the batch is split.
+        model: the model, with `axis_name` if the batch is split.
         anchors: [A, 4] for the batch's image size.
         optimizer: transformation from gradients to updates.
         schedule: learning rate of a step, for the metrics.
         settings: constants of the loss.
         max_ema_decay: decay of the weight average once it has warmed up; with 0 the average is
             the newest value.
-        seed: of the stochastic depth; the draw of a step depends on it and on the step.
-        freeze: regular expression of the parameters that are not trained, the optimizer's.
+        seed: seed of the stochastic depth; the draw of a step depends on it and on the step.
+        freeze: regular expression of the frozen parameters, as for the optimizer.
         accumulate: number of equal parts of this replica's batch that go through the network one
             after the other, each with its own batch statistics, to need the memory of one. Loss
             and gradient are those of the whole batch.
-        skip_nonfinite: where the loss or the gradient's norm is not finite, all of the state but
-            the numbers of steps stays as it was.
+        skip_nonfinite: if the loss or the gradient's norm is not finite, keep all of the state
+            except the step counts.
     """
     return TrainStep(
         partial(

@@ -1,4 +1,4 @@
-"""A training step as two programs, which are compiled side by side."""
+"""A training step as two programs that are compiled in parallel."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +10,13 @@ import jax
 class StepPrograms:
     """(state, batch) -> (state, metrics); the first call compiles.
 
-    The halves of a `step.TrainStep` share nothing but what the first hands to the second, so that
-    two cores compile them in less time than one program, and a compiler whose time grows faster
-    than the program has two small ones.
+    The halves of a `step.TrainStep` share only what the first passes to the second. So two cores
+    compile them in less time than one program, and so does a compiler whose time grows faster than
+    the size of a program.
 
     Attributes:
         gradients: the first half, mapped or jitted.
-        update: the second half, likewise; it may take the memory of its state.
+        update: the second half, likewise; it may donate its state.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class StepPrograms:
         """Args:
         gradients: the first half, with `lower`.
         update: the second half, with `lower`.
-        found_shapes: gives the shapes, with shardings, of what the first half returns for a state.
-            So the second is compiled while the first is still traced, which takes one core.
-        ready: is called when both are compiled and before the first is run.
+        found_shapes: returns the shapes, with shardings, of the first half's results for a state,
+            so that the second is compiled while the first is still being traced, on one core.
+        ready: called when both are compiled and before the first is run.
         """
         self.gradients, self.update = gradients, update
         self._found_shapes, self._ready = found_shapes, ready

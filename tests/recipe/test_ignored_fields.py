@@ -61,7 +61,7 @@ def said(tmp_path):
     return line
 
 
-SAID = "not read by the parts that are chosen: "
+SAID = "not read by any of the chosen parts: "
 
 
 @pytest.mark.parametrize(

@@ -33,4 +33,4 @@ def test_fields_that_nothing_reads_are_one_line():
     assert lines_of(config) == before
     config.schedule.offset_cosine = True
     told = "config.schedule.offset_cosine=True (of schedule.decay=step)"
-    assert lines_of(config) == [*before, f"not read by the parts that are chosen: {told}"]
+    assert lines_of(config) == [*before, f"not read by any of the chosen parts: {told}"]
