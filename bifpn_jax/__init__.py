@@ -14,38 +14,43 @@
 Paper: EfficientDet: Scalable and Efficient Object Detection, arXiv 1911.09070.
 """
 
-from bifpn_jax.errors import UserError
-from bifpn_jax.exporting import export_detector, save_detector
-from bifpn_jax.inference import ImageDetections, make_detector
-from bifpn_jax.models.detector import EfficientDet, Outputs, create_model, make_anchors
-from bifpn_jax.models.initial_values import init_variables
-from bifpn_jax.models.scaling import MODELS
-from bifpn_jax.named_parts import trust_code
-from bifpn_jax.postprocess import Detections, postprocess
-from bifpn_jax.trained import Detector, evaluate_detector, load_detector
-from bifpn_jax.weights import load_weights, save_weights, weights_catalog
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "MODELS",
-    "Detections",
-    "Detector",
-    "EfficientDet",
-    "ImageDetections",
-    "Outputs",
-    "UserError",
-    "create_model",
-    "evaluate_detector",
-    "export_detector",
-    "init_variables",
-    "load_detector",
-    "load_weights",
-    "make_anchors",
-    "make_detector",
-    "postprocess",
-    "save_detector",
-    "save_weights",
-    "trust_code",
-    "weights_catalog",
-]
+# Loaded on first use: JAX takes seconds to import, and `bifpn --help` does not need it.
+_MODULES = {
+    "MODELS": "models.scaling",
+    "Detections": "postprocessing",
+    "Detector": "trained",
+    "EfficientDet": "models.detector",
+    "ImageDetections": "inference",
+    "Outputs": "models.detector",
+    "UserError": "errors",
+    "create_model": "models.detector",
+    "evaluate_detector": "trained",
+    "export_detector": "exporting",
+    "init_variables": "models.initial_values",
+    "load_detector": "trained",
+    "load_weights": "weights",
+    "make_anchors": "models.detector",
+    "make_detector": "inference",
+    "postprocess": "postprocessing",
+    "save_detector": "exporting",
+    "save_weights": "weights",
+    "trust_code": "named_parts",
+    "weights_catalog": "weights",
+}
+
+__all__ = list(_MODULES)  # types are in __init__.pyi
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -11,7 +11,7 @@ import numpy as np
 from bifpn_jax.data.augment.placing import letterbox_image
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, make_anchors
-from bifpn_jax.postprocess import Detections, postprocess
+from bifpn_jax.postprocessing import Detections, postprocess
 
 Array = jax.Array
 

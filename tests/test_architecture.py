@@ -18,7 +18,7 @@ LAYERS = (
     ["errors", "ops.cpu_forms", "inspection.colors", "inspection.lettering"],
     ["json_files", "boxes", "anchors", "named_parts", "ops", "inspection.drawing"],
     ["matching", "nms", "models.graphs", "models.scaling", "models.initializers"],
-    ["losses", "postprocess", "models.layers", "models.fusion", "models.networks"],
+    ["losses", "postprocessing", "models.layers", "models.fusion", "models.networks"],
     ["models.backbones", "models.feature_network", "models.heads"],
     ["models", "data"],
     ["evaluation", "inference", "inspection"],

@@ -1,7 +1,12 @@
 """What `import bifpn_jax` offers, used as its documentation says."""
 
+import ast
+import importlib
 import inspect
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -39,6 +44,27 @@ def variables(model):
 @pytest.fixture(scope="module")
 def detect(model, variables):
     return bifpn_jax.make_detector(model, variables, class_names=("ant", "bee", "cow"))
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(bifpn_jax.__file__).with_suffix(".pyi").read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    seen = {name.name: node.module for node in imports for name in node.names}
+    assert seen == {name: f"bifpn_jax.{home}" for name, home in bifpn_jax._MODULES.items()}
+    assert set(bifpn_jax.__all__) == set(seen) <= set(dir(bifpn_jax))
+    for name in seen:
+        assert getattr(bifpn_jax, name) is getattr(importlib.import_module(seen[name]), name)
+
+
+def test_importing_the_package_does_not_import_jax():
+    code = (
+        "import sys, bifpn_jax; print('jax' in sys.modules);"
+        "from bifpn_jax import create_model, postprocess; assert callable(postprocess);"
+        "bifpn_jax.nonsense"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout == "False\n"
+    assert ended.stderr.endswith("AttributeError: module 'bifpn_jax' has no attribute 'nonsense'\n")
 
 
 def test_the_documented_example(monkeypatch):

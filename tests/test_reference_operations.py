@@ -10,7 +10,7 @@ import pytest
 from bifpn_jax.anchors import anchor_grid, level_shapes
 from bifpn_jax.losses import detection_loss
 from bifpn_jax.matching import match
-from bifpn_jax.postprocess import postprocess
+from bifpn_jax.postprocessing import postprocess
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.results import coco_results, write_detections
 from bifpn_jax.inference import ImageDetections
 from bifpn_jax.inspection.pictures import draw_boxes, write_image, zoom_for
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 from bifpn_jax.runs.compile_keys import evaluation_key
 from bifpn_jax.runs.waiting import waits_on_terminal
 from bifpn_jax.trained import Detector

@@ -13,7 +13,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.metrics import COCO_LIMIT, CocoMetrics
 from bifpn_jax.evaluation.results import coco_results
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 
 Batch = Mapping[str, np.ndarray]
 

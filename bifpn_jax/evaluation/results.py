@@ -17,7 +17,7 @@ from bifpn_jax.data.label_map import LabelIds
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import CocoMetrics
 from bifpn_jax.json_files import read_json, replace_text
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 
 EVALUATION_FILE = "metrics.json"
 

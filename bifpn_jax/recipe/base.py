@@ -40,7 +40,7 @@ from bifpn_jax.models.scaling import (
     compound_scaling,
     deviations,
 )
-from bifpn_jax.postprocess import PUBLISHED
+from bifpn_jax.postprocessing import PUBLISHED
 from bifpn_jax.train.optimizer import make_optimizer
 from bifpn_jax.train.schedule import learning_rate, make_schedule, peak_learning_rate
 

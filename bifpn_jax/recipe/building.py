@@ -17,7 +17,7 @@ from bifpn_jax.errors import UserError, renaming
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.losses import LossSettings
 from bifpn_jax.models.detector import EfficientDet, make_anchors
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 from bifpn_jax.recipe.augmenting import augmentation_steps
 from bifpn_jax.recipe.fields import fields_of
 from bifpn_jax.train import devices

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bifpn_jax.models.detector import EfficientDet, create_model
-from bifpn_jax.postprocess import PUBLISHED
+from bifpn_jax.postprocessing import PUBLISHED
 
 
 def configured_model(config: Mapping[str, Any], num_classes: int, **changes: Any) -> EfficientDet:

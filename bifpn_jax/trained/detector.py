@@ -10,7 +10,7 @@ import numpy as np
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.inference import ImageDetections, make_detector
 from bifpn_jax.models.detector import EfficientDet
-from bifpn_jax.postprocess import PUBLISHED
+from bifpn_jax.postprocessing import PUBLISHED
 
 # Least score of what a detector returns for an image; an evaluation takes all there is.
 SCORE_THRESHOLD = 0.05

@@ -16,7 +16,7 @@ from bifpn_jax.evaluation.metrics import CocoMetrics
 from bifpn_jax.evaluation.own_metrics import Metric, find_metric, own_metrics
 from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.models.detector import make_anchors
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 from bifpn_jax.train import devices
 from bifpn_jax.trained.detector import Detector
 

@@ -16,7 +16,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.models.detector import EfficientDet, create_model
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.named_parts import code_names
-from bifpn_jax.postprocess import check_postprocessing, postprocess
+from bifpn_jax.postprocessing import check_postprocessing, postprocess
 from bifpn_jax.trained.config import (
     config_of,
     configured_model,

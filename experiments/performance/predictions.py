@@ -18,7 +18,7 @@ from bifpn_jax.data.sources.shape_drawing import draw_image
 from bifpn_jax.inference import make_detector, normalize_images
 from bifpn_jax.models.detector import EfficientDet, make_anchors
 from bifpn_jax.models.initial_values import init_variables
-from bifpn_jax.postprocess import postprocess
+from bifpn_jax.postprocessing import postprocess
 from experiments.paper import counts
 from experiments.performance import effdet_peer
 from experiments.performance.contest import OURS, Contest, compete

@@ -6,7 +6,7 @@ from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.rows import NONE_SKIPPED
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.evaluator import evaluate
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 
 LABEL_MAP = LabelMap((2, 5), ("cat", "dog"))
 NUM_IMAGES = 10

@@ -7,7 +7,7 @@ from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.records import Record, to_coco
 from bifpn_jax.data.sources.relabelling import Relabelled, match_classes, result_ids
 from bifpn_jax.evaluation.evaluator import evaluate
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 
 NAMES = ("cat", "dog", "traffic light", "cow", "hen")
 MODEL = LabelMap((1, 2, 3, 4, 5), NAMES)

@@ -11,7 +11,7 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation import results
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.metrics import SUMMARY_NAMES
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 
 LABEL_MAP = LabelMap((1, 3, 90), ("person", "car", "toothbrush"))
 

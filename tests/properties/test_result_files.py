@@ -11,7 +11,7 @@ from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.evaluation import results
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 from properties.json_damage import TOO_MUCH, answer, damaged, spoiled_texts
 from properties.strategies import arrays, floats
 

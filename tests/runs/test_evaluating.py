@@ -8,7 +8,7 @@ import pytest
 
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.data.sources.relabelling import Relabelled
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 from bifpn_jax.recipe import base, building
 from bifpn_jax.runs.evaluating import make_evaluation
 

@@ -11,7 +11,7 @@ from bifpn_jax.data.sources.coco_folder import CocoJson
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.results import coco_results
 from bifpn_jax.exporting import save_detector
-from bifpn_jax.postprocess import Detections
+from bifpn_jax.postprocessing import Detections
 from bifpn_jax.trained import evaluate_detector, load_detector
 
 

@@ -8,7 +8,7 @@ import pytest
 from bifpn_jax import boxes as box_ops
 from bifpn_jax.anchors import anchor_grid
 from bifpn_jax.nms import Kept, nms
-from bifpn_jax.postprocess import _is_final, postprocess, top_pairs
+from bifpn_jax.postprocessing import _is_final, postprocess, top_pairs
 
 ANCHORS = anchor_grid((64, 64), max_level=5)
 NUM_CLASSES = 4
