@@ -1,4 +1,4 @@
-"""The numbers of an evaluation as a table for a person to read."""
+"""The metrics of an evaluation as a readable table."""
 
 import math
 
@@ -21,7 +21,7 @@ _WIDTH = 100
 
 
 def metrics_table(metrics: CocoMetrics) -> str:
-    """The numbers with what they mean, then AP per class, in COCO's 0..1; "-" is undefined."""
+    """Returns the metrics with their meaning, then AP per class, from 0 to 1; "-" is undefined."""
     counts = f"{metrics.num_images} images, {metrics.num_detections} detections"
     if metrics.max_detections != COCO_LIMIT:
         counts += f"; up to {metrics.max_detections} count per image and class, not {COCO_LIMIT}"
@@ -34,7 +34,7 @@ def metrics_table(metrics: CocoMetrics) -> str:
 
 
 def _columns(values: dict[str, float]) -> list[str]:
-    """Cells "name value" in as many columns as fit, read downwards."""
+    """Arranges cells "name value" in as many columns as fit, to be read downwards."""
     longest = max(map(len, values))
     cells = [f"{name:<{longest}}  {format_score(value)}" for name, value in values.items()]
     columns = max(1, (_WIDTH + 4) // (max(map(len, cells)) + 4))

@@ -1,4 +1,4 @@
-"""Writes a trained detector as one file."""
+"""Writes a trained detector to a file."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,8 @@ def save_detector(path: str | Path, detector: Detector) -> None:
     """Writes a detector to a file that `load_detector` reads back as the same detector.
 
     Args:
-        path: of the file, `.safetensors`; one that is there is replaced.
-        detector: what to write, with its settings as they are now.
+        path: the file, `.safetensors`; an existing one is replaced.
+        detector: the detector, with its current settings.
 
     Raises:
         UserError: the name does not end in .safetensors, the model has a part that is not a name,
@@ -33,7 +33,7 @@ def save_detector(path: str | Path, detector: Detector) -> None:
     config = {**own, **detector.config}
     for group in ("model", "data", "eval"):
         config[group] = {**detector.config.get(group, {}), **own[group]}
-    # The label map says how many there are; in a config it may be 0, for as many as the data has.
+    # The label map gives the number; in a config it may be 0, for as many as the data has.
     config["model"]["num_classes"] = detector.config.get("model", {}).get("num_classes", 0)
     try:
         text = json.dumps(config)
