@@ -1,8 +1,8 @@
-"""Writes a trained model as one file: its weights, its config and its classes.
+"""Writes a trained model to one file: its weights, its config and its classes.
 
     bifpn export --weights=runs/mine --output=mine.safetensors
 
-The file stands for the workdir, or for whatever --weights names, wherever weights are asked for:
+The file can replace the workdir, or whatever --weights names, wherever weights are expected:
 --weights of the other commands, --config.init_from, `bifpn_jax.load_detector`.
 """
 
