@@ -9,7 +9,7 @@
     outputs.class_logits, outputs.box_codes                   # [B, A, K], [B, A, 4]
     anchors = bifpn_jax.make_anchors(model, (512, 512))       # [A, 4], rows as in the outputs
 
-`load_detector(source)` gives what was trained: called with an image [H, W, 3] uint8 it finds boxes.
+`load_detector(source)` returns a trained detector, which is called with an image [H, W, 3] uint8.
 
 Paper: EfficientDet: Scalable and Efficient Object Detection, arXiv 1911.09070.
 """

@@ -18,7 +18,7 @@ ASPECT_RATIOS = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
 def level_shapes(
     image_hw: tuple[int, int], min_level: int, max_level: int
 ) -> list[tuple[int, int]]:
-    """Height and width of the feature map of each level; every level halves and rounds up.
+    """Returns height and width of each level's feature map; every level halves and rounds up.
 
     Raises:
         UserError: the image is empty or the levels are not 0 <= min_level <= max_level.
@@ -40,19 +40,19 @@ def anchor_grid(
     num_scales: int = 3,
     aspect_ratios: Sequence[Aspect] = ASPECT_RATIOS,
 ) -> np.ndarray:
-    """Anchors [A, 4] float32 (y0, x0, y1, x1) in pixels for images of any size.
+    """Returns anchors [A, 4] float32 (y0, x0, y1, x1) in pixels for images of any size.
 
-    The stride of a level is image size / feature size along each axis, so it is fractional where
-    the size does not divide. Sizes are ``anchor_scale * stride * 2**(octave / num_scales)``, and
-    anchors at the border reach outside the image.
+    The stride of a level is image size / feature size along each axis, so it is fractional if the
+    size is not divisible. Sizes are ``anchor_scale * stride * 2**(octave / num_scales)``, and
+    anchors at the border extend beyond the image.
 
     Args:
         image_hw: height and width of the network's input in pixels.
         min_level: finest level, with a stride of about ``2**min_level``.
-        max_level: coarsest level, included.
+        max_level: coarsest level, inclusive.
         anchor_scale: size of the first octave in strides; one number, or one per level.
         num_scales: octaves per level.
-        aspect_ratios: each is width / height as a number a, which stands for the factors
+        aspect_ratios: each is either a number a, width / height, which stands for the factors
             (sqrt(a), 1 / sqrt(a)), or the pair (width factor, height factor) itself.
 
     Raises:
@@ -104,7 +104,7 @@ def _scale_per_level(anchor_scale: float | Sequence[float], num_levels: int) -> 
 
 
 def _aspect_factors(aspect: Aspect) -> tuple[float, float]:
-    """(width factor, height factor) of one entry of aspect_ratios."""
+    """Returns (width factor, height factor) of one entry of aspect_ratios."""
     try:
         pair = np.asarray(aspect, np.float64)
     except (TypeError, ValueError):  # text, or lists of different lengths

@@ -17,16 +17,16 @@ _SMALLEST_SIDE = 1e-8
 
 
 def area(boxes: Array) -> Array:
-    """Areas [...] of boxes [..., 4] in square pixels; 0 where a box is empty or inside out."""
+    """Returns areas [...] of boxes [..., 4] in square pixels; 0 for empty or inverted boxes."""
     y0, x0, y1, x1 = _columns(boxes)
     return _extent(y1 - y0, x1 - x0)
 
 
 def pairwise_iou(a: Array, b: Array) -> Array:
-    """Intersection over union [N, M] of every box of a [N, 4] with every box of b [M, 4].
+    """Returns intersection over union [N, M] of every box of a [N, 4] with every box of b [M, 4].
 
-    In [0, 1]; 0 where the boxes do not meet or either is empty. Equal to the last bit whether or
-    not it is compiled, since matching has to decide between anchors that contain the same box.
+    In [0, 1]; 0 if the boxes do not intersect or either is empty. Bit-identical whether compiled or
+    not, because matching must decide between anchors that contain the same box.
     """
     xp = _namespace(a, b)
     a_y0, a_x0, a_y1, a_x1 = (column[:, None] for column in _columns(a))
@@ -46,10 +46,10 @@ def clip(boxes: Array, hw: Array | tuple[float, float]) -> Array:
 
 
 def encode(boxes: Array, anchors: Array) -> Array:
-    """Box codes (ty, tx, th, tw) [..., 4] of boxes [..., 4] seen from anchors [..., 4].
+    """Encodes boxes [..., 4] relative to anchors [..., 4] as box codes (ty, tx, th, tw) [..., 4].
 
     The offset of the centre in units of the anchor's size, and the logarithm of the ratio of sizes,
-    with no further scaling. Finite for every finite input: an empty box counts as 1e-8 px.
+    without further scaling. Finite for every finite input: sides of empty boxes count as 1e-8 px.
     """
     xp = _namespace(boxes, anchors)
     y, x, h, w = _centre_and_size(boxes)
@@ -63,10 +63,10 @@ def encode(boxes: Array, anchors: Array) -> Array:
 
 
 def decode(codes: Array, anchors: Array) -> Array:
-    """Boxes [..., 4] from box codes [..., 4] and their anchors [..., 4]; the inverse of encode.
+    """Decodes box codes [..., 4] with their anchors [..., 4] to boxes; the inverse of encode.
 
     The sizes are not clamped: th and tw above about 80 overflow to infinite boxes, which
-    :func:`clip` cuts to the image.
+    :func:`clip` clips to the image.
     """
     xp = _namespace(codes, anchors)
     ty, tx, th, tw = _columns(codes)
@@ -77,22 +77,22 @@ def decode(codes: Array, anchors: Array) -> Array:
 
 
 def from_xywh(boxes: Array) -> Array:
-    """[y0, x0, y1, x1] from COCO's [x, y, width, height], both [..., 4] in pixels."""
+    """Converts COCO's [x, y, width, height] to [y0, x0, y1, x1], both [..., 4] in pixels."""
     x, y, w, h = _columns(boxes)
     return _namespace(boxes).stack([y, x, y + h, x + w], axis=-1)
 
 
 def to_xywh(boxes: Array) -> Array:
-    """COCO's [x, y, width, height] from [y0, x0, y1, x1], both [..., 4] in pixels."""
+    """Converts [y0, x0, y1, x1] to COCO's [x, y, width, height], both [..., 4] in pixels."""
     y0, x0, y1, x1 = _columns(boxes)
     return _namespace(boxes).stack([x0, y0, x1 - x0, y1 - y0], axis=-1)
 
 
 def _extent(height: Array, width: Array) -> Array:
-    """Product of the sides, 0 unless both are positive.
+    """Returns the product of the sides, 0 unless both are positive.
 
-    The selection follows the product: it keeps compilers from contracting the product with a later
-    sum into one operation that rounds once, which would depend on how the program is fused.
+    The selection after the product keeps compilers from contracting the product with a later sum
+    into one operation that rounds once, which would depend on how the program is fused.
     """
     xp = _namespace(height, width)
     return xp.where((height > 0) & (width > 0), height * width, 0)
@@ -108,5 +108,5 @@ def _centre_and_size(boxes: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _namespace(*arrays: object) -> types.ModuleType:
-    """jax.numpy as soon as one argument is a JAX array (traced or not), else numpy."""
+    """Returns jax.numpy if any argument is a JAX array (traced or not), else numpy."""
     return jnp if any(isinstance(array, jax.Array) for array in arrays) else np

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-# What is quoted is somebody's code or text, and stays as it is.
+# Quoted text is somebody's code or text, and is not changed.
 _NAMES = re.compile(
     r"`[^`]*`"
     r'|"[^"]*"'
@@ -13,34 +13,34 @@ _NAMES = re.compile(
 
 
 class UserError(Exception):
-    """Something the user can put right.
+    """An error that the user can fix.
 
-    The message is one complete line: what is wrong, where (file, record, field) and the cure. It
-    names arguments of functions, ``bad_boxes=skip``; what reads a config names its fields,
-    ``config.data.bad_boxes=skip``; the commands put both as flags, print the line without a
+    The message is one complete line: what is wrong, where (file, record, field) and how to fix it.
+    It names arguments of functions, ``bad_boxes=skip``; code that reads a config names its fields,
+    ``config.data.bad_boxes=skip``. Commands turn both into flags, print the line without a
     traceback and exit with status 2.
 
     Attributes:
-        what: the message without its cure, for a caller that knows a better one.
-        cure: what to do about it, "" where the message is one piece.
+        what: the message without the fix, for callers that know a better one.
+        cure: how to fix it, "" if the message was given as a whole.
     """
 
     def __init__(self, what: object = "", cure: str = "") -> None:
-        """Takes the whole message, or its two parts: "WHAT; CURE"."""
+        """Takes the whole message, or its two parts, "WHAT; CURE"."""
         super().__init__(f"{what}; {cure}" if cure else what)
         self.what, self.cure = str(what), cure
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Puts other names into the message, as the function `rename` does."""
+        """Replaces names in the message, as the function `rename` does."""
         self.args = (rename(str(self), names),)
         self.what, self.cure = rename(self.what, names), rename(self.cure, names)
 
 
 def rename(message: str, names: Mapping[str, str]) -> str:
-    """A message with other names for arguments, ``name=…``, and fields, ``config.group.name``.
+    """Replaces names of arguments, ``name=…``, and fields, ``config.group.name``, in a message.
 
     Args:
-        message: what is in quotes or backquotes in it stays as it is.
+        message: the message; text in quotes or backquotes is not changed.
         names: the new names by the old ones.
     """
 
@@ -53,7 +53,7 @@ def rename(message: str, names: Mapping[str, str]) -> str:
 
 @contextmanager
 def renaming(names: Mapping[str, str]) -> Iterator[None]:
-    """Context whose UserErrors name arguments as its caller calls them, see `rename`."""
+    """Context in which UserErrors use the caller's names for arguments, see `rename`."""
     try:
         yield
     except UserError as error:

@@ -22,11 +22,11 @@ PREDICT_FIELDS = ("image", "content_hw", "original_hw", "scale")
 def normalize_images(
     images: Array, content_hw: Array, mean_rgb: tuple[float, ...], std_rgb: tuple[float, ...]
 ) -> Array:
-    """uint8 images [B, H, W, 3] to network input: (x - mean) / std, exactly 0 beyond the content.
+    """Normalises uint8 images [B, H, W, 3]: (x - mean) / std, exactly 0 beyond the content.
 
     Args:
         images: 0..255.
-        content_hw: [B, 2], height and width of the picture at the top-left of each frame.
+        content_hw: [B, 2], height and width of the content at the top-left of each frame.
         mean_rgb: per channel, in units of 0..255.
         std_rgb: per channel, in units of 0..255.
     """
@@ -47,11 +47,11 @@ def predict_step(
     anchors: np.ndarray,
     **postprocessing: Any,
 ) -> Detections:
-    """Detections [B, D, …] in the pixels of the original files. Pure: no jit, no devices.
+    """Returns detections [B, D, …] in pixels of the original files. Pure: no jit, no devices.
 
     Args:
         variables: {"params", "batch_stats"}.
-        batch: `PREDICT_FIELDS`, as the data pipeline makes them.
+        batch: `PREDICT_FIELDS` from the data pipeline.
         model: the network.
         anchors: [A, 4] for the batch's image size.
         **postprocessing: arguments of `postprocess`.
@@ -69,7 +69,7 @@ def predict_step(
 
 
 class ImageDetections(NamedTuple):
-    """What was found in one image, best first, as numpy arrays.
+    """The detections in one image, best first, as numpy arrays.
 
     Attributes:
         boxes: [D, 4] float32, [y0, x0, y1, x1] in pixels of the given image, inside it.
@@ -94,17 +94,17 @@ def make_detector(
     score_threshold: float = 0.05,
     **postprocessing: Any,
 ) -> Callable[[np.ndarray], ImageDetections]:
-    """A function from an image of any size to what is in it.
+    """Makes a function that detects objects in an image of any size.
 
-    It is compiled at the first call, once for all sizes of images.
+    It is compiled at the first call, once for all image sizes.
 
     Args:
         model: the network.
         variables: {"params", "batch_stats"}.
         class_names: name per label; by default the label's number.
-        image_hw: size at which the network sees the image; by default the model's own.
+        image_hw: size of the network's input; by default the model's own.
         antialias: how the image is resized, see `data.augment.placing.resize`.
-        score_threshold: detections below are left out.
+        score_threshold: detections with lower scores are dropped.
         **postprocessing: further arguments of `postprocess`, e.g. `nms_method="gaussian"`.
 
     Returns:

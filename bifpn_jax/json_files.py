@@ -1,4 +1,4 @@
-"""JSON files: read with one clear line where that fails, written in a single move."""
+"""Reads JSON files with one-line errors, and writes them atomically."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from bifpn_jax.errors import UserError
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file; raises UserError where there is none."""
-    if Path(path).exists() and not Path(path).is_file():  # to open a pipe would wait for ever
+    """Returns the content of a JSON file; raises a UserError if it cannot be read."""
+    if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait forever
         raise UserError(f"cannot read {path}: a folder, pipe or device; check the path")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -26,9 +26,9 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
 
 
 def replace_text(path: str | Path, text: str) -> Path:
-    """Writes beside the target and renames, so that a reader never sees half a file.
+    """Writes a temporary file and renames it, so that a reader never sees half a file.
 
-    Folders are made if need be; returns the path.
+    Creates folders if necessary; returns the path.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

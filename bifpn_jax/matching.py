@@ -1,8 +1,8 @@
 """Assignment of ground truth to anchors, for one image inside the jitted step (vmap for a batch).
 
-An anchor belongs to the box it overlaps most if their IoU reaches the threshold; every other anchor
-is background, there is no zone that the loss ignores. On top, every box claims the anchor that
-overlaps it most, however little, so that no object goes unseen.
+An anchor is matched to the box that it overlaps most if their IoU reaches the threshold; every
+other anchor is background, and none are ignored. In addition, every box claims the anchor that
+overlaps it most, however little, so that no object is missed.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from bifpn_jax import boxes as box_ops
 
 
 class Targets(NamedTuple):
-    """What the loss compares the outputs for A anchors with; a batch adds an axis in front."""
+    """Targets of the loss for A anchors; a batch adds a leading axis."""
 
     class_targets: jax.Array
     """[A] int32: label of the matched box, -1 for background."""
@@ -30,12 +30,12 @@ class Targets(NamedTuple):
 def match(
     anchors: jax.Array, boxes: jax.Array, labels: jax.Array, iou_threshold: float = 0.5
 ) -> Targets:
-    """Targets of one image for anchors [A, 4].
+    """Returns the targets of one image for anchors [A, 4].
 
     Args:
         anchors: [A, 4] y0, x0, y1, x1 in pixels.
         boxes: [M, 4] ground truth in the same pixels, in any order, padded to M >= 1 rows.
-        labels: [M] int32, -1 in the rows that only pad.
+        labels: [M] int32, -1 in padding.
         iou_threshold: smallest IoU of a match that no box has to claim.
     """
     boxes = jnp.asarray(boxes, jnp.float32)
@@ -46,7 +46,7 @@ def match(
     )
     matched_box = jnp.where(best.iou >= iou_threshold, best.box, -1)
 
-    # Where several boxes claim one anchor, the lowest index wins; the claims of pads are dropped.
+    # If several boxes claim one anchor, the lowest index wins; claims of padding are dropped.
     num_boxes, num_anchors = len(boxes), len(anchors)
     claimed_anchor = jnp.where(is_object, best.anchor, num_anchors)
     unclaimed = jnp.full(num_anchors, num_boxes)
@@ -64,7 +64,7 @@ def match(
 
 
 class _Best(NamedTuple):
-    """Largest overlaps; of equal ones the first."""
+    """Largest overlaps; the first of equal ones."""
 
     iou: jax.Array  # [A] of the anchor with any box, -1 without a box
     box: jax.Array  # [A] that box
@@ -77,7 +77,7 @@ def _best_at_once(anchors: jax.Array, boxes: jax.Array, is_object: jax.Array) ->
 
 
 def _best_one_by_one(anchors: jax.Array, boxes: jax.Array, is_object: jax.Array) -> _Best:
-    """The same by a loop that ends with the last object; images have few, and M counts for many."""
+    """The same by a loop that ends at the last object; most images have far fewer than M."""
 
     def compare(m: jax.Array, best: _Best) -> _Best:
         iou = box_ops.pairwise_iou(lax.dynamic_slice_in_dim(boxes, m, 1), anchors)[0]

@@ -1,7 +1,7 @@
-"""Parts of a model chosen by name, or by the place of one's own code, `FILE.py:NAME`.
+"""Parts of a model chosen by name, or by the place of user code, `FILE.py:NAME`.
 
-Code is run only after `trust_code` was called with its very name: a config that somebody else wrote
-can name a file, and reading it must not run that file.
+Code is run only after `trust_code` was called with exactly its name: a config that somebody else
+wrote can name a file, and reading the config must not run that file.
 """
 
 import difflib
@@ -22,25 +22,25 @@ _trusted: set[str] = set()
 
 
 class Parts(dict):
-    """The parts of one kind by name. What is added here, other processes would not know."""
+    """The parts of one kind by name, which cannot be extended: other processes would not know."""
 
     def __init__(self, what: str, parts: Mapping[str, Any]) -> None:
-        """Takes what messages call a part, and the parts."""
+        """Takes the word for a part in messages, and the parts."""
         super().__init__(parts)
         self.what = what
 
     def __setitem__(self, name: str, part: Any) -> NoReturn:
-        """Refuses, because a trained model would name a part that nothing can find again."""
+        """Refuses, because a trained model would name a part that cannot be found again."""
         raise UserError(
             f"{self.what} {name!r}: one's own is not added to the named ones, where no other "
             f"command would find it; set {self.what}=FILE.py:NAME, in Python the function itself."
         )
 
     def find(self, name: Any) -> Any:
-        """The part of a name, of a place of code, or `name` itself where it is no text.
+        """Returns the part for a name or a place of code, or `name` itself if it is not a string.
 
         Raises:
-            UserError: there is none, with the nearest name; or code that cannot be used.
+            UserError: there is no such part, or the code cannot be used.
         """
         if not isinstance(name, str):
             return name
@@ -54,47 +54,51 @@ class Parts(dict):
 def call_with_known(part: Callable[..., Any], settings: Mapping[str, Any], **always: Any) -> Any:
     """Calls a part with those of the settings that it takes as keyword arguments.
 
-    So a part of one's own names what it needs and nothing else.
+    So a custom part lists only the settings that it needs.
     """
     return bind_known(part, settings)(**always)
 
 
 def bind_known(part: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
-    """A part with those of the settings bound that it takes as keyword arguments."""
+    """Binds those of the settings that a part takes as keyword arguments."""
     return functools.partial(part, **{k: v for k, v in settings.items() if takes(part, k)})
 
 
 def takes(part: Callable[..., Any], setting: str) -> bool:
-    """Whether a part has a setting as a keyword argument."""
+    """Whether a part takes a setting as a keyword argument."""
     return setting in inspect.signature(part).parameters
 
 
 def unknown(what: str, name: Any, choices: Any) -> UserError:
-    """The error for a name that is not among the choices."""
+    """Returns the error for a name that is not among the choices."""
     near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}."
     return UserError(f"unknown {what} {name!r}: {hint}")
 
 
 def failure(error: Exception) -> str:
-    """An error of one's own code in one line, with its place: "KeyError: 'x' (mine.py, line 3)"."""
+    """An error of a user's code in one line, with its place: "KeyError: 'x' (mine.py, line 3)"."""
     said = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, SyntaxError):  # says its place itself
         return said
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    # The user's own line, and not that of a library which it calls.
+    libraries = (sys.prefix, sys.base_prefix, "<")
+    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
+    place = (own or frames)[-1]
     return f"{said} ({place.filename}, line {place.lineno})"
 
 
 def is_code(name: Any) -> bool:
-    """Whether a value is the place of code: `FILE.py:NAME` or `package.module:NAME`."""
+    """Whether a value is a place of code: `FILE.py:NAME` or `package.module:NAME`."""
     pattern = r"(?s:.+)\.py:[A-Za-z_]\w*|[A-Za-z_][\w.]*:[A-Za-z_]\w*"
     return isinstance(name, str) and re.fullmatch(pattern, name) is not None
 
 
 def code_names(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(name of the setting, place of code) of all settings that name code.
+    """Yields (name of the setting, place of code) of all settings that name code.
 
-    Settings may be in groups, and one setting may be a list of names, also with commas between.
+    Settings may be in groups, and one setting may be a list of names, or names joined by commas.
     """
     for key, value in settings.items():
         if hasattr(value, "items"):
@@ -108,7 +112,7 @@ def code_names(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def trust_code(name: str) -> None:
-    """Allows the code of a place, such as "my_fusion.py:squared", to be run by this process."""
+    """Allows this process to run the code at a place, such as "my_fusion.py:squared"."""
     _trusted.add(name)
 
 
@@ -119,15 +123,15 @@ def trust_all(settings: Mapping[str, Any]) -> None:
 
 
 def is_trusted(name: str) -> bool:
-    """Whether the code of a place may be run."""
+    """Whether the code at a place may be run."""
     return name in _trusted
 
 
 def load_code(name: str) -> Any:
-    """The function or class at a place, such as "my_fusion.py:squared"; the file is run once.
+    """Returns the function or class at a place, such as "my_fusion.py:squared"; runs the file once.
 
     Raises:
-        UserError: nobody trusted it, there is no such file or name, or the file does not run.
+        UserError: the code is not trusted, there is no such file or name, or the file fails.
     """
     if name not in _trusted:
         raise UserError(
@@ -154,7 +158,7 @@ def _run_file(path: Path) -> Any:
         raise UserError(f"{path}: no such file of code; correct the path, or go to its folder.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    # Where dataclasses, and so flax modules, look for the module that defines them.
+    # Dataclasses, and so flax modules, look up their defining module there.
     before = sys.modules.get(path.stem)
     sys.modules[path.stem] = module
     try:

@@ -1,4 +1,4 @@
-"""Non-maximum suppression of fixed size for one image: jit and vmap work, nothing is approximated.
+"""Fixed-size non-maximum suppression for one image; exact, and works under jit and vmap.
 
 One step per detection: take the best score, then drop (hard) or decay (Gaussian soft-NMS,
 arXiv 1704.04503) the boxes that overlap it. Classes are told apart by comparing labels, not by
@@ -18,7 +18,7 @@ SCORE_THRESHOLDS = {"hard": 0.0, "gaussian": 0.001}
 
 
 class Kept(NamedTuple):
-    """The boxes that survive, best first."""
+    """The boxes that are kept, best first."""
 
     indices: jax.Array
     """[D] int32: rows of the input, -1 in empty slots."""
@@ -38,13 +38,13 @@ def nms(
     score_threshold: float | None = None,
     class_agnostic: bool = False,
 ) -> Kept:
-    """Keeps up to max_detections of N >= 1 boxes; equal scores go by the lower index.
+    """Keeps up to max_detections of N >= 1 boxes; ties are broken by the lower index.
 
     Args:
         boxes: [N, 4] y0, x0, y1, x1.
         scores: [N] float, higher is better.
         labels: [N] int; boxes with different labels do not suppress each other.
-        max_detections: D, the fixed size of the answer.
+        max_detections: D, the fixed size of the result.
         iou_threshold: "hard" drops boxes whose IoU with a kept one is above it.
         method: "hard", or "gaussian": scores are multiplied by ``exp(-iou**2 / sigma)``.
         sigma: width of the Gaussian.
@@ -80,7 +80,7 @@ def nms(
 
 
 def resolve_score_threshold(method: str, score_threshold: float | None) -> float:
-    """The threshold of :func:`nms`, its default filled in; a UserError for an unknown method."""
+    """Returns the threshold of :func:`nms` or its default; a UserError for an unknown method."""
     if method not in SCORE_THRESHOLDS:
         known = ", ".join(SCORE_THRESHOLDS)
         raise UserError(f"unknown NMS method {method!r}: choose one of {known}")
@@ -88,5 +88,5 @@ def resolve_score_threshold(method: str, score_threshold: float | None) -> float
 
 
 def _alive(scores: jax.Array, score_threshold: float) -> jax.Array:
-    """Scores with all that are not above the threshold (NaN included) at minus infinity."""
+    """Sets scores that are not above the threshold (including NaN) to minus infinity."""
     return jnp.where(scores > score_threshold, scores, -jnp.inf)

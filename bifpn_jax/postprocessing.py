@@ -1,4 +1,4 @@
-"""From the outputs of the model to a fixed number of detections in the original image's pixels."""
+"""Turns the outputs of the model into a fixed number of detections in the original image."""
 
 import functools
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from bifpn_jax.nms import Kept, nms, resolve_score_threshold
 
 
 class Detections(NamedTuple):
-    """D detections, best first; a batch adds an axis in front. Empty slots: 0, 0 and -1."""
+    """D detections, best first; a batch adds a leading axis. Empty slots are 0, 0 and -1."""
 
     boxes: jax.Array
     """[D, 4] float32: y0, x0, y1, x1 in pixels of the original image."""
@@ -24,7 +24,7 @@ class Detections(NamedTuple):
 
 
 class Postprocessing(NamedTuple):
-    """The published settings of `postprocess`, which every detector has unless told otherwise."""
+    """The published settings of `postprocess`, the defaults of every detector."""
 
     pre_nms_top_k: int = 5000
     max_detections: int = 100
@@ -45,7 +45,7 @@ def check_postprocessing(
     sigma: float = PUBLISHED.sigma,
     **_: object,
 ) -> None:
-    """Raises a UserError for arguments of `postprocess` that cannot be meant."""
+    """Raises a UserError for invalid arguments of `postprocess`."""
     resolve_score_threshold(nms_method, None)
     for name, value in (("pre_nms_top_k", pre_nms_top_k), ("max_detections", max_detections)):
         if type(value) is not int or value < 1:
@@ -72,22 +72,22 @@ def postprocess(
     sigma: float = PUBLISHED.sigma,
     class_agnostic: bool = False,
 ) -> Detections:
-    """Detections of a batch: top-k, decode, to original pixels, clip to the true image, NMS.
+    """Detects objects in a batch: top-k, decode, scale to original pixels, clip to the image, NMS.
 
     Args:
         class_logits: [B, A, K].
         box_codes: [B, A, 4].
         anchors: [A, 4] in network pixels.
-        original_hw: [B, 2] size of the original images in pixels; boxes do not leave them.
+        original_hw: [B, 2] size of the original images in pixels; boxes are clipped to them.
         scale: [B] original pixels per network pixel.
         pre_nms_top_k: number of (anchor, class) pairs that enter NMS, chosen exactly.
-        first_pairs: so many of them are tried first. The scores that NMS keeps say whether the
-            others could change anything, and only then all are taken; this changes no result.
+        first_pairs: number of pairs to try first. The scores that NMS keeps show whether the others
+            could change anything, and only then all are used; results are the same.
         max_detections: D.
         score_threshold: as in :func:`bifpn_jax.nms.nms`, on sigmoid scores.
         nms_method: "hard" or "gaussian".
-        iou_threshold: of hard NMS.
-        sigma: of Gaussian soft-NMS.
+        iou_threshold: IoU threshold of hard NMS.
+        sigma: sigma of Gaussian soft-NMS.
         class_agnostic: let boxes of different classes suppress each other.
     """
     best = functools.partial(
@@ -112,14 +112,15 @@ def postprocess(
 
 
 def top_pairs(class_logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The k highest of all logits [A, K]: logits [k] float32, anchors [k], labels [k], best first.
+    """Returns the k highest logits of [A, K]: logits [k] float32, anchors [k], labels [k].
 
-    Ties go by the lower anchor, then the lower class. Fewer than k where A * K is smaller.
+    They are sorted, best first; ties go to the lower anchor, then the lower class. There are fewer
+    than k if A * K is smaller.
     """
     num_anchors, num_classes = class_logits.shape
     class_logits = class_logits.astype(jnp.float32)  # exact, and top_k on bfloat16 is slow on CPU
-    # A pair among the k best has an anchor among the k best by their best class, so that a small
-    # sort over A rules out most of the A * K pairs. Sorted anchors keep the order of ties.
+    # A pair among the k best has an anchor among the k best by their best class, so a small sort
+    # over A rules out most of the A * K pairs. Sorted anchors keep the order of ties.
     _, anchors = jax.lax.top_k(jnp.max(class_logits, axis=1), min(k, num_anchors))
     anchors = jnp.sort(anchors)
     candidates = class_logits[anchors].reshape(-1)
@@ -139,7 +140,7 @@ def _from_best_pairs(
     score_threshold: float,
     **nms_options: object,
 ) -> tuple[Detections, jax.Array]:
-    """Detections of an image by its k best pairs, and whether more pairs could not change them."""
+    """Returns the detections of an image's k best pairs, and whether more would not change them."""
     logits, rows, labels = top_pairs(class_logits, k)
     boxes = box_ops.decode(box_codes[rows].astype(jnp.float32), anchors[rows])
     boxes = box_ops.clip(boxes * scale, original_hw)
@@ -162,10 +163,10 @@ def _from_best_pairs(
 
 
 def _is_final(kept: Kept, last: jax.Array, score_threshold: float) -> jax.Array:
-    """Whether NMS would keep the same boxes if those that score less than `last` came in as well.
+    """Whether NMS would keep the same boxes if those that score less than `last` were included.
 
-    So it is if they were not above the threshold, or if all slots went to boxes that scored more:
-    NMS takes the best that is left, and lowers scores at most.
+    This holds if they are not above the threshold, or if all slots went to boxes with higher
+    scores: NMS takes the best remaining box, and only ever lowers scores.
     """
     above = last * (1 + 1e-6)  # the sigmoid may round a lower logit to a score one bit higher
     filled = jnp.all((kept.indices >= 0) & (kept.scores > above))

@@ -1,1 +1,1 @@
-"""Configs to copy and change; `bifpn_jax.recipe` has what they are made of."""
+"""Configs to copy and change; they are built from `bifpn_jax.recipe`."""

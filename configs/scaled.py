@@ -1,4 +1,4 @@
-"""Any phi of the compound-scaling rule; see `bifpn_jax.recipe.scaled`."""
+"""Any phi of the compound scaling rule; see `bifpn_jax.recipe.scaled`."""
 
 from bifpn_jax.recipe.by_name import recipe
 

@@ -1,1 +1,1 @@
-"""The research: studies, the paper's tables and figures, and what they cost to compute."""
+"""Research code: studies, the paper's tables and figures, and performance measurements."""

@@ -1,10 +1,10 @@
-"""Measures this project on this machine, beside the other code bases that are installed.
+"""Benchmarks this project on this machine, next to other code bases that are installed.
 
     python -m experiments.benchmark                       # everything
     python -m experiments.benchmark forward train --rounds=20
     pip install -e ".[peers]"                             # to compare with effdet (PyTorch)
 
-What does the same work takes turns within one process; each turn gives a ratio. Writes
+Programs that do the same work take turns within one process, and each turn gives a ratio. Writes
 benchmark.json, with every single time, and benchmark.md.
 """
 
@@ -45,13 +45,13 @@ CEILINGS = "ceilings"
 
 
 def main(words: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     known = [*PARTS, CEILINGS]
     for word in words:
         if word not in known:
             raise UserError(f"{word} is no part of the benchmark; there are {', '.join(known)}.")
     parts = words or known
-    # jax by itself would take most of a GPU's memory, and leave none to the others.
+    # By default JAX would take most of a GPU's memory and leave none to the others.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     why = "left out by --nopeers" if not FLAGS.peers else effdet_peer.missing()
     options = Options(
@@ -78,7 +78,7 @@ def main(words: list[str]) -> None:
                 model = counts.released_model(case.model)
                 found = ceilings.measure_shares(model, case.batch_size, options.rounds)
                 shares[f"{case.model}, batch {case.batch_size}"] = found
-        # After each part: an interrupted benchmark leaves what it has.
+        # After each part, so that an interrupted benchmark keeps its results.
         page = write_report(output, _setting(options, why), contests, limits, shares)
     print(page)
     print(f"the page is in {output / PAGE_FILE}")

@@ -1,13 +1,13 @@
-"""Computes models in effdet (PyTorch) and here with the same weights, and compares the outputs.
+"""Compares the outputs of models in effdet (PyTorch) and here, computed with the same weights.
 
     pip install -e ".[peers]"
     python -m experiments.compare_effdet
     python -m experiments.compare_effdet tf_efficientdet_d1 tf_efficientdet_d0:pan_fa
 
-A word is the name of a model in effdet, and after a colon one of its feature networks; without any
-it is D0 with all of them and some more. Weights are random but for their scale, so that nothing is
-downloaded; they come here through `load_weights`, as published ones do. The deviation is the
-largest one in units of the standard deviation of the output.
+Each argument is the name of a model in effdet, optionally followed by a colon and one of its
+feature networks; the default is D0 with all of them and some more models. Weights are random, with
+a sensible scale, so nothing is downloaded; they are loaded here by `load_weights`, like published
+ones. The deviation is the largest one, in units of the standard deviation of the output.
 """
 
 from collections.abc import Sequence
@@ -43,17 +43,17 @@ DEFAULT = (
     "efficientdet_d0:pan_fa",
     "efficientdet_q1",
 )
-# The second is odd, and smaller than one cell of the coarsest level in one direction.
+# The second is odd and, in one direction, smaller than one cell of the coarsest level.
 SIZES = ((128, 192), (97, 131))
 
 
 class Comparison(NamedTuple):
-    """What came out for one model.
+    """The result for one model.
 
     Attributes:
-        parameters: trainable ones, effdet's and ours.
+        parameters: numbers of trainable parameters, effdet's and ours.
         class_deviation: largest over both sizes, in standard deviations of effdet's output.
-        box_deviation: the same of the box codes.
+        box_deviation: the same for the box codes.
     """
 
     parameters: tuple[int, int]
@@ -62,7 +62,7 @@ class Comparison(NamedTuple):
 
 
 def our_model(name: str, network: str = "", *, num_classes: int = 90) -> EfficientDet:
-    """The model here that effdet calls `name`, with one of its feature networks."""
+    """Return our version of effdet's model `name`, with one of its feature networks."""
     published = find_published(name)
     if published is None or published.kind != "effdet":
         raise UserError(f"{name} is no effdet model that is here; see fetch_weights --list.")
@@ -75,7 +75,7 @@ def our_model(name: str, network: str = "", *, num_classes: int = 90) -> Efficie
 
 
 def compare(name: str, network: str = "", *, num_classes: int = 7) -> Comparison:
-    """Computes one model in both code bases."""
+    """Compute one model in both code bases."""
     model = our_model(name, network, num_classes=num_classes)
     theirs = _effdet_model(name, network, SIZES[0], num_classes)
     state = _random_state(theirs.state_dict())
@@ -104,7 +104,7 @@ def _effdet_model(name: str, network: str, hw: tuple[int, int], num_classes: int
 
 
 def _random_state(state: dict[str, Any]) -> dict[str, Any]:
-    """Values of a sensible scale for every entry of a state dict."""
+    """Return values of a sensible scale for every entry of a state dict."""
     import torch
 
     rng, values = np.random.RandomState(0), {}
@@ -139,7 +139,7 @@ def _effdet_outputs(model: Any, images: np.ndarray, num_classes: int) -> list[np
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs the command; the exit status is 1 where a model differs."""
+    """Run the command; the exit status is 1 if a model differs."""
     pairs = [word.partition(":")[::2] for word in words or DEFAULT]
     for name, network in pairs:
         our_model(name, network)

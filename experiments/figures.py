@@ -1,11 +1,10 @@
-r"""Draws the paper's figures from finished runs, with its own points where it has numbers.
+r"""Draws the paper's figures from finished runs, with the paper's points where it has numbers.
 
     python -m experiments.figures runs/fusion runs/scaling --output=docs/results
 
 Folders are those of experiments.sweep, and workdirs of single runs. Figure 1 shows AP over
 multiply-adds, Figure 5 the fusion weights of three nodes during training, Figure 6 scaling. Each is
-written as PNG and SVG with a page that says what it shows, and joined with the tables to
-results.md.
+written as PNG and SVG with a page that explains it, and combined with the tables in results.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,13 +31,13 @@ def write_figures(
     numbers: Sequence[str] = FIGURES,
     nodes: Sequence[str] = (),
 ) -> list[str]:
-    """Writes figures, their pages and results.md; returns the names of the files.
+    """Write figures, their pages and results.md; return the names of the files.
 
     Args:
         results: the runs.
         output: an existing folder.
-        numbers: of the paper's figures, out of `FIGURES`.
-        nodes: of Figure 5; see `figure5`.
+        numbers: numbers of the paper's figures, from `FIGURES`.
+        nodes: nodes shown in Figure 5; see `figure5`.
     """
     draw: dict[str, Callable[[], Drawing]] = {
         "1": lambda: figure1(results),
@@ -58,7 +57,7 @@ def write_figures(
 
 
 def main(words: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     given = flags.FLAGS
     numbers = choose("figures", given.figures, FIGURES)
     results = read_results(words)

@@ -1,11 +1,10 @@
-"""Can this code learn at all? Trains on a few real images and evaluates on the same ones.
+"""Checks that training works: trains on a few real images and evaluates on the same ones.
 
     python -m experiments.memorize --images=DIR --annotations=FILE --workdir=runs/memorize
 
-A detector without a mistake in its data, targets, losses, training or evaluation memorises a few
-images almost perfectly; nearly every silent mistake keeps it from doing so. It takes the first
-images of a COCO JSON that have at most ten objects and no crowds, no augmentation, and D0 at
-256 pixels.
+A detector memorises a few images almost perfectly; nearly every silent bug in data, targets,
+losses, training or evaluation prevents that. This uses D0 at 256 pixels, without augmentation, on
+the first images of a COCO JSON that have at most ten objects and no crowds.
 """
 
 import json
@@ -23,12 +22,12 @@ from bifpn_jax.recipe import base
 
 FLAGS = flags.FLAGS
 
-# Fields of a config that this command has flags for, and the flags.
+# Config fields that this command has flags for, and the flags.
 FLAG_NAMES = {"data.train_images": "images", "data.train_annotations": "annotations"}
 
 
 def choose_images(ground_truth: dict, count: int, max_objects: int) -> dict:
-    """The part of a COCO dict with the first `count` images of 1 .. `max_objects` objects."""
+    """Return part of a COCO dict: the first `count` images of 1 .. `max_objects` objects."""
     of_image: dict[int, list[dict]] = {image["id"]: [] for image in ground_truth["images"]}
     for annotation in ground_truth["annotations"]:
         of_image[annotation["image_id"]].append(annotation)
@@ -50,7 +49,7 @@ def choose_images(ground_truth: dict, count: int, max_objects: int) -> dict:
 def memorize_config(
     images: str, annotations: Path, *, model: str, size: int, count: int, steps: int
 ) -> ConfigDict:
-    """The base config without everything that makes a model generalise."""
+    """Return the base config without anything that makes a model generalise."""
     config = base.get_config(model)
     config.name = f"memorize_{model}"
     config.model.update(
@@ -79,7 +78,7 @@ def memorize_config(
 
 
 def main(_: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     from bifpn_jax.runs.loop import train_and_evaluate
 
     source = CocoJson(FLAGS.images, FLAGS.annotations, bad_boxes="clip", bad_images="skip")

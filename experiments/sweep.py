@@ -1,10 +1,10 @@
-r"""Runs a study: every row of it with every seed, one run after another.
+r"""Runs a study: each row with each seed, one run after another.
 
     python -m experiments.sweep --config=configs/ablations/fusion.py:shapes --workdir=runs/fusion
 
-A run's folder is DIR/ROW/seed_N, its output log.txt in there; DIR/sweep.json says what the sweep
-is. What is wrong with a row is said before anything is trained. A run that fails does not stop the
-others. On Ctrl-C or SIGTERM the running run saves, and the same command goes on there later;
+A run's folder is DIR/ROW/seed_N, with its output in log.txt; DIR/sweep.json describes the sweep.
+Errors in a row are reported before anything is trained. A run that fails does not stop the others.
+On Ctrl-C or SIGTERM the current run saves a checkpoint, and the same command resumes it later;
 finished runs are not repeated, unless a higher --config.train.steps makes them longer.
 
 --dry_run prints the command lines. --launcher=slurm submits each run with launch/slurm.sh.
@@ -50,25 +50,25 @@ def sweep(
     words: Sequence[str] = (),
     launchers: Path = LAUNCHERS,
 ) -> int:
-    """Runs what is not finished of a grid.
+    """Run everything in a grid that is not finished.
 
     Args:
         study: the grid.
         workdir: folder of the sweep.
-        seeds: of each row.
-        rows: names; none for all.
+        seeds: seeds of each row.
+        rows: names of rows to run; empty for all.
         launcher: name of a script in launch/; "" to run here.
         dry_run: only print the command lines.
         delete: whether to delete the checkpoints of finished runs.
-        program: what trains; it takes the flags of `experiments.main`.
+        program: the training command; it takes the flags of `experiments.main`.
         words: flags to add to each command.
         launchers: the folder of the launchers.
 
     Returns:
-        The exit status: 0, or 1 where a run failed.
+        The exit status: 0, or 1 if a run failed.
 
     Raises:
-        UserError: something that can be put right, before anything is started.
+        UserError: the plan has an error; raised before anything is started.
         Interrupted: after SIGINT or SIGTERM.
     """
     before = find_launcher(launcher, launchers)
@@ -105,7 +105,7 @@ def sweep(
 
 
 def main(_: list[str]) -> int:
-    """Runs the command."""
+    """Run the command."""
     file = config_flags.get_config_filename(FLAGS["config"])
     overrides = config_flags.get_override_values(FLAGS["config"])
     study = Study(file, FLAGS.config, dict(overrides), read_rows(file))
@@ -114,7 +114,7 @@ def main(_: list[str]) -> int:
     words = ["--download"] if FLAGS.download else []
     if not FLAGS.dry_run and study.config.data.source == "coco2017":
         ask_before_download(study.config.data, FLAGS.download)
-        words = ["--download"]  # Nobody can answer for a run.
+        words = ["--download"]  # A run cannot prompt the user.
     return sweep(
         study,
         workdir,

@@ -1,10 +1,11 @@
-r"""Writes the paper's tables, with its numbers beside those of finished runs.
+r"""Writes the paper's tables, with its numbers next to those of finished runs.
 
     python -m experiments.tables runs/fusion runs/feature_networks --output=docs/results
 
 Folders are those of experiments.sweep, and workdirs of single runs of D0-D7x for Table 2. Without
-any the tables hold the paper's numbers and what needs no training: parameters and multiply-adds.
-Every table is written as Markdown and CSV, and joined with the figures to results.md.
+folders, the tables have the paper's numbers and what needs no training: parameters and
+multiply-adds. Every table is written as Markdown and CSV, and combined with the figures in
+results.md.
 """
 
 import sys
@@ -27,12 +28,12 @@ TABLES = ("1", "2", "4", "5", "6")
 
 
 def write_tables(results: Results, output: Path, numbers: Sequence[str] = TABLES) -> list[str]:
-    """Writes tables, and one more for each study, and results.md; returns the names of the files.
+    """Write tables, one more for each study, and results.md; return the names of the files.
 
     Args:
         results: the runs.
         output: an existing folder.
-        numbers: of the paper's tables, out of `TABLES`.
+        numbers: numbers of the paper's tables, from `TABLES`.
     """
     studies = results.studies
     folders = [study.folder for study in studies.values()]
@@ -56,7 +57,7 @@ def write_tables(results: Results, output: Path, numbers: Sequence[str] = TABLES
 
 
 def choose(flag: str, words: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The words in the order of what there is; raises UserError for one that there is not."""
+    """Return the words in the order of `known`; a word that is not in it is a UserError."""
     for word in words:
         if word not in known:
             raise UserError(f"--{flag}={word}: there is no such one; use {', '.join(known)}.")
@@ -64,7 +65,7 @@ def choose(flag: str, words: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def main(words: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     given = flags.FLAGS
     numbers = choose("tables", given.tables, TABLES)
     names = choose("latency_models", given.latency_models, list(paper_numbers.EFFICIENTDET))

@@ -1,1 +1,1 @@
-"""What all commands share: flags, help, checks of words, and errors as one line."""
+"""Code shared by all commands: flags, help, checks of arguments, and one-line errors."""

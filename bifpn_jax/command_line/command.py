@@ -1,4 +1,4 @@
-"""What all commands share: the config flag, help, and errors as one line instead of a traceback."""
+"""Shared by all commands: the config flag, help, and one-line errors instead of tracebacks."""
 
 import difflib
 import os
@@ -41,14 +41,14 @@ from bifpn_jax.runs.waiting import leave_at_once
 from bifpn_jax.train import processes
 from bifpn_jax.train.devices import check_devices
 
-# Exit statuses. SAVED and PEER_IS_GONE: the same command goes on from what is saved.
+# Exit statuses. After SAVED and PEER_IS_GONE, the same command continues from what is saved.
 FAILED = 2
 SAVED = 75
 PEER_IS_GONE = 76
-STOPPED = 130  # by Ctrl-C where there is nothing to go on from, as shells have it
-PIPE_CLOSED = 141  # as of a tool that SIGPIPE has ended
+STOPPED = 130  # by Ctrl-C with nothing to continue from, as in shells
+PIPE_CLOSED = 141  # as for a program that SIGPIPE ended
 
-_DEFAULT_CONFIG = "d0"  # for --help_config where no --config is given
+_DEFAULT_CONFIG = "d0"  # for --help_config without --config
 
 Main = Callable[[list[str]], int | None]
 
@@ -73,17 +73,17 @@ def define_config_flag() -> None:
 
 
 def run(main: Main, *, arguments: str = "", flag_names: Mapping[str, str] | None = None) -> None:
-    """Parses the flags and runs `main` with the words that are no flags, if it takes any.
+    """Parses the flags and runs `main` with the positional arguments, if it takes any.
 
-    Its return value is the exit status; an interrupted run that saved leaves with `SAVED`.
-    Compiled programs are kept in ``~/.cache/bifpn_jax`` for the next run, unless the environment
-    variable JAX_COMPILATION_CACHE_DIR names another place. Memory is kept as in `process_memory`.
+    Its return value is the exit status; an interrupted run that saved exits with `SAVED`. Compiled
+    programs are cached in ``~/.cache/bifpn_jax``, unless the environment variable
+    JAX_COMPILATION_CACHE_DIR names another folder. Memory is kept as in `process_memory`.
 
     Args:
         main: the command; the docstring of its module is its help.
-        arguments: what the words that are no flags are, "IMAGE"; "" where there must be none.
-        flag_names: its flags by the arguments of the library or the fields of a config that they
-            stand for, {"data.eval_images": "images"}. Messages name the flags.
+        arguments: the name of the positional arguments, "IMAGE"; "" if there are none.
+        flag_names: maps arguments of the library or config fields to the flags that set them,
+            {"data.eval_images": "images"}. Messages name the flags.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of `bifpn.run`
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,9 +93,9 @@ def run(main: Main, *, arguments: str = "", flag_names: Mapping[str, str] | None
     handler = logging.get_absl_handler()
     handler.addFilter(lambda record: "orbax" not in record.pathname)
     handler.setFormatter(Formatter("%(levelname)s: %(message)s"))
-    # XLA's C++ logs go around Python's logging; errors stay.
+    # XLA's C++ logs bypass Python's logging; errors are still shown.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Not by setting the variable: jax is imported by now and has read it.
+    # Setting the variable would be too late: jax is already imported and has read it.
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path.home() / ".cache" / "bifpn_jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -108,7 +108,7 @@ def run(main: Main, *, arguments: str = "", flag_names: Mapping[str, str] | None
 
 @contextmanager
 def _quiet_where_nobody_reads() -> Iterator[None]:
-    """Context that ends the process as SIGPIPE would where its output is closed: ``… | head``."""
+    """Context that ends the process as SIGPIPE would if its output is closed: ``… | head``."""
     try:
         try:
             yield
@@ -119,7 +119,7 @@ def _quiet_where_nobody_reads() -> Iterator[None]:
         if not streams:
             raise
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in streams:  # What is left in its buffer is flushed at the very end.
+        for stream in streams:  # What is left in its buffer is flushed at exit.
             os.dup2(nowhere, stream.fileno())
         processes.leave(PIPE_CLOSED)
 
@@ -167,7 +167,7 @@ def _call(
             except UserError as reason:
                 fail(reason)
             raise
-        # A proper end would wait for the others, which wait for this process.
+        # A normal exit would wait for the others, which wait for this process.
         traceback.print_exc()
         processes.leave(1)
 
@@ -193,7 +193,7 @@ def _parse(argv: Sequence[str], *, main: Main, arguments: str) -> list[str]:
                 processes.leave(0)
             inline_network_file(flags.FLAGS.config)
         return rest
-    except UserError as error:  # There may be no config yet; its fields are those of any.
+    except UserError as error:  # There may be no config yet; all have the same fields.
         has_config = "config" in flags.FLAGS
         fail(in_flags(str(error), flags_of_fields(base.get_config("d0")) if has_config else {}))
     except flags.UnrecognizedFlagError as error:
@@ -210,13 +210,13 @@ def _parse(argv: Sequence[str], *, main: Main, arguments: str) -> list[str]:
 
 
 def _names(flag_names: Mapping[str, str]) -> dict[str, str]:
-    """Flags by what the library calls them."""
+    """Returns the flags by their names in the library."""
     of_config = flags_of_fields(flags.FLAGS.config) if "config" in flags.FLAGS else {}
     return of_config | flags_of_names(flag_names)
 
 
 def _near(name: str, fields: Mapping[str, object]) -> str:
-    """What may be meant by a flag that there is not."""
+    """Returns a hint at what an unknown flag may mean."""
     own = [flag.name for flag in own_flags()]
     if near := difflib.get_close_matches(name.replace("-", "_"), own, 1):
         return f"did you mean --{near[0]}?"
@@ -236,7 +236,7 @@ def _print_config_help(file: str) -> None:
 
 
 def make_folder(path: str | Path) -> Path:
-    """The folder for the results, made if need be; called before anything is computed."""
+    """Returns the folder for the results, creating it if necessary, before anything is computed."""
     folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What ``--help`` prints: what a command does, how it is called, and its own flags."""
+"""The output of ``--help``: what a command does, how it is called, and its own flags."""
 
 import re
 import sys
@@ -19,11 +19,11 @@ def asks_for_help(words: Sequence[str]) -> bool:
 
 
 def command_help(description: str, arguments: str = "", *, full: bool = False) -> str:
-    """A text for a terminal.
+    """Returns the help text for a terminal.
 
     Args:
         description: what the command does, the docstring of its module.
-        arguments: what the words that are no flags are, such as "IMAGE".
+        arguments: the name of the positional arguments, such as "IMAGE".
         full: also list the flags of the libraries.
     """
     given = own_flags()
@@ -43,7 +43,7 @@ def command_help(description: str, arguments: str = "", *, full: bool = False) -
 
 
 def program_name() -> str:
-    """How this program is called: "bifpn train", "python -m experiments.tables"."""
+    """Returns how this program is called: "bifpn train", "python -m experiments.tables"."""
     if sys.argv[0].startswith("bifpn "):
         return sys.argv[0]
     spec = sys.modules["__main__"].__spec__
@@ -55,7 +55,7 @@ def program_name() -> str:
 
 
 def own_flags() -> list[flags.Flag]:
-    """The flags that this command and the modules that it shares with others define."""
+    """Returns the flags that this command and the shared modules define."""
     of_module = flags.FLAGS.flags_by_module_dict()
     mine = [
         flag
@@ -71,21 +71,21 @@ def _is_command(module: str) -> bool:
 
 
 def is_required(flag: flags.Flag) -> bool:
-    """Whether the command cannot do without a flag."""
-    # absl keeps this as one of the checks of a value.
+    """Whether a flag is required."""
+    # absl stores this as one of the validators of a value.
     return any("other than None" in validator.message for validator in flag.validators)
 
 
 def _flag_lines(flag: flags.Flag) -> Iterator[str]:
     written = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}={_value(flag)}"
     yield f"  {written}"
-    choices = f"<{_value(flag)}>: "  # which absl puts before the help of an enum
+    choices = f"<{_value(flag)}>: "  # absl prepends this to the help of an enum
     text = " ".join(filter(None, [flag.help.removeprefix(choices), _default(flag)]))
     yield from textwrap.wrap(text, 80, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def _value(flag: flags.Flag) -> str:
-    """What stands after the "=": gaussian|hard, NUMBER, ITEM,ITEM,… or TEXT."""
+    """Returns what follows the "=": gaussian|hard, NUMBER, ITEM,ITEM,… or TEXT."""
     kind = flag.parser.flag_type()
     if isinstance(flag.parser, flags.EnumParser):
         return "|".join(flag.parser.enum_values)

@@ -1,4 +1,4 @@
-"""Values of a command's own flags: those that cannot be meant are refused, with what can."""
+"""Checks the values of a command's own flags; errors say what is allowed."""
 
 import math
 import re
@@ -10,9 +10,9 @@ from bifpn_jax.errors import UserError
 
 
 def check_values() -> None:
-    """Looks at what the command line gave to the command's own flags.
+    """Checks the values that the command line gave to the command's own flags.
 
-    An empty value comes from a variable of the shell that is not set; it would mean the default.
+    An empty value usually comes from an unset shell variable, and would silently mean the default.
 
     Raises:
         UserError: a value is empty or not finite.
@@ -26,14 +26,14 @@ def check_values() -> None:
 
 
 def explain_flag(message: str) -> str:
-    """What is wrong with a value, from absl's message about one of the command's own flags."""
+    """Returns what is wrong with a value, from absl's message about one of the command's flags."""
     found = re.match(r"--(\w+)=.*?: ", message)
     wanted = [_wanted(flag) for flag in own_flags() if found and flag.name == found[1]]
     return f"{found[0]}{wanted[0]}." if any(wanted) else message
 
 
 def _wanted(flag: flags.Flag) -> str:
-    """What a flag takes, "give a number from 0 to 1"; "" where there is nothing to say."""
+    """Returns what a flag takes, "give a number from 0 to 1"; "" if there is nothing to say."""
     parser = flag.parser
     if flag.boolean:
         return "give true or false"

@@ -1,4 +1,4 @@
-"""The words of a command line before flags are parsed: what is meant by them, or cannot be."""
+"""Checks and normalises the words of a command line before flags are parsed."""
 
 import os
 import re
@@ -11,8 +11,8 @@ from bifpn_jax.command_line.image_size import parse_image_hw
 from bifpn_jax.errors import UserError
 
 _SIZE = "config.model.image_hw"
-_DASHES = "‐‑‒–—―−"  # what text processors make of hyphens
-# What is written for true and false.
+_DASHES = "‐‑‒–—―−"  # what word processors turn hyphens into
+# Accepted spellings of true and false.
 _BOOLEANS = {"true": "true", "yes": "true", "1": "true"} | {
     "false": "false",
     "no": "false",
@@ -21,13 +21,13 @@ _BOOLEANS = {"true": "true", "yes": "true", "1": "true"} | {
 
 
 def prepare_words(words: Sequence[str]) -> list[str]:
-    """The words with ``~`` and a single number for the frame's size written out.
+    """Returns the words with ``~`` and a single number for the image size expanded.
 
     Args:
-        words: of the command line, without the program.
+        words: words of the command line, without the program.
 
     Raises:
-        UserError: a word that would be misread: it says how to write it.
+        UserError: a word would be misread; the message says how to write it.
     """
     end = words.index("--") if "--" in words else len(words)
     before = ["", *words][:end]
@@ -59,7 +59,7 @@ def _check(word: str, previous: str) -> None:
 
 
 def _may_be_boolean(option: str, value: str) -> bool:
-    """Whether an option without "=" takes no value from the next word, which looks like one."""
+    """Whether an option without "=" does not take the next word, although it looks like a value."""
     name = option.lstrip("-")
     if name.startswith("config."):
         return "=" not in option and not value.isdecimal()
@@ -72,7 +72,7 @@ def _written_out(word: str) -> str:
         return word
     if value.startswith("~"):
         return f"{name}={os.path.expanduser(value)}"
-    # Two numbers in brackets, or what is wrong, are left to the checks of the config.
+    # Two numbers in brackets, and errors, are left to the checks of the config.
     if name.lstrip("-") == _SIZE and re.fullmatch(r"\d+|\d+\s*[x×X,]\s*\d+", value):
         return f"{name}={parse_image_hw(value, _SIZE)}"
     return word

@@ -57,6 +57,6 @@ def _grouped(fields: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _word(value: Any) -> str:
-    """A value as a word of a command line."""
+    """Return a value as a word of a command line."""
     text = value if isinstance(value, str) else repr(value)
     return shlex.quote(text) if text else ""

@@ -1,4 +1,4 @@
-"""What a full disk looks like from here, whichever library was writing."""
+"""Recognises the error of a full disk, whichever library was writing."""
 
 import errno
 import os
@@ -9,12 +9,12 @@ _TEXTS = tuple(map(os.strerror, _CODES))
 
 
 def full_disk(error: BaseException) -> str | None:
-    """The file that could not be written because its disk is full, or a quota is used up.
+    """Returns the file that could not be written because its disk or a quota is full.
 
-    Looked for in all errors that led to this one; some libraries say it in their message only.
+    All errors that led to this one are searched; some libraries mention it only in their message.
 
     Returns:
-        Its path as far as it is known, and None where the error is another one.
+        Its path as far as known, and None for any other error.
     """
     seen: BaseException | None = error
     while seen is not None:

@@ -1,4 +1,4 @@
-"""COCO 2017 is large: nothing of it is downloaded before someone has agreed."""
+"""Asks for consent before downloading COCO 2017, which is large."""
 
 import sys
 
@@ -10,20 +10,20 @@ from bifpn_jax.errors import UserError
 
 
 def define_download_flag() -> None:
-    """Defines ``--download``, which agrees beforehand."""
+    """Defines ``--download``, which gives consent in advance."""
     flags.DEFINE_bool("download", False, "Download COCO 2017 without asking if it is not there.")
 
 
 def ask_before_download(data: ConfigDict, agreed: bool, instead: str = "") -> None:
-    """Says what COCO costs where it is needed and not there, and returns only with consent.
+    """Says how large COCO is if it is needed and missing, and returns only with consent.
 
     Args:
-        data: the config's part on data.
-        agreed: whether consent is given already.
-        instead: how a command does without that has no config to change.
+        data: the data fields of the config.
+        agreed: whether consent has already been given.
+        instead: the alternative for commands without a config to change.
 
     Raises:
-        UserError: nobody agreed; it says how to do without.
+        UserError: there is no consent; the message gives the alternative.
     """
     if data.source != "coco2017" or agreed:
         return

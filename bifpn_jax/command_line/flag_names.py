@@ -1,6 +1,6 @@
-"""Messages in the words of a command line.
+"""Rewrites messages in terms of a command's flags.
 
-The library names its arguments, ``bad_boxes=skip``, and what reads a config names its fields,
+The library names its arguments, ``bad_boxes=skip``, and code that reads a config names its fields,
 ``config.data.bad_boxes=skip``. Here both become what the user of a command would write.
 """
 
@@ -18,20 +18,20 @@ _SWITCHED_ON = re.compile(r"(--(?!config\.)\w+)=True\b")
 
 
 def in_flags(message: str, names: Mapping[str, str]) -> str:
-    """A message with the names of arguments and fields in it as flags.
+    """Returns a message with the names of arguments and fields replaced by flags.
 
     Args:
-        message: of the library.
+        message: a message of the library.
         names: flags by the names that they replace, from the functions below.
     """
     return _SWITCHED_ON.sub(r"\1", rename(message, names))
 
 
 def flags_of_fields(config: Mapping[str, Any]) -> dict[str, str]:
-    """Of a command with --config: the flag of every field, ``--config.data.bad_boxes``.
+    """Returns the flag of every field, ``--config.data.bad_boxes``, for a command with --config.
 
-    An argument is called as the one field of its name; where there are several, messages must name
-    the field.
+    An argument gets the flag of the only field of its name; if there are several such fields,
+    messages must name the field.
     """
     names = dict(flat_fields(config, groups=True))
     flags = {f"config.{name}": f"--config.{name}" for name in names}
@@ -42,11 +42,11 @@ def flags_of_fields(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def flags_of_names(own: Mapping[str, str]) -> dict[str, str]:
-    """Of a command with flags of its own.
+    """Returns the flags of a command that defines its own.
 
     Args:
-        own: the flag of an argument, {"class_names": "class_names"}, or of a field, by which an
-            argument of that name is meant as well: {"data.eval_images": "images"}.
+        own: the flag of an argument, {"class_names": "class_names"}, or of a field, which then also
+            stands for the argument of that name: {"data.eval_images": "images"}.
     """
     flags = {}
     for name, flag in own.items():

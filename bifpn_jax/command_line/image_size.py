@@ -1,4 +1,4 @@
-"""Height and width as they are written on a command line: 512,640, 512x640, (512, 640) or 512."""
+"""Parses height and width on a command line: 512,640, 512x640, (512, 640) or 512."""
 
 import re
 
@@ -6,14 +6,14 @@ from bifpn_jax.errors import UserError
 
 
 def parse_image_hw(text: str, flag: str) -> tuple[int, int]:
-    """(height, width) in pixels; one number is a square.
+    """Returns (height, width) in pixels; one number is a square.
 
     Args:
-        text: what was given.
-        flag: the option that it was given for, for messages.
+        text: the text to parse.
+        flag: name of the option, for messages.
 
     Raises:
-        UserError: it is anything else, or less than 32 pixels.
+        UserError: the text is anything else, or less than 32 pixels.
     """
     inside = re.fullmatch(r"[\s(\[]*(\d+)(?:\s*[,x×X]\s*(\d+))?[\s)\]]*", text)
     if inside:

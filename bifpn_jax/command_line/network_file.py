@@ -1,4 +1,4 @@
-"""A feature network of one's own in a file: ``--config.model.feature_network=my_network.txt``."""
+"""A custom feature network in a file: ``--config.model.feature_network=my_network.txt``."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from bifpn_jax.models.networks import NETWORKS
 
 
 def read_network(value: str) -> str:
-    """The nodes in the file that `value` names; `value` itself where it is no file's name.
+    """Returns the nodes in the file that `value` names, or `value` itself if it is not a file name.
 
     Raises:
-        UserError: the file is not there, or holds something that is no node.
+        UserError: the file does not exist, or contains anything but nodes.
     """
     if value in NETWORKS or not ("/" in value or Path(value).suffix == ".txt"):
         return value
@@ -32,5 +32,5 @@ def read_network(value: str) -> str:
 
 
 def inline_network_file(config: ConfigDict) -> None:
-    """Puts the nodes of a file in the place of its name, so that a run is complete in itself."""
+    """Replaces the name of a file by the nodes in it, so that a run is self-contained."""
     config.model.feature_network = read_network(config.model.feature_network)

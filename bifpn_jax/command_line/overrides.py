@@ -1,9 +1,9 @@
 """Checks ``--config=FILE[:WORDS]`` and its ``--config.x.y=VALUE`` before they are applied.
 
-In the place of a file the name of a recipe can stand, ``--config=d1:debug``.
+Instead of a file, the name of a recipe can be given, ``--config=d1:debug``.
 
-A wrong one gets one line that names the nearest right one; what ml_collections itself says names
-neither the whole field nor what it takes.
+An error is one line that names the closest match. ml_collections' own messages name neither the
+whole field nor the values that it takes.
 """
 
 import difflib
@@ -27,14 +27,14 @@ _WHERE = f"the configs are in configs/, and by name there are {', '.join(by_name
 
 
 def check_overrides(words: Sequence[str]) -> Fields:
-    """Finds the first of the command line's overrides that the config does not have.
+    """Checks that the config has all fields that the command line overrides.
 
     Args:
         words: the command line.
 
     Returns:
         Every field of the config, "train.batch_size", and every group, "train", with its value;
-        nothing where the command line asks for help.
+        nothing if the command line asks for help.
 
     Raises:
         UserError: there is no such config file, or no such field.
@@ -64,7 +64,7 @@ def check_overrides(words: Sequence[str]) -> Fields:
 
 
 def keep_last(words: Sequence[str]) -> list[str]:
-    """The words without overrides that come again later; ml_collections would join tuples."""
+    """Drops overrides that are repeated later; ml_collections would concatenate tuples."""
     names = [
         w.partition("=")[0] if re.match(r"--?config\..*=", w) else i for i, w in enumerate(words)
     ]
@@ -72,7 +72,7 @@ def keep_last(words: Sequence[str]) -> list[str]:
 
 
 def explain_value(message: str, fields: Fields) -> str:
-    """What is wrong with a value, from the message of the flag that refused it."""
+    """Returns what is wrong with a value, from the message of the flag that refused it."""
     message = " ".join(message.split())
     found = re.match(r"flag (--config\.([^=]+)=.*?): ", message)
     if found is None or found[2] not in fields:
@@ -88,7 +88,7 @@ def explain_value(message: str, fields: Fields) -> str:
 
 
 def with_recipe_files(words: Sequence[str]) -> list[str]:
-    """The words with a file in the place of a recipe's name, ``--config=d1:debug``."""
+    """Returns the words with a recipe's name, ``--config=d1:debug``, replaced by its file."""
     value = config_file(words)
     place = _place(value)
     if place == value:
@@ -101,12 +101,12 @@ def with_recipe_files(words: Sequence[str]) -> list[str]:
 
 
 def config_file(words: Sequence[str]) -> str:
-    """The value of --config on a command line, FILE or FILE:WORDS; "" where there is none."""
+    """Returns the value of --config on a command line, FILE or FILE:WORDS; "" if there is none."""
     return _split(words)[0]
 
 
 def _split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The value of --config, and the names of the overrides."""
+    """Returns the value of --config, and the names of the overrides."""
     file, names = "", []
     for i, word in enumerate(words):
         if word == "--":
@@ -120,7 +120,7 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _place(value: str) -> str:
-    """FILE:WORDS for a recipe's NAME:WORDS, and what is a file as it is."""
+    """Returns FILE:WORDS for a recipe's NAME:WORDS, and a file unchanged."""
     name = value.partition(":")[0]
     named = name in by_name.RECIPES and not Path(name).is_file()
     return f"{by_name.__file__}:{value}" if named else value
@@ -150,7 +150,7 @@ def _load(value: str) -> ConfigDict:
 
 
 def nearest_fields(name: str, fields: Mapping[str, object]) -> str:
-    """A hint: the field most like a name that is none, or those that end alike; "" if none does."""
+    """Returns a hint at the field closest to an unknown name, or those with a similar ending."""
     ends = {field: field.rpartition(".")[2] for field in fields}
     end = name.rpartition(".")[2]
     near = difflib.get_close_matches(name, fields, 1, 0.85)

@@ -1,4 +1,4 @@
-"""The data that a trained model's config names, for commands that have no config to change."""
+"""The data named by a trained model's config, for commands without a config to change."""
 
 from ml_collections import ConfigDict
 
@@ -9,16 +9,16 @@ from bifpn_jax.recipe import building
 
 
 def own_eval_source(config: ConfigDict, num_classes: int, *, agreed: bool, instead: str) -> Source:
-    """The evaluation data of the run that trained a model.
+    """Opens the evaluation data of the run that trained a model.
 
     Args:
-        config: of that run.
-        num_classes: of the model.
+        config: config of that run.
+        num_classes: number of classes of the model.
         agreed: whether COCO 2017 may be downloaded without asking.
-        instead: what to do where it cannot be had, for a sentence to end with.
+        instead: what to do if the data is not available, to end a sentence.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: the data is not available.
     """
     ask_before_download(config.data, agreed, instead)
     try:

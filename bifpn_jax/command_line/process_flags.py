@@ -1,4 +1,4 @@
-"""The flags that say which of several processes this is."""
+"""The flags that identify one of several processes."""
 
 from absl import flags
 
@@ -23,28 +23,26 @@ def define_process_flags() -> None:
     flags.DEFINE_string(
         "coordinator_address",
         None,
-        "HOST:PORT of process 0 of several, where it listens. By default the scheduler's.",
+        "HOST:PORT where process 0 of several listens. By default from the scheduler.",
     )
-    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-    flags.DEFINE_integer(
-        "process_count", None, "How many processes train together; 1 asks no scheduler."
-    )
+    flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
+    flags.DEFINE_integer("process_count", None, "Number of processes; 1 ignores the scheduler.")
     flags.DEFINE_integer(
         "start_timeout", 300, "Seconds to wait for the other processes.", lower_bound=1
     )
     flags.DEFINE_integer(
         "heartbeat_timeout",
         100,
-        "Seconds after which a silent process counts as dead, and all others end.",
+        "Seconds after which a silent process counts as dead, and all others exit.",
         lower_bound=1,
     )
 
 
 def start_from_flags() -> None:
-    """Joins the other processes; to be called before any computation.
+    """Joins the other processes; must be called before any computation.
 
     Raises:
-        UserError: the flags do not fit together, or say too little.
+        UserError: the flags do not fit together, or are incomplete.
     """
     given = flags.FLAGS
     processes.start(

@@ -1,9 +1,9 @@
-"""How a process keeps memory: the C library's, and the objects of Python.
+"""How a process keeps memory: in the C library and in Python's garbage collector.
 
-A step's arrays come to more than a gigabyte. glibc by itself asks the system for such blocks and
-gives them back after every step, and the system then clears every page of 4 KiB anew, which on a
-CPU is a good part of the step's time. So it is told to keep what is freed, in pages of 2 MiB where
-the system has them.
+The arrays of a step take more than a gigabyte. By default glibc gets such blocks from the system
+and returns them after every step, and the system clears every page of 4 KiB again, which on a CPU
+is a good part of the step's time. So glibc is told to keep freed memory, in pages of 2 MiB if the
+system has them.
 """
 
 import ctypes
@@ -13,8 +13,8 @@ import re
 import sys
 from pathlib import Path
 
-# Up to so many cores all threads take memory from one heap. glibc gives the large blocks of the
-# other heaps back; but on many cores threads would wait for each other.
+# Up to this many cores all threads share one heap, because glibc returns the large blocks of other
+# heaps; but on more cores threads would wait for each other.
 _CORES_OF_ONE_HEAP = 8
 _HEAP_GROWS_BY = 2**26
 _SYSTEM_POLICY = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -24,11 +24,11 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def restart_with_huge_pages() -> None:
-    """Starts this program once more, as the same process, with huge pages that it keeps.
+    """Restarts this program in the same process, with freed memory kept in huge pages.
 
-    glibc reads the settings from GLIBC_TUNABLES when a process starts. Nothing happens where
-    `is_chosen`, where glibc is older than 2.35, and where the system gives huge pages to nobody, or
-    to everybody unasked. For programs alone: whoever imports a module keeps the process.
+    glibc reads the settings from GLIBC_TUNABLES when a process starts. Nothing happens if
+    `is_chosen`, if glibc is older than 2.35, or if the system never or always gives huge pages.
+    For programs only: importing a module must not replace the process.
     """
     chosen = not sys.executable or is_chosen()
     if not chosen and _glibc_version() >= (2, 35) and _policy() == "madvise":
@@ -37,13 +37,13 @@ def restart_with_huge_pages() -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Makes this process keep what it frees; does so before other threads start, or has no effect.
+    """Makes this process keep freed memory; must be called before other threads start.
 
-    Its heap then grows by 64 MiB and never shrinks. Nothing is changed where `is_chosen`, and where
-    the C library is not glibc.
+    Its heap then grows by 64 MiB and never shrinks. Nothing is changed if `is_chosen`, or if the C
+    library is not glibc.
 
     Returns:
-        Whether the settings are in force.
+        Whether the settings are in effect.
     """
     if is_chosen() or not _glibc_version():
         return False
@@ -55,7 +55,7 @@ def keep_freed_memory() -> bool:
 
 
 def tunables() -> str:
-    """The value of GLIBC_TUNABLES that a command starts with, to keep memory in huge pages."""
+    """Returns the value of GLIBC_TUNABLES with which freed memory is kept in huge pages."""
     settings = {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 2**64 - 1, "top_pad": _HEAP_GROWS_BY}
     if _has_one_heap():
         settings["arena_max"] = 1
@@ -63,20 +63,20 @@ def tunables() -> str:
 
 
 def is_chosen() -> bool:
-    """Whether the environment says how memory is to be kept.
+    """Whether the environment already configures memory allocation.
 
-    It does so with MALLOC_… or GLIBC_TUNABLES, also an empty one, or with an allocator of its own
-    in LD_PRELOAD.
+    It does so with MALLOC_… or GLIBC_TUNABLES, even if empty, or with another allocator in
+    LD_PRELOAD.
     """
     names = ("GLIBC_TUNABLES", "LD_PRELOAD")
     return any(name in names or name.startswith("MALLOC_") for name in os.environ)
 
 
 def collect_garbage_rarely() -> None:
-    """Makes Python look for unreachable cycles at every 20,000 new objects, not at every 700.
+    """Makes Python look for unreachable cycles every 20,000 new objects instead of every 700.
 
-    A model that is traced is millions of objects, nearly all of which stay; going through them time
-    and again is a fifth of the time to trace. What has no cycles is freed at once as ever.
+    Tracing a model makes millions of objects, nearly all of which stay; scanning them repeatedly
+    takes a fifth of the tracing time. Objects without cycles are still freed at once.
     """
     gc.set_threshold(20_000)
 
@@ -86,7 +86,7 @@ def _has_one_heap() -> bool:
 
 
 def _glibc_version() -> tuple[int, ...]:
-    """(2, 36), or () with another C library."""
+    """Returns the version, such as (2, 36), or () with another C library."""
     if not sys.platform.startswith("linux"):
         return ()
     name = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
@@ -95,7 +95,7 @@ def _glibc_version() -> tuple[int, ...]:
 
 
 def _policy() -> str:
-    """The system's policy for huge pages: always, madvise, never."""
+    """Returns the system's policy for huge pages: always, madvise, never."""
     if not _SYSTEM_POLICY.exists():
         return "never"
     chosen = re.search(r"\[(\w+)\]", _SYSTEM_POLICY.read_text())

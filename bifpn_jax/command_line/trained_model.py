@@ -1,4 +1,4 @@
-"""The flags that name a trained detector, and the config of the run that it comes from."""
+"""The flags that name a trained detector, and the config of its training run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from bifpn_jax.recipe import base
 from bifpn_jax.recipe.fields import ADDED_FIELDS
 from bifpn_jax.trained import Detector, load_detector
 
-# Arguments of `load_detector` that are flags of the same names.
+# Arguments of `load_detector` that have flags of the same names.
 _SAME = ("model", "class_names", "step", "ema", "image_hw", "trust_code")
 FLAG_NAMES = {name: name for name in _SAME} | {"weights": "weights", "nms_method": "nms"}
 
@@ -22,19 +22,19 @@ FLAG_NAMES = {name: name for name in _SAME} | {"weights": "weights", "nms_method
 def define_flags() -> None:
     """Defines the flags that say which weights to use, and how to use them."""
     flags.DEFINE_string(
-        "model", "", "Name of the model, d0 … d7x or lite0 …; needed where the weights fit several."
+        "model", "", "Name of the model, d0 … d7x or lite0 …; needed if the weights fit several."
     )
     flags.DEFINE_string(
         "weights",
         None,
-        "Workdir of a training run, file of weights (.pth, .safetensors, .tflite, TensorFlow "
-        "checkpoint), or a name that bifpn weights --list knows.",
+        "Workdir of a training run, weights file (.pth, .safetensors, .tflite, TensorFlow "
+        "checkpoint), or a name from bifpn weights --list.",
         required=True,
     )
     flags.DEFINE_list(
         "class_names", None, "Classes of a file that does not name them, in the order of outputs."
     )
-    flags.DEFINE_string("step", "", "Its checkpoint: best, latest or a step; best if there is one.")
+    flags.DEFINE_string("step", "", "Checkpoint: best, latest or a step; best if there is one.")
     flags.DEFINE_bool("ema", True, "Averaged weights; --noema takes the raw ones.")
     flags.DEFINE_enum(
         "nms", None, sorted(SCORE_THRESHOLDS), "Kind of NMS; by default as in the run's config."
@@ -43,7 +43,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "image_hw",
         None,
-        "Height and width of the network's frame in pixels, 512,640, or one number for a square; "
+        "Height and width of the network's input in pixels, 512,640, or one number for a square; "
         "by default the model's own.",
     )
 
@@ -53,12 +53,12 @@ def define_trust_flag() -> None:
     flags.DEFINE_bool(
         "trust_code",
         False,
-        "Run the code in files that weights or a workdir name as parts, FILE.py:NAME.",
+        "Run code in files that weights or a workdir name as parts, FILE.py:NAME.",
     )
 
 
 def load_from_flags() -> Detector:
-    """Reads the detector that the command line names, with its settings."""
+    """Loads the detector that the command line names, with its settings."""
     given = flags.FLAGS
     step = given.step or None
     if step not in (None, "best", "latest"):
@@ -83,10 +83,10 @@ def load_from_flags() -> Detector:
 
 
 def run_config(detector: Detector) -> ConfigDict:
-    """All fields of the config of the run that trained a detector.
+    """Returns the complete config of the run that trained a detector.
 
-    What a run of an earlier version did not have yet is as it was then. Of a detector that no run
-    here trained, they are those of its model's config.
+    Fields that an earlier version lacked get the values of that time. For a detector without a
+    training run, it is the config of its model.
     """
     saved = detector.config
     name = saved.get("model", {}).get("name", "d0")

@@ -1,1 +1,1 @@
-"""What `bifpn WORD` runs, one file each."""
+"""The commands `bifpn WORD`, one file each."""

@@ -10,7 +10,7 @@ from bifpn_jax.named_parts import unknown
 
 
 class Command(NamedTuple):
-    """The module of a command, and what it does in a line."""
+    """The module of a command, and its one-line description."""
 
     module: str
     summary: str
@@ -44,7 +44,7 @@ def main() -> None:
     if name not in COMMANDS:
         print(f"error: {unknown('command', name, COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    # First, because starting over costs least before the imports.
+    # First, because restarting is cheapest before the imports.
     restart_with_huge_pages()
     run(name, sys.argv[2:])
 
@@ -65,7 +65,7 @@ def run(name: str, words: list[str]) -> None:
 
 
 def _say_loading() -> None:
-    """While imports take seconds, Ctrl-C just ends the process and a terminal shows a word."""
+    """During imports, which take seconds, lets Ctrl-C end the process and shows a message."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.stderr.isatty():

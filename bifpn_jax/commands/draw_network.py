@@ -4,7 +4,7 @@
     bifpn draw "6:3,4 5:2,5 4:1,6 3:0,7"
     bifpn draw my_network.txt --min_level=3 --max_level=8
 
-Numbers are the ids by which the nodes of a graph read each other (bifpn_jax.models.graphs).
+Numbers are the ids by which the nodes of a graph refer to their inputs (bifpn_jax.models.graphs).
 """
 
 from pathlib import Path

@@ -3,11 +3,10 @@ r"""Evaluates a trained model on any COCO-format dataset.
     bifpn eval --model=d0 --weights=runs/d0 --images=DIR --annotations=FILE \
         --output=runs/d0/evaluation
 
-prints COCO's twelve numbers and the AP of every class, and writes metrics.json and detections.json
-(COCO's results format). The categories of the annotations are matched with those of the model by
-name; results are in the ids of the annotations. Without --images and --annotations it takes the
-evaluation data of the run's config. --metrics=my_metric.py:counted has numbers of your own beside
-COCO's.
+prints the twelve COCO metrics and the AP of every class, and writes metrics.json and
+detections.json (COCO's results format). The categories of the annotations are matched with those of
+the model by name; results use the ids of the annotations. Without --images and --annotations it
+uses the evaluation data of the run's config. --metrics=my_metric.py:counted adds your own metrics.
 """
 
 import dataclasses
@@ -32,7 +31,7 @@ from bifpn_jax.runs.compile_keys import evaluation_key
 from bifpn_jax.runs.waiting import waits_on_terminal
 from bifpn_jax.trained import evaluate_detector
 
-# Arguments of the library and fields of a config that this command has flags for.
+# Library arguments and config fields for which this command has flags.
 FLAG_NAMES = {
     **trained_model.FLAG_NAMES,
     "data.eval_images": "images",
@@ -54,14 +53,14 @@ def open_data(
     bad_boxes: str = "",
     agreed: bool = False,
 ) -> Source:
-    """The dataset to evaluate on.
+    """Opens the dataset to evaluate on.
 
     Args:
-        config: of the run; where neither folder nor file is given, its evaluation data is taken.
-        num_classes: of the detector.
+        config: config of the run; its evaluation data is used if neither folder nor file is given.
+        num_classes: number of classes of the detector.
         images: a folder of images.
         annotations: its COCO JSON.
-        bad_boxes: as `CocoJson` takes it; "" for that of the config.
+        bad_boxes: as in `CocoJson`; "" for that of the config.
         agreed: whether COCO 2017 may be downloaded without asking.
     """
     data = config.data
@@ -112,7 +111,7 @@ def define_flags() -> None:
         "bad_boxes",
         None,
         BAD_BOXES,
-        "What to do about impossible boxes; by default as in the run's config.",
+        "What to do about invalid boxes; by default as in the run's config.",
     )
     flags.DEFINE_enum(
         "bad_images",
@@ -133,7 +132,7 @@ def define_flags() -> None:
         "Metrics beside COCO's, FILE.py:NAME,…; by default as in the run's config.",
     )
     flags.DEFINE_string("output", "runs/evaluate", "Folder for the results.")
-    flags.DEFINE_integer("batch_size", 0, "Images at a time; 0: as in the config.", lower_bound=0)
+    flags.DEFINE_integer("batch_size", 0, "Images per batch; 0: as in the config.", lower_bound=0)
 
 
 def main(_: list[str]) -> None:

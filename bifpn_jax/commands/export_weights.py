@@ -1,10 +1,10 @@
-"""Writes a trained model as one file, by default its weights, its config and its classes.
+"""Writes a trained model to one file, by default its weights, its config and its classes.
 
     bifpn export --weights=runs/mine --output=mine.safetensors
 
-The `.safetensors` stands for the workdir, or for whatever --weights names, wherever weights are
-asked for: --weights of the other commands, --config.init_from, `bifpn_jax.load_detector`. Another
---format writes something else, such as code of your own: --format=my_export.py:npz.
+The `.safetensors` can replace the workdir, or whatever --weights names, wherever weights are
+expected: --weights of the other commands, --config.init_from, `bifpn_jax.load_detector`. --format
+selects another format, such as your own: --format=my_export.py:npz.
 """
 
 from absl import flags

@@ -1,10 +1,10 @@
-"""Downloads published weights by name and prints where they are.
+"""Downloads published weights by name and prints their paths.
 
     bifpn weights tf_efficientdet_d0
 
-prints the path of the file, for --weights=PATH or --config.init_from=PATH. --list prints what
-there is. Files are kept in ~/.cache/bifpn_jax/weights, or where the environment variable
-BIFPN_JAX_WEIGHTS says; what is there already is only verified.
+prints the path of the file, for --weights=PATH or --config.init_from=PATH. --list prints all
+published weights. Files are kept in ~/.cache/bifpn_jax/weights, or in the folder that the
+environment variable BIFPN_JAX_WEIGHTS names; existing files are only verified.
 """
 
 import math
@@ -24,7 +24,7 @@ _HEADINGS = ("name", "model", "file", "score", "measured as", "SHA-256", "licenc
 
 
 def table(entries: Iterable[PublishedWeights]) -> str:
-    """The catalog for a terminal, a line per file."""
+    """Formats the catalog for a terminal, a line per file."""
     rows = [_HEADINGS]
     for entry in entries:
         score = "-" if math.isnan(entry.score) else f"{entry.score:.3f}"
@@ -37,10 +37,10 @@ def table(entries: Iterable[PublishedWeights]) -> str:
 
 
 def fetch_all(names: list[str]) -> None:
-    """Downloads what is named and prints the paths, once it is clear that all names are known.
+    """Downloads the named weights and prints their paths, after checking that all names are known.
 
     Raises:
-        Interrupted: by Ctrl-C, with what has arrived kept.
+        Interrupted: by Ctrl-C; partial downloads are kept.
     """
     if not names:
         raise UserError(
@@ -60,11 +60,11 @@ ARGUMENTS = "NAME"
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_bool("list", False, "Print the published files instead of fetching any.")
+    flags.DEFINE_bool("list", False, "List the published files instead of downloading any.")
 
 
 def main(names: list[str]) -> None:
-    """Lists or fetches."""
+    """Lists or downloads weights."""
     if not flags.FLAGS.list:
         return fetch_all(names)
     print(table(weights_catalog().values()))

@@ -1,11 +1,11 @@
-"""Looks at a dataset as training sees it, before any time is spent on training.
+"""Shows a dataset as training sees it, before any time is spent on training.
 
     bifpn inspect --config=configs/d1.py --output=runs/data
 
-prints what the data holds and how well the anchors fit its boxes, and draws the images that a run
-with this config is trained on first: as they are annotated (annotated.jpg), as they come out of the
-augmentation (augmented.jpg), and with the anchors that the loss matches to their boxes
-(matched.jpg). An image has the same place in all three.
+prints what the data contains and how well the anchors fit its boxes, and draws the first training
+images of a run with this config: as annotated (annotated.jpg), after augmentation (augmented.jpg),
+and with the anchors that the loss matches to their boxes (matched.jpg). An image has the same
+place in all three.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,12 +39,12 @@ from bifpn_jax.runs.starting_weights import with_settings_of_weights
 _COLUMNS, _CELL = 3, 640
 
 Batch = dict[str, np.ndarray]
-# Of every image, boxes [D, 4] and labels [D] that it has beyond `max_boxes`.
+# For every image, boxes [D, 4] and labels [D] beyond `max_boxes`.
 Dropped = list[tuple[np.ndarray, np.ndarray]]
 
 
 class _Place(NamedTuple):
-    """Where an image stands in its dataset, and what it is called."""
+    """The position of an image in its dataset, and its name."""
 
     index: int
     image_id: int
@@ -52,18 +52,18 @@ class _Place(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """The name, or the id if the pictures' letters cannot write that."""
+        """The name, or the id if the pictures' font cannot write it."""
         return self.name if lettering.can_write(self.name) else f"image id {self.image_id}"
 
 
 def inspect(config: ConfigDict, source: Source, output: Path, num_images: int = 12) -> str:
-    """Draws the images that training sees first into the folder ``output``; returns the report.
+    """Draws the first training images into the folder ``output``; returns the report.
 
     Args:
-        config: of the run.
+        config: config of the run.
         source: its training data.
         output: folder for annotated.jpg, augmented.jpg and matched.jpg.
-        num_images: how many to draw, at most as many as the data has.
+        num_images: number of images to draw, capped at the number of images in the data.
     """
     model = building.model(config, source.label_map)
     anchors = make_anchors(model, model.image_hw)
@@ -111,7 +111,7 @@ def inspect(config: ConfigDict, source: Source, output: Path, num_images: int = 
 def first_training_images(
     config: ConfigDict, model: EfficientDet, source: Source, num_images: int
 ) -> Batch:
-    """The first rows of a run's batches, joined: all that `train_batches` gives of those images."""
+    """Returns the first rows of a run's batches, joined, with all fields of `train_batches`."""
     batches = building.training_batches(config, model, source)
     found: list[Batch] = []
     while sum(len(batch["mask"]) for batch in found) < num_images:
@@ -122,11 +122,11 @@ def first_training_images(
 def dropped_boxes(
     config: ConfigDict, model: EfficientDet, source: Source, batch: Mapping[str, np.ndarray]
 ) -> Dropped:
-    """The boxes that each image of `first_training_images` has beyond ``config.data.max_boxes``."""
+    """Returns each image's boxes beyond ``config.data.max_boxes`` in `first_training_images`."""
     more = int(batch["dropped_boxes"].max())
     if not more:
         return [(np.zeros((0, 4), np.float32), np.zeros(0, np.int32))] * len(batch["mask"])
-    # The same images once more with room for all; nothing random depends on the room.
+    # The same images again with room for all boxes; nothing random depends on `max_boxes`.
     roomy = config.copy_and_resolve_references()
     roomy.data.max_boxes = config.data.max_boxes + more
     whole = first_training_images(roomy, model, source, len(batch["mask"]))
@@ -141,7 +141,7 @@ def dropped_boxes(
 def _without(
     whole: tuple[np.ndarray, np.ndarray], part: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes and labels of a padded list that are not in a part of it, which has the same order."""
+    """Returns boxes and labels of a padded list that are not in a sublist of the same order."""
     (boxes, labels), (kept_boxes, kept_labels) = whole, part
     left, next_kept = [], 0
     for index in np.flatnonzero(labels >= 0).tolist():
@@ -158,7 +158,7 @@ def _without(
 
 
 def _find(ids: Sequence[int], source: Source, images: Sequence[Mapping[str, Any]]) -> list[_Place]:
-    """Places of images in a source, by their ids."""
+    """Returns the places of images in a source, by their ids."""
     row_of = {image["id"]: row for row, image in enumerate(images)}
     places = []
     for image_id in ids:
@@ -169,7 +169,7 @@ def _find(ids: Sequence[int], source: Source, images: Sequence[Mapping[str, Any]
 
 
 def _index_of(image_id: int, row: int, source: Source, num_images: int) -> int:
-    """Index of an image of which the ground truth, without bad images, has the given row."""
+    """Returns the index of an image from its row in the ground truth, which has no bad images."""
     if num_images == len(source):
         return row
     for index in range(row, row + len(source) - num_images + 1):
@@ -182,7 +182,7 @@ def _index_of(image_id: int, row: int, source: Source, num_images: int) -> int:
 
 
 def _name(image: Mapping[str, Any], source: Source) -> str:
-    """What an image is called: its file, or its id where the data has no names of files."""
+    """Returns the name of an image: its file, or its id if the data has no file names."""
     name = str(image["file_name"])
     has_none = name.startswith(f"{source.name}, record ")
     return f"image id {image['id']}" if has_none else name
@@ -240,7 +240,7 @@ def main(_: list[str]) -> None:
     ask_before_download(config.data, flags.FLAGS.download)
     try:
         config = with_settings_of_weights(config, trust_code=flags.FLAGS.trust_code)
-    except UserError as error:  # Images can be looked at without the weights.
+    except UserError as error:  # Images can be inspected without the weights.
         names = flags_of_fields(config) | flags_of_names(FLAG_NAMES)
         reason = in_flags(str(error), names)
         print(f"note: the model's settings are those of the config, for {reason}")

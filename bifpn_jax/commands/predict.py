@@ -3,14 +3,15 @@
     bifpn predict --model=d0 --weights=runs/d0 --output=runs/d0/pictures IMAGE...
 
 IMAGE is a file, a folder of images, or a glob in quotes; --eval_images=12 takes the first images
-that the run was evaluated on. The output folder gets a picture of every image, with boxes, class
-names and scores, under the image's name (as .png where it is neither .jpg nor .png, and with -2,
--3 … where a name comes again); and detections.json in COCO's results format. There the images are
-numbered from 1 in the order they are given in, and every detection has three more keys:
-``file_name``, the image; ``picture``, its drawing; ``category_name``, what was found.
+of the run's evaluation data. The output folder gets a picture of every image, with boxes, class
+names and scores, under the image's name (as .png if it is neither .jpg nor .png, and with -2, -3 …
+if a name is repeated), and detections.json in COCO's results format. There the images are numbered
+from 1 in the given order, and every detection has three more keys: ``file_name``, the image;
+``picture``, its drawing; ``category_name``, the class.
 
-A file that is no image gets a line on stderr and its number, and the others go on; the exit status
-is then 2. What images hold that is not used, such as further pages, is said at the end, on stderr.
+A file that is not an image gets a line on stderr and keeps its number; the others are processed,
+and the exit status is 2. Unused parts of images, such as additional pages, are reported at the
+end, on stderr.
 """
 
 import dataclasses
@@ -43,33 +44,33 @@ from bifpn_jax.runs.compile_keys import evaluation_key
 from bifpn_jax.runs.waiting import waits_on_terminal
 from bifpn_jax.trained import Detector
 
-# What a folder is searched for; a file that is named itself may be called anything.
+# Suffixes of images in a folder; a file that is named directly may have any name.
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _DRAWN = (".jpg", ".jpeg", ".png")
 
 
 class Image(NamedTuple):
-    """An image that is not read yet.
+    """An image that has not been read yet.
 
     Attributes:
         file_name: what to call it.
-        read: gives it as [H, W, 3] uint8, RGB.
+        read: returns it as [H, W, 3] uint8, RGB.
     """
 
     file_name: str
     read: Callable[[], np.ndarray]
 
 
-# File names of images that were read, and what is to be said of each.
+# File names of images that were read, and remarks about each.
 Remarks = list[tuple[str, list[str]]]
 
 
 def find_images(words: Sequence[str], remarks: Remarks | None = None) -> list[Image]:
-    """The image files that words name, each once, in the order of the words.
+    """Returns the image files that words name, each once, in the order of the words.
 
     Args:
-        words: files, folders (the images in them, not below them) or globs.
-        remarks: gets what is to be said of each image when it is read.
+        words: files, folders (the images directly in them) or globs.
+        remarks: receives remarks about each image when it is read.
 
     Raises:
         UserError: a word names nothing.
@@ -81,13 +82,13 @@ def find_images(words: Sequence[str], remarks: Remarks | None = None) -> list[Im
 def eval_images(
     detector: Detector, count: int, *, agreed: bool = False, remarks: Remarks | None = None
 ) -> list[Image]:
-    """The first images of the evaluation data of a detector's run.
+    """Returns the first images of the evaluation data of a detector's run.
 
     Args:
         detector: the detector.
-        count: how many, or fewer if there are fewer.
+        count: number of images; fewer if there are fewer.
         agreed: whether COCO 2017 may be downloaded without asking.
-        remarks: gets what is to be said of each image when it is read.
+        remarks: receives remarks about each image when it is read.
     """
     source = own_eval_source(
         trained_model.run_config(detector),
@@ -100,7 +101,7 @@ def eval_images(
 
 
 def picture_names(file_names: Sequence[str]) -> list[str]:
-    """A different name for the picture of each file, also where letters have no case."""
+    """Returns a distinct name for the picture of each file, even on case-insensitive systems."""
     taken: set[str] = set()
     names = []
     for file in map(Path, file_names):
@@ -127,20 +128,20 @@ def predict_images(
     """Detects in every image and writes a picture of it and detections.json into a folder.
 
     Args:
-        detector: finds the objects.
+        detector: the detector.
         images: the images.
         output: the folder.
-        score: least score of a box that is drawn.
-        min_score: least score of a detection in the file.
+        score: minimum score of boxes that are drawn.
+        min_score: minimum score of detections in the file.
         progress: whether to print a line per image.
-        on_bad: gets what is wrong with a file that is no image; by default it is raised.
+        on_bad: called with the error of a file that is not an image; by default it is raised.
 
     Returns:
         The content of detections.json.
 
     Raises:
-        UserError: a file is no image and there is no `on_bad`, or a picture would take the place
-            of an image.
+        UserError: a file is not an image and there is no `on_bad`, or a picture would overwrite an
+            image.
     """
     names = picture_names([image.file_name for image in images])
     inputs = {Path(image.file_name).resolve() for image in images}
@@ -226,7 +227,7 @@ def _files_of(word: str) -> list[Path]:
 
 
 def _summary(found: ImageDetections, drawn: np.ndarray) -> str:
-    """What was drawn: "2 dog, 1 cat"."""
+    """Returns what was drawn: "2 dog, 1 cat"."""
     counts = Counter(name for name, shown in zip(found.names, drawn, strict=True) if shown)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
 
@@ -246,11 +247,11 @@ def define_flags() -> None:
     define_download_flag()
     flags.DEFINE_string("output", "runs/predict", "Folder for the pictures and detections.json.")
     flags.DEFINE_integer(
-        "eval_images", 0, "As many of the images that the run was evaluated on.", lower_bound=0
+        "eval_images", 0, "Number of images of the run's evaluation data to use.", lower_bound=0
     )
-    flags.DEFINE_float("score", 0.4, "Least score of a box that is drawn.", 0.0, 1.0)
+    flags.DEFINE_float("score", 0.4, "Minimum score of boxes that are drawn.", 0.0, 1.0)
     flags.DEFINE_float(
-        "min_score", 0.05, "Least score of a detection in detections.json.", 0.0, 1.0
+        "min_score", 0.05, "Minimum score of detections in detections.json.", 0.0, 1.0
     )
 
 

@@ -1,14 +1,14 @@
 """Trains and evaluates: ``python -m experiments.main --config=configs/d1.py --workdir=runs/d1``.
 
 Every field of the config can be set, ``--config.train.batch_size=32``; a word after a colon changes
-several, ``--config=configs/d1.py:debug``. Started again with the same workdir, the run goes on.
+several, ``--config=configs/d1.py:debug``. Started again with the same workdir, the run is resumed.
 
-On many machines the same command runs in every process; a scheduler that JAX knows says which it
-is, otherwise ``--coordinator_address``, ``--process_id`` and ``--process_count`` do.
+On many machines, run the same command in every process. It is identified by a scheduler that JAX
+knows, or else by ``--coordinator_address``, ``--process_id`` and ``--process_count``.
 
-It leaves with status 0 when the run is complete, 2 where the user can put something right, 75
-after Ctrl-C or SIGTERM, with everything saved, and 76 where another process of the run is gone.
-Both signals also end what compiles, at once: nothing was trained since what is saved.
+The exit status is 0 when the run is complete, 2 for an error that the user can fix, 75 after Ctrl-C
+or SIGTERM, with everything saved, and 76 if another process of the run is gone. During compilation
+both signals end the command at once, because nothing was trained since the last save.
 """
 
 from absl import flags

@@ -1,1 +1,1 @@
-"""COCO average precision and the files that record it."""
+"""COCO average precision, and the files that record it."""

@@ -1,7 +1,7 @@
-"""The matching and counting of COCO's evaluation, by faster-coco-eval or by pycocotools.
+"""The matching and counting of COCO's evaluation, by faster-coco-eval or pycocotools.
 
-Their numbers differ by the rounding of a double at most; pycocotools is the reference and takes
-many times as long. It does the work where faster-coco-eval is not installed.
+Their numbers differ at most by the rounding of a double. pycocotools is the reference and takes
+many times as long; it is used if faster-coco-eval is not installed.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ Entries = Sequence[Mapping[str, Any]]
 
 
 class Engine(NamedTuple):
-    """Two classes with the interface of pycocotools: of an annotation file and of an evaluation."""
+    """Two classes with pycocotools' interface: for annotation files and for evaluations."""
 
     index: Callable[[], Any]
     evaluation: Callable[..., Any]
 
 
 def pycocotools_engine() -> Engine:
-    """The reference."""
+    """Returns the reference implementation."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -33,7 +33,7 @@ def pycocotools_engine() -> Engine:
 
 
 def default_engine() -> Engine:
-    """The fastest that is installed."""
+    """Returns the fastest installed implementation."""
     if importlib.util.find_spec("faster_coco_eval") is None:
         return pycocotools_engine()
     from faster_coco_eval import COCO, COCOeval_faster
@@ -51,19 +51,19 @@ def match_and_accumulate(
     max_detections: int,
     engine: Engine | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision [IoU, recall, class, area, limit] and recall [IoU, class, area, limit].
+    """Returns precision [IoU, recall, class, area, limit] and recall [IoU, class, area, limit].
 
     They are -1 where there is nothing to find.
 
     Args:
-        images: of the annotation file.
-        categories: the same.
+        images: images of the annotation file.
+        categories: categories of the annotation file.
         objects: annotations with id (from 1), image_id, category_id, bbox, area, iscrowd.
-        found: detections with the same and a score.
+        found: detections with the same keys and a score.
         image_ids: images to evaluate.
-        max_detections: the last of the limits of detections per image and class, which are
-            ``detection_limits(max_detections)``; matching ends there.
-        engine: None for the fastest that is installed.
+        max_detections: the highest limit of detections per image and class; the limits are
+            ``detection_limits(max_detections)``, and matching ends at the highest.
+        engine: None for the fastest installed one.
     """
     engine = engine or default_engine()
 

@@ -36,16 +36,16 @@ def evaluate_detections(
 
     Args:
         ground_truth: a dict with ``images``, ``annotations`` and ``categories``, or the path of
-            such a JSON file; it is not modified. Where an annotation has no ``area`` that of its
-            box is taken, where it has no ``iscrowd`` it is not a crowd.
+            such a JSON file; it is not modified. An annotation without ``area`` gets that of its
+            box, and one without ``iscrowd`` is not a crowd.
         detections: in COCO's results format: ``image_id``, ``category_id``, ``bbox`` (x, y, width,
             height in pixels of the original image) and ``score``. May be empty. Categories that
-            the ground truth does not have are left out.
+            the ground truth does not have are ignored.
         image_ids: the images to evaluate, all of the ground truth by default. Ground truth and
-            detections of other images are left out.
+            detections of other images are ignored.
         max_detections: how many detections, those with the highest scores, count per image and
-            class. AP is at this number; AR100, AR10 and AR1 are at no more than it, and with 150,
-            say, AR150 is the recall at it.
+            class. AP is at this limit; AR100, AR10 and AR1 are capped at it, and with 150, for
+            example, AR150 is the recall at the limit.
 
     Returns:
         The metrics, with NaN where the ground truth does not define a number.
@@ -84,7 +84,7 @@ def evaluate_detections(
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, max_detections: int) -> dict[str, float]:
-    """The means over [IoU, recall, class, area, limit] and the same but recall."""
+    """Averages precision [IoU, recall, class, area, limit] and recall, which lacks that axis."""
     every, small, medium, large = range(4)
     limits = detection_limits(max_detections)
     first, ten, hundred = (limits.index(min(limit, max_detections)) for limit in (1, 10, 100))
@@ -103,7 +103,7 @@ def _summary(precision: np.ndarray, recall: np.ndarray, max_detections: int) -> 
         _mean(recall[:, :, large, -1]),
         _mean(recall[:, :, every, -1]),
     )
-    # The last has a name of its own only where the limit is not one of COCO's.
+    # The last has a separate name only if the limit is not one of COCO's.
     return dict(zip(summary_names(max_detections), values, strict=False))
 
 
@@ -115,7 +115,7 @@ def _mean(values: np.ndarray) -> float:
 def _open_ground_truth(
     ground_truth: Mapping[str, Any] | str | Path,
 ) -> tuple[Mapping[str, Any], str]:
-    """The annotation dict and what to call it in a message."""
+    """Returns the annotation dict and what to call it in a message."""
     if not isinstance(ground_truth, Mapping):
         return read_annotation_file(Path(ground_truth), "annotations"), str(ground_truth)
     for key in ("images", "annotations", "categories"):
@@ -129,9 +129,9 @@ def _open_ground_truth(
 
 
 def _truth_annotations(annotations: list[Mapping[str, Any]], source: str) -> list[dict[str, Any]]:
-    """The part of each annotation that matters for boxes, complete and with ids from 1 on.
+    """Returns the part of each annotation that matters for boxes, complete and with ids from 1 on.
 
-    The ids are given anew because pycocotools takes a match with the object of id 0 for no match.
+    The ids are renumbered because pycocotools takes a match with the object of id 0 for no match.
     """
     complete = []
     for number, annotation in enumerate(annotations, start=1):
@@ -168,10 +168,10 @@ def _result_annotations(
     known_categories: set[int],
     source: str,
 ) -> list[dict[str, Any]]:
-    """Detections as the annotations that pycocotools makes of a results file, checked.
+    """Checks detections and returns them in the form that pycocotools gives to a results file.
 
-    Those of categories that the ground truth does not have are left out: a published model has
-    outputs for ids that COCO does not use, and may be evaluated on some of its classes only.
+    Categories that the ground truth does not have are ignored: a published model has outputs for
+    ids that COCO does not use, and may be evaluated on only some of its classes.
     """
     check_results(detections)
     found = []
@@ -219,7 +219,7 @@ def _evaluated_images(
 
 
 def _unique_names(names: Mapping[int, str]) -> list[str]:
-    """Class names in the order of the category ids; a name in use twice gets its id appended."""
+    """Returns class names in the order of the category ids, with the id appended to duplicates."""
     uses = Counter(names.values())
     ordered = sorted(names.items())
     return [name if uses[name] == 1 else f"{name} ({category})" for category, name in ordered]

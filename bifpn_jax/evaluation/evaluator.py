@@ -19,10 +19,10 @@ Batch = Mapping[str, np.ndarray]
 
 
 class AnnotatedSource(Protocol):
-    """Anything that gives its annotations as a COCO dict."""
+    """Anything that returns its annotations as a COCO dict."""
 
     def ground_truth(self) -> Mapping[str, Any]:
-        """``images``, ``annotations`` and ``categories``."""
+        """Returns ``images``, ``annotations`` and ``categories``."""
 
 
 def evaluate(
@@ -36,8 +36,8 @@ def evaluate(
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """Detects in all batches and scores the result against the annotations of the source.
 
-    Takes what `detect_all` takes, with the source in place of its ground truth; and
-    `max_detections`, which should be that of the postprocessing, as `evaluate_detections` does.
+    Takes the arguments of `detect_all`, with the source in place of its ground truth, and
+    `max_detections` of `evaluate_detections`, which should be that of the post-processing.
 
     Returns:
         The metrics and the detections in COCO's results format.
@@ -63,27 +63,27 @@ def detect_all(
     """Detects in all batches, which together hold every image of the ground truth once.
 
     Args:
-        predict: from a batch to its detections with a leading [B], jax or numpy arrays, boxes in
+        predict: maps a batch to its detections with a leading [B], jax or numpy arrays, boxes in
             pixels of the original images.
-        ground_truth: its ``images`` are expected.
-        batches: dicts with at least ``image_id`` [B] and ``mask`` [B]; rows where the mask is False
-            are dropped. A ``skipped_id`` [B], if there is one, says which stand for a bad image.
-        label_map: from labels to the category ids of the ground truth; of a source that was
-            matched with the classes of a model, `result_ids` of the source. Detections of a
-            label without an id are left out.
-        progress: whether to show a progress bar, where stderr is a terminal.
-        gather_rows: where several processes have a share of the batches each, puts the lists that
-            they made of their images, as JSON, together into one; by default there is one process.
+        ground_truth: a COCO dict whose ``images`` must all come up.
+        batches: dicts with at least ``image_id`` [B] and ``mask`` [B]; rows with mask False are
+            dropped. ``skipped_id`` [B], if present, says which rows replace a bad image.
+        label_map: maps labels to the category ids of the ground truth; for a source that was
+            matched with the classes of a model, its `result_ids`. Detections of a label without an
+            id are dropped.
+        progress: whether to show a progress bar if stderr is a terminal.
+        gather_rows: if several processes have a share of the batches each, merges the JSON lists
+            that they made of their images into one; by default there is one process.
 
     Returns:
-        The detections in COCO's results format; and the ids of the bad images that were skipped,
-        which do not belong in the ground truth that the detections are compared with.
+        The detections in COCO's results format, and the ids of the bad images that were skipped,
+        which must not be in the ground truth that the detections are compared with.
 
     Raises:
-        UserError: an image came up twice or not at all, or one did that is not in the ground truth.
+        UserError: an image came up twice, not at all, or is not in the ground truth.
     """
     expected = {image["id"] for image in ground_truth["images"]}
-    # Per image; None in the place of a bad one, so that all processes' lists still fit together.
+    # Per image; None for a bad one, so that the lists of all processes still fit together.
     found: list[tuple[int, list[dict[str, Any]] | None]] = []
     with tqdm(
         total=len(expected) if gather_rows is None else None,
@@ -124,7 +124,7 @@ def detect_all(
 
 
 def without_images(ground_truth: Mapping[str, Any], image_ids: Sequence[int]) -> Mapping[str, Any]:
-    """A COCO dict without some images and their annotations; the dict itself if there are none."""
+    """Returns a COCO dict without some images and their annotations."""
     if not image_ids:
         return ground_truth
     gone = set(image_ids)
@@ -142,8 +142,8 @@ def _one_ahead(
 ) -> Iterable[tuple[Batch, Detections]]:
     """Yields batches with their detections as numpy.
 
-    The next batch is dispatched before the previous one is fetched: jax returns at once, so the
-    device computes while the host converts detections and loads images.
+    The next batch is dispatched before the previous one is fetched: dispatch is asynchronous, so
+    the device computes while the host converts detections and loads images.
     """
     pending = None
     for batch in batches:

@@ -1,4 +1,4 @@
-"""What an evaluation's numbers are of: only those of equal data and settings can be compared."""
+"""Fingerprints of evaluation data and settings: only equal ones give comparable metrics."""
 
 import hashlib
 import json
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def ground_truth_fingerprint(ground_truth: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that depend on what is to be found in which images.
+    """Returns 16 hexadecimal digits that depend on the objects in each image.
 
-    Ids and sizes of the images, categories, boxes, areas and crowds count; file names, the ids of
-    annotations and the order of all of them do not, so that data may move. Pixels are not read.
+    Ids and sizes of the images, categories, boxes, areas and crowds count. File names, annotation
+    ids and the order of all of these do not, so that data may be moved. Pixels are not read.
 
     Args:
         ground_truth: ``images``, ``annotations`` and ``categories`` as in a COCO file.
@@ -33,6 +33,6 @@ def ground_truth_fingerprint(ground_truth: Mapping[str, Any]) -> str:
 
 
 def fingerprint(content: Any) -> str:
-    """16 hexadecimal digits that depend on a value that JSON can hold."""
+    """Returns 16 hexadecimal digits that depend on a JSON-compatible value."""
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The numbers of one COCO evaluation, as a value that can be printed, written and read back."""
+"""The metrics of one COCO evaluation, which can be printed, written and read back."""
 
 import dataclasses
 import math
@@ -27,18 +27,18 @@ SUMMARY_NAMES = (
 
 @dataclasses.dataclass(frozen=True)
 class CocoMetrics:
-    """The result of one evaluation; every number is in [0, 1], or NaN where nothing defines it.
+    """The result of one evaluation; every number is in [0, 1], or NaN if it is undefined.
 
     Attributes:
-        summary: the twelve numbers by the names in ``SUMMARY_NAMES``. NaN where the ground truth
-            has no object in that area range (the official evaluator prints -1). With another limit
-            than 1, 10 or 100 there is the recall at the limit, too: "AR150". AP, ARs, ARm and ARl
-            are at the limit; AR10 and AR100 are at the limit where it is lower than 10 or 100.
+        summary: the twelve metrics by the names in ``SUMMARY_NAMES``. NaN if the ground truth has
+            no object in that area range (the official evaluator prints -1). If the limit is not 1,
+            10 or 100, the recall at the limit is included, too: "AR150". AP, ARs, ARm and ARl are
+            at the limit; AR10 and AR100 are at the limit if it is below 10 or 100.
         per_class: AP (IoU 0.50:0.95, all areas) by class name, in the order of the category ids;
             NaN for a class without ground truth in the evaluated images.
-        num_images: evaluated images, those without objects included.
-        num_detections: detections in those images.
-        max_detections: the limit: how many detections count per image and class.
+        num_images: number of evaluated images, including those without objects.
+        num_detections: number of detections in those images.
+        max_detections: the limit, how many detections count per image and class.
     """
 
     summary: dict[str, float]
@@ -54,7 +54,7 @@ class CocoMetrics:
         return (*SUMMARY_NAMES[:6], *recalls, *SUMMARY_NAMES[9:])
 
     def to_json(self) -> dict[str, Any]:
-        """One flat dict that any JSON reader accepts: NaN becomes null."""
+        """Returns a flat dict that any JSON reader accepts: NaN becomes null."""
         return {
             **_nan_to_none(self.summary),
             "per_class": _nan_to_none(self.per_class),
@@ -70,7 +70,7 @@ class CocoMetrics:
         Without ``max_detections`` the limit is COCO's.
 
         Raises:
-            KeyError, TypeError, AttributeError: the values are not those of an evaluation.
+            KeyError, TypeError, AttributeError: the values are not from an evaluation.
         """
         limit = _count({"max_detections": COCO_LIMIT, **values}, "max_detections")
         return cls(
@@ -87,12 +87,12 @@ class CocoMetrics:
 
 
 def detection_limits(max_detections: int = COCO_LIMIT) -> list[int]:
-    """Numbers of detections at which the recall is measured, ascending: COCO's, and the limit."""
+    """Returns the numbers of detections at which recall is measured: COCO's and the limit."""
     return sorted({min(limit, max_detections) for limit in (1, 10, 100)} | {max_detections})
 
 
 def summary_names(max_detections: int = COCO_LIMIT) -> tuple[str, ...]:
-    """Names of the numbers of an evaluation: COCO's twelve, and "AR150" with a limit of 150.
+    """Returns the names of the metrics: COCO's twelve, and "AR150" with a limit of 150.
 
     Args:
         max_detections: the limit of detections per image and class.
@@ -102,7 +102,7 @@ def summary_names(max_detections: int = COCO_LIMIT) -> tuple[str, ...]:
 
 
 def format_score(value: float | None) -> str:
-    """An AP or AR in 0..1 for a person to read; "-" in the same width for NaN and None."""
+    """Formats an AP or AR in 0..1; NaN and None become "-" in the same width."""
     if value is None or math.isnan(value):
         return f"{'-':^{2 + SCORE_DIGITS}}"
     return f"{value:.{SCORE_DIGITS}f}"

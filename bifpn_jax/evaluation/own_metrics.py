@@ -1,9 +1,9 @@
-"""Metrics of one's own, beside COCO's.
+"""User-defined metrics, in addition to COCO's.
 
-A metric is a function (ground_truth, detections) -> {name: number}: the ground truth as a COCO
-annotation file has it, the detections in COCO's results format, both of the images that were
-evaluated. The config names it, `eval.metrics=("FILE.py:NAME",)`, and a number that it returns may
-be `checkpoint.best_metric`.
+A metric is a function (ground_truth, detections) -> {name: number}. The ground truth has the form
+of a COCO annotation file and the detections COCO's results format, both for the evaluated images.
+The config names the function, `eval.metrics=("FILE.py:NAME",)`, and a number that it returns may be
+`checkpoint.best_metric`.
 """
 
 import math
@@ -15,8 +15,8 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
 from bifpn_jax.named_parts import failure, is_code, load_code
 
-# The names that an evaluation has of its own: COCO's numbers, at any limit and of raw weights, and
-# the facts about them.
+# The names that an evaluation already uses: COCO's metrics, at any limit and for raw weights, and
+# facts about them.
 _FACTS = (
     *(*CocoMetrics.__dataclass_fields__, "step", "evaluated_with", "num_classes"),
     *("weights", "checkpoint", "ema", "data"),
@@ -27,10 +27,10 @@ Metric = Callable[[Mapping[str, Any], list[dict[str, Any]]], Mapping[str, float]
 
 
 def find_metric(name: str | Metric) -> Metric:
-    """The metric of a place of code, or the function itself.
+    """Returns the metric at a place in user code, or the function itself.
 
     Raises:
-        UserError: it is no place of code, or one that cannot be used.
+        UserError: the name is not a place in user code, or cannot be used.
     """
     if callable(name):
         return name
@@ -67,10 +67,10 @@ def own_metrics(
     ground_truth: Mapping[str, Any],
     detections: list[dict[str, Any]],
 ) -> dict[str, float | None]:
-    """The numbers of all these metrics by their names; None for what is not finite.
+    """Returns the values of all these metrics by name; None for those that are not finite.
 
     Raises:
-        UserError: a metric fails, or returns something else than numbers, or a name that is taken.
+        UserError: a metric fails, returns anything but numbers, or a name that is taken.
     """
     found: dict[str, float | None] = {}
     for metric in metrics:

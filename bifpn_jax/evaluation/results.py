@@ -1,4 +1,4 @@
-"""Detections in COCO's results format, and the two files an evaluation leaves behind.
+"""Detections in COCO's results format, and the two files that an evaluation writes.
 
 ``detections.json`` is a list of ``{image_id, category_id, bbox, score}`` with boxes as x, y, width,
 height, the format of the COCO server; ``metrics.json`` is ``CocoMetrics.to_json()``.
@@ -25,13 +25,13 @@ EVALUATION_FILE = "metrics.json"
 def coco_results(
     image_id: int, detections: Detections, label_map: LabelIds
 ) -> list[dict[str, Any]]:
-    """Detections of one image as COCO results, in the given order; empty slots are left out.
+    """Returns the detections of one image as COCO results, in the given order, without empty slots.
 
     Args:
         image_id: the id in the annotation file.
         detections: numpy arrays: boxes [D, 4] yxyx in pixels of the original image, scores [D],
             labels [D] with -1 for an empty slot.
-        label_map: gives each label its category id, or None for one that is left out.
+        label_map: maps each label to its category id, or to None to drop it.
 
     Returns:
         One dict per detection. Boxes are rounded to 0.001 pixel, scores to 1e-8.
@@ -72,7 +72,7 @@ def write_detections(path: str | Path, detections: list[dict[str, Any]]) -> None
 
 
 def read_detections(path: str | Path) -> list[dict[str, Any]]:
-    """Reads a COCO results file; raises UserError if it is not one."""
+    """Reads a COCO results file; raises a UserError if it is not one."""
     detections = read_json(path)
     if not isinstance(detections, list):
         raise UserError(f"{path} is not a COCO results file: it must hold a list of detections")
@@ -81,10 +81,10 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
 
 
 def check_results(detections: Sequence[Mapping[str, Any]], source: str = "") -> None:
-    """Raises UserError unless all are detections in COCO's results format.
+    """Raises a UserError unless all are detections in COCO's results format.
 
     Args:
-        detections: what should be dicts of whole image_id and category_id, bbox and score.
+        detections: should be dicts with integer image_id and category_id, bbox and score.
         source: what follows "detection 1" in the message, such as " of detections.json".
     """
     for number, detection in enumerate(detections, start=1):
@@ -106,14 +106,14 @@ def write_metrics(path: str | Path, metrics: CocoMetrics, **facts: Any) -> None:
 
     Args:
         path: the file.
-        metrics: the numbers.
-        **facts: what they are of, such as ``step=800``; written first.
+        metrics: the metrics.
+        **facts: facts about them, such as ``step=800``, which are written first.
     """
     replace_text(path, json.dumps({**facts, **metrics.to_json()}, indent=2, allow_nan=False) + "\n")
 
 
 def read_metrics(path: str | Path) -> CocoMetrics:
-    """Reads what ``write_metrics`` wrote; raises UserError if the file is anything else."""
+    """Reads what ``write_metrics`` wrote; raises a UserError if the file is anything else."""
     try:
         return CocoMetrics.from_json(read_json(path))
     except (KeyError, TypeError, AttributeError) as error:
@@ -121,7 +121,7 @@ def read_metrics(path: str | Path) -> CocoMetrics:
 
 
 def evaluated_step(path: str | Path) -> int | None:
-    """The fact ``step`` that ``write_metrics`` wrote into the file; None without file or fact."""
+    """Returns the fact ``step`` that ``write_metrics`` wrote; None without file or fact."""
     if not Path(path).exists():
         return None
     values = read_json(path)

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation as a table for a person to read."""
+"""The metrics of an evaluation as a readable table."""
 
 import math
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ _WIDTH = 100
 
 
 def metrics_table(metrics: CocoMetrics, own: Mapping[str, float | None] | None = None) -> str:
-    """The numbers with what they mean, then AP per class, in COCO's 0..1; "-" is undefined.
+    """Returns the metrics with their meaning, then AP per class, from 0 to 1; "-" is undefined.
 
     Args:
         metrics: COCO's.
-        own: those of metrics of one's own, which come between.
+        own: the values of user-defined metrics, which come between the two.
     """
     counts = f"{metrics.num_images} images, {metrics.num_detections} detections"
     if metrics.max_detections != COCO_LIMIT:
@@ -45,7 +45,7 @@ def metrics_table(metrics: CocoMetrics, own: Mapping[str, float | None] | None =
 
 
 def _columns(values: dict[str, float]) -> list[str]:
-    """Cells "name value" in as many columns as fit, read downwards."""
+    """Arranges cells "name value" in as many columns as fit, to be read downwards."""
     longest = max(map(len, values))
     cells = [f"{name:<{longest}}  {format_score(value)}" for name, value in values.items()]
     columns = max(1, (_WIDTH + 4) // (max(map(len, cells)) + 4))

@@ -1,4 +1,8 @@
+<<<<<<< HEAD:bifpn_jax/exporting/safetensors_file.py
 """One `.safetensors` that stands for the detector wherever weights are asked for."""
+=======
+"""Writes a trained detector to a file."""
+>>>>>>> wtail/main:bifpn_jax/trained/saving.py
 
 import json
 from pathlib import Path
@@ -10,8 +14,17 @@ from bifpn_jax.trained.detector import Detector
 from bifpn_jax.weights import save_weights
 
 
+<<<<<<< HEAD:bifpn_jax/exporting/safetensors_file.py
 def write_safetensors(detector: Detector, path: Path) -> None:
     """Writes weights, config and classes, from which `load_detector` makes the same detector.
+=======
+def save_detector(path: str | Path, detector: Detector) -> None:
+    """Writes a detector to a file that `load_detector` reads back as the same detector.
+
+    Args:
+        path: the file, `.safetensors`; an existing one is replaced.
+        detector: the detector, with its current settings.
+>>>>>>> wtail/main:bifpn_jax/trained/saving.py
 
     Raises:
         UserError: the model has a part that is not a name, or the file cannot be written.
@@ -26,7 +39,7 @@ def write_safetensors(detector: Detector, path: Path) -> None:
     config = {**own, **detector.config}
     for group in ("model", "data", "eval"):
         config[group] = {**detector.config.get(group, {}), **own[group]}
-    # The label map says how many there are; in a config it may be 0, for as many as the data has.
+    # The label map gives the number; in a config it may be 0, for as many as the data has.
     config["model"]["num_classes"] = detector.config.get("model", {}).get("num_classes", 0)
     try:
         text = json.dumps(config)

@@ -1,1 +1,1 @@
-"""What a person looks at: reports on data, pictures of boxes, drawings of networks."""
+"""Reports on data, pictures of boxes, and drawings of networks, for people to look at."""

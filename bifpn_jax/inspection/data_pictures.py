@@ -1,4 +1,4 @@
-"""Pictures of a dataset at the three stages of training data: annotated, augmented, matched."""
+"""Pictures of training data at its three stages: annotated, augmented, matched."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,13 +15,12 @@ _NOTHING = np.zeros((0, 4), np.float32)
 def annotated_picture(
     record: Record, class_names: Sequence[str], *, side: int | None = None
 ) -> np.ndarray:
-    """The original image with its boxes as annotated, crowds dashed: [H, W, 3] uint8 RGB.
+    """Draws the original image with its boxes as annotated, crowds dashed: [H, W, 3] uint8 RGB.
 
     Args:
         record: the image and its boxes.
         class_names: K names.
-        side: longest side that the picture may have; a larger image is shrunk before it is drawn
-            on.
+        side: maximum length of the longer side; larger images are shrunk before drawing.
     """
     image, factor = _shrunk(load_image(record), side)
     captions = [
@@ -46,12 +45,12 @@ def augmented_pictures(
     dropped: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     side: int | None = None,
 ) -> list[np.ndarray]:
-    """The network's inputs with the boxes that are trained on, one picture per image of a batch.
+    """Draws the network's inputs with the boxes to train on, one picture per image of a batch.
 
     Args:
-        batch: of `data.pipeline.train_batches`.
+        batch: from `data.pipeline.train_batches`.
         class_names: K names.
-        dropped: of every picture, boxes [D, 4] and labels [D] that were left out because the image
+        dropped: for every picture, boxes [D, 4] and labels [D] that were dropped because the image
             has too many; they are dashed.
         side: as in `annotated_picture`.
     """
@@ -88,12 +87,12 @@ def matched_pictures(
     *,
     side: int | None = None,
 ) -> list[np.ndarray]:
-    """The network's inputs with the anchors [A, 4] that the assignment gives to every box.
+    """Draws the network's inputs with the anchors [A, 4] that are assigned to every box.
 
     Args:
-        batch: of `data.pipeline.train_batches`.
+        batch: from `data.pipeline.train_batches`.
         anchors: [A, 4] yxyx for its images.
-        iou_threshold: as in `matching.match`, which the loss assigns with.
+        iou_threshold: as in `matching.match`, which the loss uses for the assignment.
         side: as in `annotated_picture`.
     """
     assign = jax.jit(lambda boxes, labels: match(anchors, boxes, labels, iou_threshold))
@@ -114,7 +113,7 @@ def matched_pictures(
 
 
 def _shrunk(image: np.ndarray, side: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """An image of at most the given side, and what its boxes are multiplied by: [1, 4] float32."""
+    """Returns an image of at most the given side, and the factor for its boxes: [1, 4] float32."""
     smaller = shrink(image, side)
     factors = np.divide(smaller.shape[:2], image.shape[:2], dtype=np.float32)
     return smaller, np.tile(factors, 2)[None]
@@ -123,7 +122,7 @@ def _shrunk(image: np.ndarray, side: int | None) -> tuple[np.ndarray, np.ndarray
 def _images(
     batch: Mapping[str, np.ndarray],
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Image, padded boxes and labels of every row that is not padding."""
+    """Returns image, padded boxes and labels of every row that is not padding."""
     return [
         (batch["image"][row], batch["boxes"][row], batch["labels"][row])
         for row in np.flatnonzero(batch["mask"])

@@ -1,4 +1,4 @@
-"""What a dataset holds and how well the anchors fit its boxes, from the annotations alone."""
+"""Statistics of a dataset and how well the anchors fit its boxes, from the annotations alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from bifpn_jax.boxes import area, from_xywh, pairwise_iou
 
 @dataclass(frozen=True)
 class DataReport:
-    """Counts of a dataset of I images with N boxes (crowds left out), sizes in network pixels.
+    """Counts of a dataset of I images with N boxes (without crowds), sizes in network pixels.
 
     Attributes:
         boxes_per_image: [I] int.
-        num_crowds: crowd annotations, which are not trained on.
-        max_boxes: boxes per image that training takes.
-        iou_threshold: IoU from which the assignment gives a box all the anchors that reach it.
+        num_crowds: number of crowd annotations, which are not trained on.
+        max_boxes: maximum number of boxes per image in training.
+        iou_threshold: IoU from which an anchor is assigned to a box.
         class_names: K names.
         labels: [N] int, index into ``class_names``.
         sizes: [N] square root of the box area, in pixels of the letterboxed image.
         elongation: [N] longer side / shorter side.
-        best_iou: [N] IoU with the anchor that fits best.
+        best_iou: [N] IoU with the best-fitting anchor.
         anchor_sizes: square root of the area of the smallest and of the largest anchor.
-        anchor_elongation: the largest longer side / shorter side of an anchor.
+        anchor_elongation: the largest ratio of longer side / shorter side of an anchor.
     """
 
     boxes_per_image: np.ndarray
@@ -41,7 +41,7 @@ class DataReport:
 
     @property
     def coverage(self) -> float:
-        """Share of boxes whose best anchor reaches the threshold; 1 where there are no boxes."""
+        """Share of boxes whose best anchor reaches the threshold; 1 if there are no boxes."""
         return float(np.mean(self._is_covered)) if self.best_iou.size else 1.0
 
     @property
@@ -56,7 +56,7 @@ class DataReport:
 
     @property
     def boxes_over_limit(self) -> int:
-        """Boxes that training leaves out because their image has more than ``max_boxes``."""
+        """Number of boxes that training drops because their image has more than ``max_boxes``."""
         return int(np.maximum(self.boxes_per_image - self.max_boxes, 0).sum())
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class DataReport:
         )
 
     def _uncovered(self) -> str:
-        """Why boxes have no good anchor, where that is plain to see."""
+        """Returns why boxes have no good anchor, if the reason is obvious."""
         missed = ~self._is_covered
         small = missed & (self.sizes < self.anchor_sizes[0])
         long = missed & ~small & (self.elongation > 2 * self.anchor_elongation)
@@ -127,14 +127,14 @@ def data_report(
     max_boxes: int,
     iou_threshold: float = 0.5,
 ) -> DataReport:
-    """Examines annotations as they look in the network's frame, letterboxed and not augmented.
+    """Examines annotations in the network's frame, letterboxed and not augmented.
 
     Args:
         ground_truth: a COCO dict whose images state ``height`` and ``width``.
         anchors: [A, 4] yxyx for images of ``image_hw``.
         image_hw: height and width of the network's input.
-        max_boxes: boxes per image that training takes.
-        iou_threshold: of the assignment, as in `matching.match`.
+        max_boxes: maximum number of boxes per image in training.
+        iou_threshold: threshold of the assignment, as in `matching.match`.
     """
     images = ground_truth["images"]
     row_of = {image["id"]: row for row, image in enumerate(images)}
@@ -165,10 +165,10 @@ def data_report(
 
 
 def best_anchor_iou(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """The highest IoU of each box [N, 4] with any anchor [A, 4], as [N] float64.
+    """Returns the highest IoU of each box [N, 4] with any anchor [A, 4], as [N] float64.
 
-    Exact, and fast enough for a million boxes: among anchors of one shape on a grid, the one whose
-    centre is nearest along both axes overlaps most, so that one per shape is enough.
+    Exact, and fast enough for a million boxes: among anchors of one shape on a grid, the one with
+    the nearest centre along both axes overlaps most, so one anchor per shape is enough.
     """
     boxes = np.asarray(boxes, np.float64)
     anchors = np.asarray(anchors, np.float64)
@@ -197,7 +197,7 @@ def best_anchor_iou(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 
 
 def _nearly_equal(values: np.ndarray) -> np.ndarray:
-    """A number for every group of values that differ by rounding only."""
+    """Returns a number for every group of values that differ only by rounding."""
     order = np.argsort(values)
     starts_group = np.diff(values[order], prepend=values[order[0]]) > 1e-3 * values[order]
     group = np.empty(len(values), int)
@@ -210,7 +210,7 @@ def _nearest(grid: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of row i of a [N, 4] with row i of b [N, 4]."""
+    """Returns the IoU of row i of a [N, 4] with row i of b [N, 4]."""
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     intersection = np.maximum(sides, 0).prod(axis=1)
     union = area(a) + area(b) - intersection

@@ -1,6 +1,6 @@
-"""Lines of text on an RGB array, in every alphabet that DejaVu Sans has; matplotlib brings it.
+"""Writes text on an RGB array in DejaVu Sans, which comes with matplotlib.
 
-OpenCV's own letters are ASCII only before its version 5. Sizes are in pixels per em.
+Before version 5, OpenCV's own font has only ASCII. Sizes are in pixels per em.
 """
 
 import functools
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# Of one em of DejaVu Sans: how far accents rise above the base line, and a line of text is high.
+# Of DejaVu Sans, in em: height of accents above the baseline, and height of a line of text.
 ASCENT = 0.93
 LINE = 1.25
 
@@ -22,24 +22,24 @@ def can_write(text: str) -> bool:
 
 
 def writable(text: str) -> str:
-    """The text with a question mark for every character that the font lacks."""
+    """Returns the text with a question mark for every character that the font lacks."""
     return "".join(c if ord(c) in _characters() else "?" for c in text)
 
 
 def text_width(text: str, size: int) -> int:
-    """Width of a line in pixels, rounded up."""
+    """Returns the width of a line in pixels, rounded up."""
     return int(np.ceil(_font(size).getlength(writable(text))))
 
 
 def line_height(size: int) -> int:
-    """Height of a line in pixels, with the space between lines."""
+    """Returns the height of a line in pixels, including the space between lines."""
     return int(np.ceil(LINE * size))
 
 
 def shorten(text: str, size: int, width: int) -> str:
-    """The text, or its beginning and its longer end around an ellipsis, to fit ``width`` pixels.
+    """Shortens a text to ``width`` pixels by an ellipsis, keeping more of its end than its start.
 
-    The ends of file names are what tells them apart.
+    The ends of file names are what distinguishes them.
     """
     if text_width(text, size) <= width:
         return text
@@ -52,7 +52,7 @@ def shorten(text: str, size: int, width: int) -> str:
 
 
 def wrap(text: str, size: int, width: int) -> list[str]:
-    """The text as lines of at most ``width`` pixels, cut at spaces; a longer word is shortened."""
+    """Splits text at spaces into lines of at most ``width`` pixels; longer words are shortened."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -76,7 +76,7 @@ def write_line(
     Args:
         picture: modified.
         text: one line; characters that the font lacks become question marks.
-        base_line: row on which the letters stand.
+        base_line: row of the baseline.
         left: column of the first letter.
         size: pixels per em.
         color: RGB.

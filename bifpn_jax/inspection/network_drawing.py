@@ -13,17 +13,17 @@ _RADIUS = 0.17
 
 
 class Place(NamedTuple):
-    """Where a feature stands: column 0 has the inputs, rows count up from the finest level."""
+    """Position of a feature: column 0 has the inputs, rows count up from the finest level."""
 
     column: int
     row: int
 
 
 def layout(graph: Graph, min_level: int, max_level: int) -> list[Place]:
-    """Places of the inputs and of all nodes, in the order of their ids.
+    """Returns the places of the inputs and all nodes, in the order of their ids.
 
-    A node stands to the right of the features of its own level and not left of any other that it
-    reads, so that a way down or up is a column.
+    A node is to the right of the features of its own level and not left of any other that it reads,
+    so that a top-down or bottom-up path is a column.
     """
     places = [Place(0, row) for row in range(max_level - min_level + 1)]
     for node in graph:
@@ -50,7 +50,7 @@ def is_bent(start: Place, end: Place, places: list[Place]) -> bool:
 def draw_network(
     graph: Graph, min_level: int, max_level: int, title: str, paths: list[Path]
 ) -> None:
-    """Draws a graph and writes it to every path, in the format of its ending.
+    """Draws a graph and writes it to every path, in the format of its suffix.
 
     Circles are nodes with activation, convolution and batch norm; squares are nodes without the
     convolution; a double ring is NAS-FPN's attention. Outputs have a dark rim.

@@ -1,10 +1,9 @@
-"""Names of the features of a feature network after the paper (section 3.3), from its graph.
+"""Names the features of a feature network as in the paper (section 3.3), from its graph.
 
-The paper calls the input of level 6 P6 in, the node on the way down P6 td (top-down) and the output
-P6 out. The rule for any graph: the last node of a level is its `out`. Of the others, one that reads
-a coarser level and no finer one is `td`; one that reads a finer level and no coarser one is `bu`
-(bottom-up); any other is `mid`. Where a level has several of a kind, they are numbered: P4 td1,
-P4 td2.
+The paper calls the input of level 6 P6 in, the top-down node P6 td and the output P6 out. The rule
+for any graph: the last node of a level is its `out`. Of the others, a node that reads a coarser
+level and no finer one is `td`; one that reads a finer level and no coarser one is `bu` (bottom-up);
+any other is `mid`. If a level has several of a kind, they are numbered: P4 td1, P4 td2.
 """
 
 from collections import Counter
@@ -13,7 +12,7 @@ from bifpn_jax.models.graphs import Graph, Node, level_of, output_ids
 
 
 def feature_names(graph: Graph, min_level: int, max_level: int) -> list[str]:
-    """Names of all inputs and nodes in the order of their ids: "P6 in", "P6 td", "P6 out"."""
+    """Returns the names of all inputs and nodes in id order: "P6 in", "P6 td", "P6 out"."""
     outputs = set(output_ids(graph, min_level, max_level))
     names = [f"P{level} in" for level in range(min_level, max_level + 1)]
     count = len(names)
@@ -29,7 +28,7 @@ def feature_names(graph: Graph, min_level: int, max_level: int) -> list[str]:
 
 
 def edge_names(graph: Graph, min_level: int, max_level: int) -> list[list[str]]:
-    """Names of the inputs of every node, in their order: "P6 in", "P7 in (top-down)"."""
+    """Returns the names of the inputs of every node, in order: "P6 in", "P7 in (top-down)"."""
     names = feature_names(graph, min_level, max_level)
     edges = []
     for node in graph:

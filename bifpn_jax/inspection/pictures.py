@@ -1,8 +1,8 @@
 """Pictures of boxes and of matched anchors, as RGB uint8 arrays.
 
-Boxes are yxyx in pixels of the image that is drawn on, with the edges of pixel i at i and i + 1.
-Line width and text grow with the image; a small image is enlarged first (``zoom``), since text has
-a least readable size.
+Boxes are yxyx in pixels of the image to draw on, with the edges of pixel i at i and i + 1. Line
+width and text grow with the image; a small image is enlarged first (``zoom``), because text has a
+minimum readable size.
 """
 
 import math
@@ -17,16 +17,16 @@ from bifpn_jax.errors import UserError
 from bifpn_jax.inspection import drawing, lettering
 from bifpn_jax.inspection.drawing import class_color
 
-# A caption is left out when earlier ones would hide more of it than this.
+# A caption is skipped if earlier ones would hide more of it than this.
 _HIDDEN_SHARE = 0.1
-# Of a contact sheet, in pixels: between cells, and the least width, for the sake of the texts.
+# Of a contact sheet, in pixels: gap between cells, and minimum width, so that texts fit.
 _GAP, _LEAST_WIDTH = 4, 360
 _TITLE_SIZE, _CAPTION_SIZE = 20, 17
 _DARK, _TITLE_INK, _CAPTION_INK = 24, (255, 255, 255), (215, 215, 215)
 
 
 def zoom_for(image: np.ndarray, side: int = 512) -> int:
-    """The whole factor, at least 1, that brings the longer side of an image closest to ``side``."""
+    """Returns the integer, at least 1, that scales an image's longer side closest to ``side``."""
     return max(1, round(side / max(image.shape[:2])))
 
 
@@ -46,16 +46,16 @@ def draw_boxes(
     Args:
         image: [H, W, 3] uint8, RGB; not modified.
         boxes: [N, 4] yxyx in pixels; parts outside the image are cut off.
-        labels: [N] int, from 0; rows with -1 are left out.
+        labels: [N] int, from 0; rows with -1 are skipped.
         names: the name of each class.
         scores: [N] in [0, 1], shown with two digits.
-        captions: N texts in place of name and score.
+        captions: N texts instead of name and score.
         dashed: [N], True for a dashed frame.
-        zoom: whole factor to enlarge the image by; see ``zoom_for``.
+        zoom: integer factor to enlarge the image by; see ``zoom_for``.
 
     Returns:
-        [zoom * H, zoom * W, 3] uint8. Where boxes overlap, the first in the list lies on top; a
-        text for which earlier ones leave no room is left out.
+        [zoom * H, zoom * W, 3] uint8. If boxes overlap, the first in the list is on top. Texts for
+        which earlier ones leave no room are skipped.
     """
     picture = _enlarge(image, zoom)
     style = drawing.style_for(picture)
@@ -97,10 +97,10 @@ def draw_matches(
         image: [H, W, 3] uint8, RGB; shown darker. Not modified.
         anchors: [A, 4] yxyx in pixels.
         matched_box: [A] int, the row of ``boxes`` that an anchor is matched to, -1 for background.
-        boxes: [N, 4] yxyx in pixels; rows without area (padding) are left out.
-        iou_threshold: if given, a box whose anchors all overlap it less has the largest overlap
-            written beside their number.
-        zoom: whole factor to enlarge the image by.
+        boxes: [N, 4] yxyx in pixels; rows without area (padding) are skipped.
+        iou_threshold: if given, and no anchor of a box reaches it, the best IoU is written next to
+            the number of anchors.
+        zoom: integer factor to enlarge the image by.
 
     Returns:
         [zoom * H, zoom * W, 3] uint8: boxes with thick lines and the number of their anchors,
@@ -128,11 +128,11 @@ def draw_matches(
 
 
 def _count_text(box: np.ndarray, matched: np.ndarray, iou_threshold: float | None) -> str:
-    """How many anchors a box has, and the best IoU where none of them reaches the threshold."""
+    """Returns the number of anchors of a box, and the best IoU if none reaches the threshold."""
     if iou_threshold is not None and len(matched):
         best = float(pairwise_iou(box[None], matched).max())
         if best < iou_threshold:
-            # Cut, not rounded, so that what is below the threshold reads as below it.
+            # Truncated, not rounded, so that what is below the threshold reads as below it.
             return f"{len(matched)} (IoU {math.floor(100 * best) / 100:.2f})"
     return str(len(matched))
 
@@ -148,11 +148,11 @@ def contact_sheet(
     """Puts images side by side on a dark sheet, row after row.
 
     Args:
-        images: each [H, W, 3] uint8, of any size; at least one.
+        images: at least one [H, W, 3] uint8 image of any size.
         columns: images per row.
         cell: if given, images with a longer side than this are shrunk to it.
         captions: a text above each image, of one line or more; long lines are shortened.
-        title: above all, over as many lines as it needs.
+        title: text above all images, over as many lines as necessary.
 
     Returns:
         One [H, W, 3] uint8 image.
@@ -189,7 +189,7 @@ def contact_sheet(
 
 
 def shrink(image: np.ndarray, side: int | None) -> np.ndarray:
-    """An image [H, W, 3] whose longer side is at most ``side``, if that is given."""
+    """Shrinks an image [H, W, 3] so that its longer side is at most ``side``, if given."""
     if side is None or max(image.shape[:2]) <= side:
         return image
     factor = side / max(image.shape[:2])
@@ -198,7 +198,7 @@ def shrink(image: np.ndarray, side: int | None) -> np.ndarray:
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Writes an RGB image in the format of the file's suffix (png, jpg, …), making its folder."""
+    """Writes an RGB image in the format of the file's suffix (png, jpg, …), creating its folder."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,10 +210,10 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def _enlarge(image: np.ndarray, zoom: int) -> np.ndarray:
-    """A contiguous copy, every pixel repeated ``zoom`` times in both directions."""
+    """Returns a contiguous copy with every pixel repeated ``zoom`` times in both directions."""
     return np.ascontiguousarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
 
 
 def _write(place: np.ndarray, text: str, size: int, ink: drawing.Color) -> None:
-    """Writes a line of text onto a part of a sheet that is as high as a line."""
+    """Writes a line of text into a region of a sheet with the height of a line."""
     lettering.write_line(place, text, round(lettering.ASCENT * size), _GAP, size, ink)

@@ -81,7 +81,7 @@ def detection_loss(
     constants = settings._asdict()
     class_loss = bind_known(CLASS_LOSSES.find(settings.class_loss), constants)
     box_loss = bind_known(BOX_LOSSES.find(settings.box_loss), constants)
-    # The one-hot is only ever a comparison, which XLA fuses with the loss.
+    # The one-hot is just a comparison, which XLA fuses with the loss.
     classes = jnp.arange(class_logits.shape[-1])[None, None, :]
     of_classes = class_loss(class_logits, targets.class_targets[:, :, None] == classes)
     losses = {

@@ -1,1 +1,1 @@
-"""The fields of a config: what they mean, how they are checked, and the objects made from them."""
+"""The fields of a config: their meaning, their checks, and the objects built from them."""

@@ -1,4 +1,4 @@
-"""From the fields of a config to the augmentations of its training images."""
+"""Makes the augmentations of the training images from the fields of a config."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,14 +9,14 @@ from bifpn_jax.data.augment.applying import Step, find_steps, split_settings
 
 
 def augmentation_steps(config: ConfigDict) -> list[Step]:
-    """The augmentations of a config's recipe, in their order.
+    """Returns the augmentations of a config's recipe, in order.
 
     Raises:
-        UserError: there is no such augmentation, or one of one's own does not work.
+        UserError: there is no such augmentation, or a custom one does not work.
     """
     given = config.augment
     fields: dict[str, dict[str, Any]] = {
-        # One that never mirrors takes its random number all the same: the others get theirs.
+        # If it never mirrors, it still draws a random number, so that those of the others stay.
         "flip": {} if given.flip else {"probability": 0.0},
         "scale_jitter": {"scales": tuple(given.jitter)},
     }
@@ -24,5 +24,5 @@ def augmentation_steps(config: ConfigDict) -> list[Step]:
 
 
 def augmentation_names(config: ConfigDict) -> Iterator[str]:
-    """The names in a config's recipe, without settings."""
+    """Yields the names in a config's recipe, without settings."""
     return (split_settings(entry)[0] for entry in config.augment.recipe)

@@ -17,10 +17,10 @@ and the backbone is EfficientNet-B(phi). The released models use a table that is
     R  rule    512   640    768    896   1024   1152   1280   1408
        used    512   640    768    896   1024   1280   1280   1536
 
-A recipe names a model and takes this base: `get_config("d1", arg)`. What stands after a colon
-on the command line, `--config=d1:debug`, arrives as `arg`; single fields are set with
-`--config.train.batch_size=32`. What each field means, and which values it takes, is said by
-`--help_config`, from `bifpn_jax.recipe.field_descriptions` and `bifpn_jax.recipe.model_fields`.
+A recipe names a model and uses this base: `get_config("d1", arg)`. What follows the colon on the
+command line, `--config=d1:debug`, is passed as `arg`; single fields are set with
+`--config.train.batch_size=32`. `--help_config` lists the meaning and allowed values of each field,
+from `bifpn_jax.recipe.field_descriptions` and `bifpn_jax.recipe.model_fields`.
 """
 
 import difflib
@@ -49,7 +49,7 @@ _EPOCHS = {"d7": 600.0, "d7x": 600.0}
 
 
 def get_config(name: str, arg: str | None = None) -> ConfigDict:
-    """The published recipe for one model.
+    """Returns the published recipe for one model.
 
     Args:
         name: key of `bifpn_jax.models.scaling.MODELS`.
@@ -87,7 +87,7 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
 
 
 def split_words(arg: str | None) -> list[str]:
-    """The words after the colon of ``--config=FILE:WORDS``."""
+    """Returns the words after the colon of ``--config=FILE:WORDS``."""
     return [word.strip() for word in (arg or "").split(",") if word.strip()]
 
 
@@ -98,23 +98,23 @@ def apply_switches(
     *,
     keep_model: bool = False,
 ) -> None:
-    """Changes a config as the words after the colon of ``--config=FILE:WORDS`` say.
+    """Changes a config according to the words after the colon of ``--config=FILE:WORDS``.
 
-    "debug" makes a short run of it, most of whose time is compilation: about a minute on a laptop,
-    with two evaluations and checkpoints. It keeps what decides which code runs: feature network,
-    fusion, levels, anchors, activation, normalisation, optimizer, loss, NMS. It shrinks how often
+    "debug" makes it a short run, most of whose time is compilation: about a minute on a laptop,
+    with two evaluations and checkpoints. It keeps what determines which code runs: feature network,
+    fusion, levels, anchors, activation, normalisation, optimizer, loss, NMS. It reduces how often
     that code runs and on what: the backbone to "nano", the feature network to one cell and the
     heads to one layer of 16 channels, images to 64 pixels, data to drawn shapes, 16 steps. Fields
-    on the command line are set after it and win.
+    on the command line are set after it and take precedence.
 
     Args:
-        config: is changed.
-        arg: the words that the config has not dealt with, with commas between.
-        others: what the config takes beside "debug", for the message.
-        keep_model: debug leaves the model as large as it is, for a recipe whose weights must fit.
+        config: the config to change.
+        arg: the remaining words, separated by commas.
+        others: the words that the config takes in addition to "debug", for the message.
+        keep_model: debug keeps the size of the model, for a recipe whose weights must fit.
 
     Raises:
-        UserError: a word that there is not; it says which there are, the nearest first.
+        UserError: a word is unknown; the message lists the known ones, the closest first.
     """
     for word in split_words(arg):
         if word != "debug":
@@ -169,7 +169,7 @@ def _model(name: str) -> ConfigDict:
 
 
 def _scaling(name: str) -> ConfigDict:
-    """For the record only: what the rule says, and where this model does not follow it."""
+    """For the record only: the compound scaling rule, and where this model deviates from it."""
     phi = MODELS[name].phi
     rule = {} if phi is None else compound_scaling(phi)._asdict()
     return ConfigDict({"rule": rule, "deviations": deviations(name)})
@@ -215,7 +215,7 @@ def _optimizer() -> ConfigDict:
 
 
 def _default(function: Callable[..., Any], argument: str) -> Any:
-    """What a function takes where nothing is said, so that it is written once."""
+    """Returns the default of a function's argument, so that it is written only once."""
     return inspect.signature(function).parameters[argument].default
 
 
@@ -232,7 +232,7 @@ def _evaluation() -> ConfigDict:
 
 
 def _shrink_model(config: ConfigDict) -> None:
-    """The same kind of model with as few operations as it can have: those are what is compiled."""
+    """Reduces a model to as few operations as possible, because they determine compile time."""
     model = config.model
     model.backbone = "nano"
     model.width = min(model.width, 16)
@@ -240,7 +240,7 @@ def _shrink_model(config: ConfigDict) -> None:
 
 
 def _shrink(config: ConfigDict) -> None:
-    """Few small drawn images, few steps."""
+    """Reduces a run to a few steps on a few small drawn images."""
     config.data.source = "shapes"
     config.data.shapes = ConfigDict({"num_train": 64, "num_eval": 16, "seed": 0})
     config.model.image_hw = (64, 64)

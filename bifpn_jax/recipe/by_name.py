@@ -1,4 +1,4 @@
-"""The recipes by the names that ``--config=NAME`` takes: models, and those that start from them.
+"""The recipes for ``--config=NAME``, by name: models, and recipes derived from them.
 
 ``NAME:WORDS`` gives the recipe its words: ``d1:debug``, ``finetune:lite0``, ``scaled:phi=1.5``.
 """
@@ -12,7 +12,7 @@ from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.named_parts import unknown
 from bifpn_jax.recipe import base, finetune, quickstart, scaled
 
-# A function of the words after the colon, None where there is no colon.
+# A function of the words after the colon, None without a colon.
 Recipe = Callable[..., ConfigDict]
 
 RECIPES: dict[str, Recipe] = {
@@ -24,10 +24,10 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of a name, the `get_config` of a config file.
+    """Returns the recipe of a name, the `get_config` of a config file.
 
     Raises:
-        UserError: there is none; it says which is nearest.
+        UserError: there is none; the message suggests the closest.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
@@ -35,6 +35,6 @@ def recipe(name: str) -> Recipe:
 
 
 def get_config(arg: str) -> ConfigDict:
-    """The config of "NAME" or "NAME:WORDS"; so this file stands for all recipes as a config."""
+    """Returns the config of "NAME" or "NAME:WORDS", so this file is a config for all recipes."""
     name, colon, words = arg.partition(":")
     return recipe(name)(*((words,) if colon else ()))

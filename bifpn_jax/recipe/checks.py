@@ -17,14 +17,14 @@ from bifpn_jax.recipe.best_metric import check_best_metric
 from bifpn_jax.recipe.field_descriptions import FIELDS, field_of
 from bifpn_jax.recipe.fields import ADDED_FIELDS, flat_fields
 
-# What a source of files of one's own reads.
+# The fields that a source of the user's files reads.
 _OWN_FILES = tuple(
     f"data.{split}_{what}" for split in ("train", "eval") for what in ("images", "annotations")
 )
 
 _EXPRESSIONS = ("optimizer.freeze", "init_only")  # regular ones
 
-# What a resumed run may change: how long it is, how it is watched, and what it computes twice.
+# What a resumed run may change: its length, its reporting, and what it recomputes.
 _FREE_TO_CHANGE = (
     "name",
     "study",
@@ -41,20 +41,20 @@ _FREE_TO_CHANGE = (
     "data.eval_",
     "data.train_images",
     "data.train_annotations",
-    # Its batches differ only where a bad image is read; what it left out is compared by itself.
+    # Batches differ only where a bad image is read; the skipped images are compared separately.
     "data.bad_images",
 )
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises a UserError for the first field out of its range, or a model that there is not."""
+    """Raises a UserError for the first field out of range, or an unknown model."""
     fields = _flat(config)
     for name, value in fields.items():
         if not all(map(math.isfinite, _floats(value))):
             _refuse(name, value, "it must be finite")
     for name, value in fields.items():
         field = field_of(name)
-        # The model's own choices are checked by `create_model`, which names the nearest.
+        # The model's choices are checked by `create_model`, which suggests the closest.
         if field.choices and not name.startswith("model.") and value not in field.choices:
             _refuse(name, value, f"use {' or '.join(field.choices)}")
         if isinstance(value, int | float) and not field.allows(value):
@@ -83,7 +83,7 @@ def check_config(config: ConfigDict) -> None:
             )
     if not all(isinstance(entry, str) for entry in fields["augment.recipe"]):
         _refuse("augment.recipe", fields["augment.recipe"], "give names, e.g. ('flip', 'a.py:b')")
-    # Who runs a config means the code that it names; that of other people's weights is not run.
+    # Running a config means trusting the code that it names, unlike code named by other weights.
     lists = [*augmentation_names(config), *fields["eval.metrics"]]
     for _, place in code_names({**fields, **{name: name for name in lists}}):
         trust_code(place)
@@ -98,12 +98,12 @@ def check_config(config: ConfigDict) -> None:
 
 
 def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: object) -> None:
-    """Raises a UserError with what would make a resumed run another run: fields, images or classes.
+    """Raises a UserError if a resumed run has other fields, images or classes than before.
 
     Args:
-        meta: config, label map, training data and ids of the images left out of the run that is
+        meta: config, label map, training data and ids of the skipped images of the run that is
             starting, as JSON.
-        saved: those in the checkpoint.
+        saved: the same from the checkpoint.
         workdir: what the message calls the run.
     """
     new, old = (ADDED_FIELDS | _flat(run["config"]) for run in (meta, saved))

@@ -4,21 +4,21 @@ r"""Fine-tunes published weights on your own images: COCO JSON files and folders
         --config.data.train_images=DIR --config.data.train_annotations=FILE \
         --config.data.eval_images=DIR --config.data.eval_annotations=FILE
 
-What stands after the colon is the model. It starts from effdet's COCO weights of that model, or
-from others with `config.init_from=WEIGHTS`: a detector's file, a workdir, or a name that
-`bifpn weights --list` knows. Anchors, input size, normalisation and padding
-are those that the weights were trained with, unless the config sets others; the number of classes
-and their names come from the annotations.
+The word after the colon is the model. It starts from effdet's COCO weights of that model, or from
+others with `config.init_from=WEIGHTS`: a detector's file, a workdir, or a name from
+`bifpn weights --list`. Anchors, input size, normalisation and padding are those that the weights
+were trained with, unless the config sets others; the number of classes and their names come from
+the annotations.
 
-With `finetune:lite0,backbone` only the backbone comes from weights, those of an ImageNet
-classifier: timm's, or others. Most of the model then starts from nothing, for which SGD is too
-slow, and it gets AdamW.
+With `finetune:lite0,backbone` only the backbone has weights, those of an ImageNet classifier:
+timm's, or others. Most of the model then starts from scratch, for which SGD is too slow, so AdamW
+is used.
 
-The recipe is for some hundred steps. Parts of the model are kept as they are with, for instance,
+The recipe is for a few hundred steps. To freeze parts of the model, set, for instance,
 `config.optimizer.freeze=backbone`; their batch norms are then in evaluation mode.
 
 `finetune:lite0,debug` tries the weights in a few steps: the model keeps its size, and the images
-are drawn. With `config.data.source=coco_json` as well the few steps are on your own images.
+are drawn. With `config.data.source=coco_json` as well, the steps use your own images.
 """
 
 from ml_collections import ConfigDict
@@ -29,12 +29,11 @@ from bifpn_jax.recipe import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The recipe for a model.
+    """Returns the recipe for a model.
 
     Args:
-        arg: name of the model, lite0 if there is none, "backbone" if the weights are of the
-            backbone alone, and switches of `bifpn_jax.recipe.base`, with commas between them:
-            "d0,debug".
+        arg: name of the model, by default lite0, "backbone" if the weights are for the backbone
+            only, and switches of `bifpn_jax.recipe.base`, separated by commas: "d0,debug".
     """
     words = base.split_words(arg)
     names = [word for word in words if word in MODELS]

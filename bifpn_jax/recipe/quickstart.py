@@ -2,7 +2,7 @@
 
     bifpn train --config=quickstart --workdir=runs/quickstart
 
-It is the published architecture with a narrower backbone, fewer cells and a smaller frame, and a
+It is the published architecture with a narrower backbone, fewer cells and a smaller input, and a
 recipe for a short run from scratch: AdamW, mild jitter, a cosine that ends at zero.
 """
 

@@ -3,10 +3,10 @@
     bifpn train --config=scaled:phi=1.5
     bifpn train --config=scaled:phi=-3,image_size=-1
 
-What stands after the colon: phi, and for single factors a phi of their own; the factors are
-backbone, image_size, width, network_repeats and head_repeats. Below 0 the models are small enough
-for a laptop. The released models have their own files, since they follow a table that only comes
-close to the rule.
+After the colon: phi, and optionally a separate phi for single factors, which are backbone,
+image_size, width, network_repeats and head_repeats. Below 0 the models are small enough for a
+laptop. The released models have their own files, because they follow a table that only
+approximates the rule.
 """
 
 from ml_collections import ConfigDict
@@ -17,11 +17,11 @@ from bifpn_jax.recipe import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The recipe for a scaled model.
+    """Returns the recipe for a scaled model.
 
     Args:
         arg: "phi=1.5", with single factors "phi=0,width=2", and switches of
-            `bifpn_jax.recipe.base`; phi is 0 if it is not there.
+            `bifpn_jax.recipe.base`; phi is 0 by default.
     """
     words = base.split_words(arg)
     switches = [word for word in words if "=" not in word]

@@ -1,8 +1,8 @@
-"""What the studies share: the paper's scale on COCO, and a small one on drawn shapes.
+"""Shared by the studies: the paper's scale on COCO, and a small one on drawn shapes.
 
 A study's file has `get_config(arg)` and `sweep(arg)`, the rows of its table: name -> the fields
 that the row sets. The word "shapes" after the colon chooses the small scale, on which a whole study
-runs on a laptop's CPU; what such a study shows holds for small models on easy images.
+runs on a laptop's CPU; its results hold for small models on easy images.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ Rows = dict[str, dict[str, Any]]
 
 
 def get_config(study: str, model: str, arg: str | None = None) -> ConfigDict:
-    """The config that a study varies.
+    """Returns the config that a study varies.
 
     Args:
-        study: its name.
+        study: name of the study.
         model: released model for the paper's scale.
         arg: "shapes" for the small scale, and switches of `bifpn_jax.recipe.base`.
     """
@@ -31,15 +31,15 @@ def get_config(study: str, model: str, arg: str | None = None) -> ConfigDict:
 
 
 def is_small(arg: str | None) -> bool:
-    """Whether the small scale is asked for."""
+    """Whether the small scale is requested."""
     return "shapes" in base.split_words(arg)
 
 
 def small_config() -> ConfigDict:
-    """Five levels at 96 pixels, a nano backbone and a schedule of minutes.
+    """Returns a config with five levels at 96 pixels, a nano backbone and a schedule of minutes.
 
-    As in the paper the runs are meant to start from one trained backbone, by `init_from` and
-    `init_only=backbone`; from scratch the schedule is too short.
+    As in the paper, runs are meant to start from one trained backbone, by `init_from` and
+    `init_only=backbone`; the schedule is too short to train from scratch.
     """
     config = quickstart.get_config()
     config.model.update(

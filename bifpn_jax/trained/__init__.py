@@ -1,4 +1,4 @@
-"""A trained detector: the model with its weights, and all that using it as it was trained takes."""
+"""A trained detector: the model with its weights, and everything needed to use it as trained."""
 
 from bifpn_jax.trained.detector import Detector
 from bifpn_jax.trained.evaluation import Evaluation, evaluate_detector

@@ -1,4 +1,4 @@
-"""What the config of a run says of the detector that it trains."""
+"""The settings of the trained detector in the config of a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,27 +8,27 @@ from bifpn_jax.postprocessing import PUBLISHED
 
 
 def configured_model(config: Mapping[str, Any], num_classes: int, **changes: Any) -> EfficientDet:
-    """The model of a config, with so many classes.
+    """Returns the model of a config, with the given number of classes.
 
     Args:
-        config: of a run, or the same as JSON.
+        config: config of a run, or its JSON form.
         num_classes: K.
         **changes: attributes of `EfficientDet` that replace the config's.
 
     Raises:
-        UserError: an attribute that does not exist, or a value that does not work.
+        UserError: an attribute does not exist, or a value does not work.
     """
     return create_model(**{**config["model"], "num_classes": num_classes, **changes})
 
 
 def configured_postprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `postprocess` in a config; the published ones where it has none."""
+    """Returns the arguments of `postprocess` in a config, or the published ones if it has none."""
     evaluation = config.get("eval", {})
     return {name: evaluation.get(name, value) for name, value in PUBLISHED._asdict().items()}
 
 
 def model_attributes(model: EfficientDet) -> dict[str, Any]:
-    """The attributes of a model that a config has."""
+    """Returns the attributes of a model that are config fields."""
     return {
         field: getattr(model, field)
         for field in EfficientDet.__dataclass_fields__
@@ -39,11 +39,11 @@ def model_attributes(model: EfficientDet) -> dict[str, Any]:
 def config_of(
     model: EfficientDet, *, name: str, antialias: bool, postprocessing: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The part of a config that the functions above read, for a model that no run here trained.
+    """Makes the config fields that the functions above read, for a model without a training run.
 
     Args:
         model: the network.
-        name: of the released model that it is, or comes from.
+        name: name of the released model that it is, or is derived from.
         antialias: how images are resized.
         postprocessing: arguments of `postprocess`.
     """

@@ -1,4 +1,4 @@
-"""What a trained detector is."""
+"""A trained detector."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -12,28 +12,28 @@ from bifpn_jax.inference import ImageDetections, make_detector
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.postprocessing import PUBLISHED
 
-# Least score of what a detector returns for an image; an evaluation takes all there is.
+# Minimum score of the detections for an image; an evaluation uses all of them.
 SCORE_THRESHOLD = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detector:
-    """A model with its weights, its classes, and how images come in and boxes come out.
+    """A model with its weights, its classes, and its pre- and post-processing.
 
-    `load_detector` makes one. Called with an image [H, W, 3] uint8 RGB of any size it returns
-    `ImageDetections`; the first call compiles. `dataclasses.replace` makes another one with other
-    settings.
+    Made by `load_detector`. Called with an image [H, W, 3] uint8 RGB of any size, it returns
+    `ImageDetections`; the first call compiles. To change settings, use `dataclasses.replace`.
 
     Attributes:
-        model: the network; its `image_hw` is the size at which it sees images.
+        model: the network; its `image_hw` is its input size.
         variables: {"params", "batch_stats"}, arrays.
         label_map: its classes; names and category ids by label.
         antialias: how images are resized, see `data.augment.placing.resize`.
         postprocessing: arguments of `postprocess`.
-        score_threshold: least score of what a call returns; an evaluation does without it.
+        score_threshold: minimum score of the detections that a call returns; not used in
+            evaluation.
         source: what it was read from, for messages.
-        step: of a checkpoint, the number of updates made; None for a file.
-        config: of the run that trained it, as JSON; {} where nothing is known of that.
+        step: for a checkpoint, the number of updates made; None for a file.
+        config: config of the run that trained it, as JSON; {} if unknown.
     """
 
     model: EfficientDet
@@ -53,11 +53,11 @@ class Detector:
 
     @property
     def image_hw(self) -> tuple[int, int]:
-        """Height and width at which the network sees images, pixels."""
+        """Height and width of the network's input, pixels."""
         return self.model.image_hw
 
     def __call__(self, image: np.ndarray) -> ImageDetections:
-        """Detections in an image [H, W, 3] uint8 RGB, in its own pixels, best first.
+        """Detects objects in an image [H, W, 3] uint8 RGB; boxes are in its pixels, best first.
 
         Raises:
             UserError: the array is not an image.

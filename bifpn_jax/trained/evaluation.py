@@ -28,15 +28,15 @@ _BOXES_IN_BATCH = 1  # nothing here reads the boxes of a batch
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation found, and how fast.
+    """The results of an evaluation, and its speed.
 
     Attributes:
-        metrics: COCO's numbers.
-        detections: in COCO's results format.
-        images_per_second: of loading, network and postprocessing, without the first batch, which
-            compiles; not a number where there is only one.
-        skipped: ids of the bad images that were found while evaluating and are not in the metrics.
-        own: the numbers of the metrics beside COCO's, by their names; None for what is not finite.
+        metrics: COCO's metrics.
+        detections: the detections in COCO's results format.
+        images_per_second: speed of loading, network and post-processing, without the first batch,
+            which compiles; NaN if there is only one batch.
+        skipped: ids of bad images that were found during the evaluation and are not in the metrics.
+        own: the values of user-defined metrics by name; None for those that are not finite.
     """
 
     metrics: CocoMetrics
@@ -60,25 +60,25 @@ def evaluate_detector(
     """Evaluates a detector on a dataset, on all devices of this process.
 
     Args:
-        detector: the model, with the settings of its postprocessing.
-        source: the data, such as `CocoJson(images, annotations)` of `data.sources.coco_folder`. The
-            categories that it has annotations of must be among the detector's, by name; results
-            have its ids.
-        metrics: of one's own, beside COCO's: functions (ground_truth, detections) -> {name: number}
-            of what COCO's files hold, or places of them, `FILE.py:NAME`, which
-            `bifpn_jax.trust_code` has to allow first.
-        batch_size: images at a time, rounded up to what the devices can share; 0 for as many as in
-            the evaluations of the detector's run.
-        bad_images: "error" stops at an image that cannot be read, "skip" goes on without it.
-        num_threads: that read images; None for one per CPU.
-        progress: whether to show a progress bar, where stderr is a terminal.
-        around_step: is put around the compiled step, to be told when it compiles.
+        detector: the detector, with the settings of its post-processing.
+        source: the data, such as `CocoJson(images, annotations)` from `data.sources.coco_folder`.
+            The detector must have all categories, by name, that are annotated; results use the
+            source's category ids.
+        metrics: user-defined ones, in addition to COCO's: functions (ground_truth, detections) ->
+            {name: number}, or their places `FILE.py:NAME`, which `bifpn_jax.trust_code` has to
+            allow first.
+        batch_size: images per batch, rounded up to what the devices can share; 0 for the batch size
+            of the evaluations in the detector's run.
+        bad_images: "error" stops at an image that cannot be read, "skip" continues without it.
+        num_threads: number of threads that read images; None for one per CPU.
+        progress: whether to show a progress bar if stderr is a terminal.
+        around_step: wraps the compiled step, for example to report compilation.
 
     Raises:
         UserError: the detector does not have a category that the dataset uses, an image is bad, or
             a metric does not work.
     """
-    # Reads grain, which takes long to import.
+    # Imports grain, which takes long.
     from bifpn_jax.data.pipeline import eval_batches
 
     for metric in metrics:

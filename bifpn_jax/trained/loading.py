@@ -1,4 +1,4 @@
-"""Loads a trained detector from a workdir, a file of weights, or a name of published ones."""
+"""Loads a trained detector from a workdir, a weights file, or a published name."""
 
 import difflib
 import inspect
@@ -31,7 +31,7 @@ from bifpn_jax.weights.matching_names import variable_shapes
 from bifpn_jax.weights.naming.own import not_said, saved_config
 
 _COCO_OUTPUTS = 90
-# Keywords of `postprocess` that a detector can be given; its score threshold has a name of its own.
+# Keywords of `postprocess` that a detector accepts; its score threshold has a separate name.
 _POSTPROCESSING = frozenset(
     name
     for name, parameter in inspect.signature(postprocess).parameters.items()
@@ -54,31 +54,31 @@ def load_detector(
     trust_code: bool = False,
     **settings: Any,
 ) -> Detector:
-    """Loads a detector that does what it did when it was trained or published.
+    """Loads a detector that works as it did when it was trained or published.
 
-    Model, classes, input size, normalisation, anchors, resizing and postprocessing come from the
-    source. What is given here replaces them.
+    Model, classes, input size, normalisation, anchors, resizing and post-processing come from the
+    source. Arguments override them.
 
     Args:
-        source: the workdir of a training run, a file of weights, or the name of published ones.
-        model: name of the model that is expected there, such as "d0", needed where the weights fit
-            several; or a model of one's own that the weights fit.
-        step: of a workdir, a step, "latest" or "best"; None for the best if there is one, else
+        source: the workdir of a training run, a weights file, or the name of published weights.
+        model: name of the expected model, such as "d0", needed if the weights fit several; or your
+            own model that the weights fit.
+        step: for a workdir, a step, "latest" or "best"; None for the best if there is one, else
             the latest.
-        ema: of a workdir, whether to take the averaged weights, or the raw ones.
-        class_names: a name per class, in the order of the outputs; needed where neither the source
-            says them nor the number of classes is that of COCO.
+        ema: for a workdir, whether to take the averaged weights, or the raw ones.
+        class_names: a name per class, in the order of the outputs; needed if the source does not
+            state them and the number of classes is not that of COCO.
         antialias: how images are resized, see `data.augment.placing.resize`.
-        score_threshold: least score of what the detector returns for an image; None for all that
-            postprocessing keeps.
+        score_threshold: minimum score of the detections for an image; None for all that
+            post-processing keeps.
         trust_code: whether the code in files that the source's config names as parts, as
             `FILE.py:NAME`, may be run.
         **settings: attributes of `EfficientDet`, such as `image_hw`, and arguments of
             `postprocess`, such as `nms_method`, `iou_threshold`, `sigma`, `max_detections`.
 
     Raises:
-        UserError: nothing that can be read, another model than expected, no such step or setting,
-            or classes without names.
+        UserError: the source cannot be read or has another model than expected, there is no such
+            step or setting, or the classes have no names.
     """
     attributes, postprocessing = _split(settings)
     check_postprocessing(**postprocessing)
@@ -105,7 +105,7 @@ def load_detector(
 
 
 def _of_run(file: WeightFile, name: str, trust_code: bool) -> Detector:
-    """What a run of this project left, as a workdir or as a file."""
+    """Returns the detector of a run of this project, from its workdir or an exported file."""
     config = saved_config(file.source, file.metadata)
     if trust_code:
         named_parts.trust_all(config)
@@ -161,7 +161,7 @@ def _of_own_model(file: WeightFile, model: EfficientDet, class_names: Sequence[s
 
 
 def _without_run(file: WeightFile, model: EfficientDet, name: str, label_map: LabelMap) -> Detector:
-    # Somebody's own model with the weights of a run is still postprocessed as in that run.
+    # A custom model with the weights of a run still gets the post-processing of that run.
     run = saved_config(file.source, file.metadata) if "config" in file.metadata else {}
     postprocessing = configured_postprocessing(run)
     return Detector(
@@ -227,7 +227,7 @@ def _check_count(source: str, num_classes: int, names: Sequence[str]) -> None:
 
 
 def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Attributes of the model, and arguments of `postprocess`."""
+    """Splits settings into attributes of the model and arguments of `postprocess`."""
     attributes = EfficientDet.__dataclass_fields__.keys() - {"parent", "name", "num_classes"}
     for name in settings:
         if name not in attributes | _POSTPROCESSING:
@@ -241,7 +241,7 @@ def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _changed(detector: Detector, attributes: dict[str, Any]) -> EfficientDet:
-    """The model with other attributes, checked as those of any model."""
+    """Returns the model with other attributes, which are checked as for any model."""
     if not attributes:
         return detector.model
     model = create_model(**{**model_attributes(detector.model), **attributes})

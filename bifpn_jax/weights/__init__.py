@@ -1,4 +1,4 @@
-"""Published and own weights: reading them from files of any kind, with a report; writing them."""
+"""Reading published and own weights from files of any format, with a report; writing them."""
 
 from bifpn_jax.weights.loading import load_weights
 from bifpn_jax.weights.published.catalog import weights_catalog

@@ -11,17 +11,17 @@ from bifpn_jax.weights.matching_names import match_names, num_anchors, num_outpu
 from bifpn_jax.weights.naming.scheme import Path, backbone_of
 from bifpn_jax.weights.published.catalog import weights_catalog
 
-# Settings that show in the names and shapes of weights. The others come with them: all published
-# weights without biases in front of batch norms, say, were trained with symmetric padding.
+# Settings that show in the names and shapes of weights. The others follow from them: for example,
+# all published weights without biases before batch norms were trained with symmetric padding.
 _VISIBLE = ("feature_network", "fusion", "conv_bias", "width", "network_repeats", "backbone")
-# These a file does not tell either; they depend on how it was trained, not on the architecture.
+# A file does not reveal these either; they depend on how it was trained, not on the architecture.
 _OF_THE_TRAINING = ("mean_rgb", "std_rgb", "aspect_ratios")
 
 
 class Candidate(NamedTuple):
     """A model that weights may belong to: `create_model(name, num_classes=…, **settings)`.
 
-    With `is_backbone` it is an ImageNet classifier, and `name` that of its backbone.
+    With `is_backbone` it is an ImageNet classifier, and `name` is the name of its backbone.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     is_backbone: bool = False
 
     def __str__(self) -> str:
-        """As one would write it."""
+        """Returns the call that makes the model."""
         if self.is_backbone:
             return f"one with the backbone {self.name}"
         classes = {} if self.num_classes == 90 else {"num_classes": self.num_classes}
@@ -41,9 +41,9 @@ class Candidate(NamedTuple):
 def fitting_models(
     file: WeightFile, kind: type[EfficientDet] | type[Classifier] = EfficientDet
 ) -> list[Candidate]:
-    """Released models whose every variable has its value in a file, with nothing left over.
+    """Finds released models whose variables all have values in a file, with nothing left over.
 
-    Weights of an ImageNet classifier fit all models with its backbone, which is all that is named.
+    Weights of an ImageNet classifier fit all models with its backbone, so only that is named.
     """
     if kind is Classifier or "feature_network" not in file.scheme.parts:
         models = ((Candidate(name, 1000, {}, True), Classifier(name)) for name in VARIANTS)
@@ -76,7 +76,7 @@ def _detectors(file: WeightFile) -> Iterator[tuple[Candidate, EfficientDet]]:
 
 
 def _deepest_fit(file: WeightFile, model: EfficientDet | Classifier) -> bool:
-    """Whether some telling variables fit: quick, where `match_names` has to trace the model."""
+    """Whether a few distinctive variables fit: quick, while `match_names` must trace the model."""
     names = file.entries.keys()
     for path, shape in _telling(model).items():
         entries = file.scheme.entries(path, model, names)
@@ -88,7 +88,7 @@ def _deepest_fit(file: WeightFile, model: EfficientDet | Classifier) -> bool:
 
 
 def _telling(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
-    """{path: shape} of the last layers of the backbone, the feature network and the heads."""
+    """Returns {path: shape} of the last layers of backbone, feature network and heads."""
     is_detector = isinstance(model, EfficientDet)
     _, blocks = block_table(VARIANTS[backbone_of(model)])
     last = blocks[-1]

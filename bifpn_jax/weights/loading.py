@@ -1,4 +1,4 @@
-"""Loads weights of any kind into a model, and accounts for every entry on both sides."""
+"""Loads weights of any format into a model, and accounts for every entry on both sides."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -32,31 +32,31 @@ def load_weights(
     seed: int = 0,
     report: Callable[[LoadReport], object] | None = print,
 ) -> Variables:
-    """Variables of `model` with the values of published or own weights.
+    """Returns the variables of `model` with the values of published or own weights.
 
     Args:
         source: a path (effdet or timm `.pth` and `.safetensors`, a TensorFlow checkpoint, an
             EfficientDet-Lite `.tflite`, a workdir, a `.safetensors` of this project), the name of
-            published weights, or a state dict {name: array} in one of these layouts. Weights of a
-            whole detector, or of an ImageNet classifier, which fill the backbone.
-        model: the model that they are for. `load_detector` makes the one they were trained with.
+            published weights, or a state dict {name: array} in one of these layouts. The weights
+            are those of a complete detector, or of an ImageNet classifier for the backbone.
+        model: the model to fill. `load_detector` makes the one that they were trained with.
         new_classes: whether the model may have another number of classes than the weights; its
-            class predictor is then new, with a kernel of zeros, and has to be trained.
+            class predictor is then new, with a kernel of zeros, and must be trained.
         new_anchors: the same for the number of anchors, with both predictors.
-        class_names: of the model. Weights of a run that has as many classes but others, or the same
-            in another order, count as weights with another number of classes.
+        class_names: class names of the model. If they differ from those of the weights, or are in
+            another order, the weights are treated as having another number of classes.
         only: regular expression; variables whose path it matches from the start are loaded, the
-            others stay new. None loads all there are.
-        seed: of the initial values of what is new.
+            others stay new. None loads all of them.
+        seed: seed of the initial values of new variables.
         report: called with the `LoadReport`; None for silence.
 
     Returns:
         {"params": …, "batch_stats": …}, float32.
 
     Raises:
-        UserError: the source cannot be read; the number of classes or of anchors differs and may
-            not; or an entry is missing, left over or of another shape and nothing explains it.
-            The message names the model that fits.
+        UserError: the source cannot be read; the number of classes or anchors differs without
+            permission; or an entry is missing, left over or of another shape without a known
+            reason. The message names the model that fits.
     """
     file = source if isinstance(source, WeightFile) else open_weights(source)
     match = match_names(file, model, only)
@@ -79,7 +79,7 @@ def load_weights(
 
 
 def _without_other_classes(file: WeightFile, match: Match, names: tuple[str, ...]) -> Match:
-    """The match with a new class predictor where the file's classes are others than these."""
+    """Returns the match with a new class predictor if the file's classes differ from these."""
     if not names or "label_map" not in file.metadata:
         return match
     theirs = LabelMap.from_json(json.loads(file.metadata["label_map"])).names
@@ -99,7 +99,7 @@ def _without_other_classes(file: WeightFile, match: Match, names: tuple[str, ...
 def _check_predictors(
     file: WeightFile, match: Match, *, new_classes: bool, new_anchors: bool
 ) -> None:
-    """Raises a UserError for a predictor that would be new although nobody asked for that."""
+    """Raises a UserError for a predictor that would be new without having been asked for."""
     allowed = {"classes": new_classes, "anchors": new_anchors}
     for what, theirs, ours in match.resized.values():
         if not allowed[what]:

@@ -1,4 +1,4 @@
-"""Matches the variables of a model with the entries of a file, and says why where they differ."""
+"""Matches the variables of a model with the entries of a file, and explains differences."""
 
 import re
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _LEFT_OUT = "left out, as asked"
 
 
 class Resized(NamedTuple):
-    """Why a predictor has another number of outputs: `what`, "classes" or "anchors", differs."""
+    """The reason for another number of outputs: `what`, "classes" or "anchors", differs."""
 
     what: str
     theirs: int
@@ -29,15 +29,15 @@ class Resized(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Outcome of `match_names`; paths here begin with the collection.
+    """Result of `match_names`; paths begin with the collection.
 
     Attributes:
         shapes: {path: shape} of all variables of the model.
-        values: {path: array} of those with values from the file.
-        initial: {path: why it has none}.
-        resized: {those of `initial` that the file has with another number of outputs: why}.
-        unused: {entry of the file that no variable took: why}.
-        problem: what is wrong, after the name of the file; "" if nothing is.
+        values: {path: array} of variables with values from the file.
+        initial: {path: reason} of variables without values from the file.
+        resized: {path: reason} of those that the file has with another number of outputs.
+        unused: {entry of the file: reason} of entries that no variable uses.
+        problem: what is wrong, to follow the name of the file; "" if nothing is.
     """
 
     shapes: dict[Path, tuple[int, ...]]
@@ -49,7 +49,7 @@ class Match(NamedTuple):
 
 
 def variable_shapes(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
-    """{(collection, module, …, leaf): shape} of all variables of a model, without computing any."""
+    """Returns {(collection, module, …, leaf): shape} of a model's variables, without computing."""
     variables = traverse_util.flatten_dict(initial_values.variable_shapes(model))
     return {path: leaf.shape for path, leaf in variables.items()}
 
@@ -98,7 +98,7 @@ def match_names(
     unused = {name: reason for name, reason in used.items() if reason and name in file.entries}
     reasons = {name: file.scheme.unused(name) for name in file.entries if name not in used}
     if only is not None:
-        # What else the file has in a module of which something is taken must fit.
+        # If anything in a module is used, all of the file's entries in it must fit.
         taken = {_module(name) for name, reason in used.items() if not reason}
         reasons |= dict.fromkeys(
             (name for name, reason in reasons.items() if not reason and _module(name) not in taken),
@@ -127,7 +127,7 @@ def _only(only: str | None, shapes: dict[Path, tuple[int, ...]]) -> set[Path]:
 
 
 def _module(name: str) -> str:
-    """The outermost module in an entry's name, in any of the schemes."""
+    """Returns the outermost module in an entry's name, in any of the schemes."""
     return re.match(r"((params|batch_stats)/)?[^./]*", name)[0]
 
 
@@ -138,7 +138,7 @@ def _other_predictor(
     file: WeightFile,
     model: EfficientDet | Classifier,
 ) -> Resized | None:
-    """Why a predictor has another number of outputs, if that is all that differs; else None."""
+    """Returns why a predictor has another number of outputs, None if anything else differs."""
     if theirs[:-1] != ours[:-1] or len(theirs) != len(ours):
         return None
     if path[1] == "classifier":
@@ -155,12 +155,12 @@ def _other_predictor(
 
 
 def num_anchors(file: WeightFile, model: EfficientDet) -> int:
-    """Anchors per location of the weights in a file: a quarter of the box predictor's outputs."""
+    """Returns the anchors per location of a file: a quarter of the box predictor's outputs."""
     return num_outputs(file, model, "box_head") // 4
 
 
 def num_outputs(file: WeightFile, model: EfficientDet, head: str) -> int:
-    """Outputs of a head's predictor in a file, 0 if there is none."""
+    """Returns the number of outputs of a head's predictor in a file, 0 if there is none."""
     path = (head, "predictor", "pointwise", "bias")
     (name,) = file.scheme.entries(path, model, file.entries.keys())
     return np.size(file.entries.get(name, ()))

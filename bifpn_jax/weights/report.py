@@ -1,4 +1,4 @@
-"""What loading weights did, entry by entry."""
+"""A report on loaded weights, entry by entry."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,13 +9,13 @@ class LoadReport(NamedTuple):
 
     Attributes:
         source: the file, or "a state dict".
-        label: what kind of file it is.
-        loaded: the model's variables that have values from the file, "backbone/stem_conv/kernel".
-        initial: {variable left at its initial value: why}.
-        unused: {entry of the file that went nowhere: why}.
-        folded: whether the file's batch norms are folded away: the model's have made-up statistics
-            then, which is exact in evaluation and no starting point for training.
-        differences: settings with which the weights were trained and the model was not made,
+        label: the kind of file.
+        loaded: the model's variables with values from the file, "backbone/stem_conv/kernel".
+        initial: {variable left at its initial value: reason}.
+        unused: {unused entry of the file: reason}.
+        folded: whether the file's batch norms are folded: the model's then have placeholder
+            statistics, which are exact in evaluation but no starting point for training.
+        differences: settings that differ between the weights' training and the model,
             {"aspect_ratios": (theirs, the model's)}.
     """
 
@@ -28,7 +28,7 @@ class LoadReport(NamedTuple):
     differences: Mapping[str, tuple[Any, Any]] = {}
 
     def __str__(self) -> str:
-        """A few lines: one for what was loaded, one for every reason."""
+        """Returns a few lines: one for what was loaded, one for every reason."""
         lines = [f"weights: {self.source} ({self.label}): {len(self.loaded)} arrays loaded"]
         for what, entries in (("new in the model", self.initial), ("unused", self.unused)):
             for reason in dict.fromkeys(entries.values()):

@@ -1,4 +1,4 @@
-"""Writes a model's variables as one `.safetensors` file."""
+"""Writes a model's variables to a `.safetensors` file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +14,9 @@ def save_weights(
     """Writes variables to a file that `load_weights` reads back, bit for bit.
 
     Args:
-        path: of the file, `.safetensors`; one that is there is replaced.
+        path: the file, `.safetensors`; an existing one is replaced.
         variables: {"params": …, "batch_stats": …}.
-        metadata: texts to keep with them.
+        metadata: texts to store with them.
 
     Raises:
         UserError: the file cannot be written.

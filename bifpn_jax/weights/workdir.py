@@ -1,4 +1,4 @@
-"""The weights in the workdir of a training run, with all that is known of them."""
+"""The weights in the workdir of a training run, with all that is known about them."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from bifpn_jax.train.checkpoint_reader import (
 )
 from bifpn_jax.weights.naming.own import CONFIG_FILE, flat_names, not_said
 
-# Groups of fields that a run may change when it goes on, and that no weights depend on.
+# Groups of fields that a resumed run may change, and on which no weights depend.
 _CURRENT = ("data", "eval")
 
 
@@ -66,7 +66,7 @@ def read_workdir(path: Path, step: int | str | None = None, *, ema: bool = True)
 
 
 def _current_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The groups of `_CURRENT` as the run was last started with them."""
+    """Returns the groups of `_CURRENT` with which the run was last started."""
     file = path / CONFIG_FILE
     if not file.exists():
         return {}

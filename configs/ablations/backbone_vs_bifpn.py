@@ -1,4 +1,4 @@
-"""What the backbone gives and what BiFPN gives (paper Table 4), on EfficientNet-B3.
+"""The gains from the backbone and from BiFPN (paper Table 4), on EfficientNet-B3.
 
     python -m experiments.sweep --config=configs/ablations/backbone_vs_bifpn.py --workdir=DIR
     python -m experiments.sweep --config=configs/ablations/backbone_vs_bifpn.py:shapes --workdir=DIR
@@ -6,7 +6,7 @@
 The row `retinanet_fpn` is RetinaNet with this backbone: its FPN and its heads of four ordinary
 convolutions with 256 channels, at 640 pixels, which comes nearest to the paper's 21 M parameters
 and 75 B operations.
-The paper's first row, RetinaNet on ResNet-50, has a backbone that is not here.
+The paper's first row, RetinaNet on ResNet-50, is not included: there is no ResNet here.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from bifpn_jax.recipe import study
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """D3 with five cells, 12 M parameters and 24 B operations; see `bifpn_jax.recipe.study`."""
+    """Return D3 with five cells, 12 M parameters, 24 B operations; see `bifpn_jax.recipe.study`."""
     config = study.get_config("backbone_vs_bifpn", "d3", arg)
     if not study.is_small(arg):
         config.model.network_repeats = 5
@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def sweep(arg: str | None = None) -> study.Rows:
-    """RetinaNet's FPN and heads, and BiFPN."""
+    """Return rows for RetinaNet's FPN and heads, and for BiFPN."""
     retinanet = {
         "model.feature_network": "retinanet_fpn",
         "model.fusion": "sum",

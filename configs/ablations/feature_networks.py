@@ -1,10 +1,10 @@
-"""Cross-scale connections (paper Table 5): one backbone and one head, other feature networks.
+"""Cross-scale connections (paper Table 5): different feature networks, same backbone and heads.
 
     python -m experiments.sweep --config=configs/ablations/feature_networks.py --workdir=DIR
     python -m experiments.sweep --config=configs/ablations/feature_networks.py:shapes --workdir=DIR
 
-Rows differ in the graph, how often it is repeated, and its fusion. The paper does not print the
-repeats. Its ratios of parameters and operations come out, all within 0.012, for the feature
+Rows differ in the graph, how often it is repeated, and its fusion. The paper does not state the
+repeats. Its ratios of parameters and operations are reproduced, all within 0.012, by the feature
 network alone with five cells of BiFPN (the released D3 has six), twice as many of the networks with
 half the nodes, and a node at the coarsest level in FPN and at both ends in PANet.
 """
@@ -27,10 +27,10 @@ _ROWS = {
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """D3 with five cells, or at the small scale one; see `bifpn_jax.recipe.study`.
+    """Return D3 with five cells, or one at the small scale; see `bifpn_jax.recipe.study`.
 
-    One, because in its short schedule two cells of FPN or PANet, where nothing but nodes leads from
-    a level's input to its output, hardly learn.
+    One, because in the short schedule two cells of FPN or PANet, in which all paths from a level's
+    input to its output go through nodes, hardly learn.
     """
     config = study.get_config("feature_networks", "d3", arg)
     config.model.network_repeats = 1 if study.is_small(arg) else 5
@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def sweep(arg: str | None = None) -> study.Rows:
-    """A row per feature network; at the small scale all of them have fast fusion."""
+    """Return a row per feature network; at the small scale all of them have fast fusion."""
     repeats = get_config(arg).model.network_repeats
     return {
         row: {

@@ -11,10 +11,10 @@ from bifpn_jax.recipe import study
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """D0, the smallest of the three models of Table 6; see `bifpn_jax.recipe.study`."""
+    """Return D0, the smallest of the three models of Table 6; see `bifpn_jax.recipe.study`."""
     return study.get_config("fusion", "d0", arg)
 
 
 def sweep(arg: str | None = None) -> study.Rows:
-    """A row per fusion."""
+    """Return a row per fusion."""
     return {fusion: {"model.fusion": fusion} for fusion in NORMALIZERS}

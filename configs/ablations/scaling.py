@@ -1,10 +1,10 @@
-"""Compound scaling against scaling by one factor (paper Figure 6).
+"""Compound scaling against scaling a single factor (paper Figure 6).
 
     python -m experiments.sweep --config=configs/ablations/scaling.py --workdir=DIR
     python -m experiments.sweep --config=configs/ablations/scaling.py:shapes --workdir=DIR
 
-From one base, three steps in each of four single factors, and three of all together. The steps of
-the single factors are large, so that all curves cover about the same range of operations.
+From one base, three steps in each of four single factors, and three in all factors together. The
+steps of single factors are large, so that all curves cover about the same range of operations.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ _SMALL_COMPOUND = ((64, 64, 2, 2), (80, 64, 2, 2), (96, 80, 3, 3))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """D0, or at the small scale one cell and 48 channels; see `bifpn_jax.recipe.study`."""
+    """Return D0, or at the small scale one cell, 48 channels; see `bifpn_jax.recipe.study`."""
     config = study.get_config("scaling", "d0", arg)
     if study.is_small(arg):
         config.model.update(
@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def sweep(arg: str | None = None) -> study.Rows:
-    """The base, and rows FACTOR_STEP; compound_1 is D1 at the paper's scale."""
+    """Return the base, and rows FACTOR_STEP; compound_1 is D1 at the paper's scale."""
     rows: study.Rows = {"base": {}}
     single = _SMALL_STEPS if study.is_small(arg) else _PAPER_STEPS
     for factor, values in single.items():

@@ -1,1 +1,1 @@
-"""Tables and figures of the paper, with its numbers beside those of finished runs."""
+"""Tables and figures of the paper, with its numbers next to those of finished runs."""

@@ -1,4 +1,4 @@
-"""Table 4: what the backbone gives, and what BiFPN gives."""
+"""Table 4: the gains from the backbone and from BiFPN."""
 
 from bifpn_jax.evaluation.metrics import SCORE_DIGITS
 from experiments.paper import counts, paper_numbers
@@ -19,7 +19,7 @@ _COLUMNS = (
 
 
 def table4(study: Study | None) -> Table:
-    """The paper's rows; counts are of the configs at the paper's scale."""
+    """Return the paper's rows, with counts of the configs at the paper's scale."""
     configs = counts.study_configs(STUDY)
     rows = []
     for row, paper in paper_numbers.BACKBONES.items():

@@ -22,7 +22,7 @@ from experiments.paper.study_table import row_counts
 
 TITLE = "Figure 1: AP over multiply-adds"
 
-# Where the names of the other detectors stand: horizontally, vertically in points from the marker.
+# Positions of the other detectors' names: horizontal alignment, vertical offset in points.
 _NAME_PLACES = {
     "Mask R-CNN R101-FPN": ("right", -3),
     "Mask R-CNN X101-FPN": ("right", -3),
@@ -33,19 +33,19 @@ _NAME_PLACES = {
 }
 
 
-# On the axis of COCO the paper's names need room at both ends.
+# On COCO's axis, the paper's names need room at both ends.
 _COST_LIMITS = (2.0, 2e4)
 _MOST_LETTERS = 40  # of the names of series and of data
 
 
 class Series(NamedTuple):
-    """Our points that belong together, a study or the runs of a model.
+    """Our points of one study, or of the runs of one model.
 
     Attributes:
-        label: "ours, fusion".
-        data: what they were evaluated on.
+        label: the label in the legend, "ours, fusion".
+        data: the data they were evaluated on.
         points: multiply-adds in billions, and AP.
-        names: of the points.
+        names: the names of the points.
     """
 
     label: str
@@ -55,7 +55,7 @@ class Series(NamedTuple):
 
 
 def figure1(results: Results) -> Drawing:
-    """The paper's points, ours on COCO among them, and ours on other data beside them."""
+    """Draw the paper's points with ours on COCO, and ours on other data in a second panel."""
     on_coco, elsewhere = _our_series(results)
     most = max((sum(len(s.points) for s in part) for part in (on_coco, elsewhere)), default=0)
     height = 4.8 + 0.06 * max(0, most - 15)  # the names of many points need room
@@ -94,7 +94,7 @@ def figure1(results: Results) -> Drawing:
 
 
 def _our_series(results: Results) -> tuple[list[Series], list[Series]]:
-    """Our series on COCO, and those on other data."""
+    """Return our series on COCO, and those on other data."""
     on_coco, elsewhere = [], []
 
     def add(label: str, run: Run, points: Points, names: list[str]) -> None:
@@ -151,7 +151,7 @@ def _ap(numbers: paper_numbers.Detector) -> tuple[float, str]:
 
 
 def _draw_ours(axes: Any, several: Sequence[Series]) -> list[NamedPoint]:
-    """Draws our points; returns them with their names, which are to be written last."""
+    """Draw our points; return them with their names, which must be drawn last."""
     named = []
     for i, series in enumerate(several, 1):
         color = COLORS[i % len(COLORS)]

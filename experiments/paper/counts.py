@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the models in a table; nothing of it needs training."""
+"""Parameters and multiply-adds of the models in a table; needs no training."""
 
 import functools
 import importlib
@@ -20,14 +20,14 @@ COCO_OUTPUTS = 90  # of the published models, category id - 1
 
 
 class Counts(NamedTuple):
-    """Size of a model or a part of it, for one image of the model's own size."""
+    """Size of a model or a part of it, for one image of the model's input size."""
 
     parameters: int  # trainable ones
     multiply_adds: float
 
 
 def model_of(config: ConfigDict | Mapping[str, Any], num_classes: int) -> EfficientDet:
-    """The model of a config, or of one as JSON, with some number of classes."""
+    """Return the model of a config, or of its JSON form, with this number of classes."""
     config = ConfigDict(dict(config)).copy_and_resolve_references()
     with config.unlocked():
         config.model.num_classes = config.model.num_classes or num_classes
@@ -35,19 +35,19 @@ def model_of(config: ConfigDict | Mapping[str, Any], num_classes: int) -> Effici
 
 
 def released_config(name: str, dtype: str = "float32") -> ConfigDict:
-    """The config of a released model, "d0", that computes in a dtype."""
+    """Return the config of a released model, "d0", that computes in a dtype."""
     config = importlib.import_module(f"configs.{name}").get_config()
     config.model.dtype = dtype
     return config
 
 
 def released_model(name: str) -> EfficientDet:
-    """A released model with the outputs of the published COCO models."""
+    """Return a released model with the outputs of the published COCO models."""
     return model_of(released_config(name), COCO_OUTPUTS)
 
 
 def study_configs(study: str) -> dict[str, ConfigDict]:
-    """Row -> config, of a study in configs/ablations at the paper's scale."""
+    """Return row -> config of a study in configs/ablations at the paper's scale."""
     module = importlib.import_module(f"configs.ablations.{study}")
     configs = {}
     for row, fields in module.sweep().items():
@@ -58,16 +58,16 @@ def study_configs(study: str) -> dict[str, ConfigDict]:
 
 @functools.cache
 def count_model(model: EfficientDet) -> Counts:
-    """Counts of a whole model."""
+    """Return the counts of a whole model."""
     parameters = num_parameters(_trace(model)[0])
     return Counts(parameters, forward_cost(model, model.image_hw).multiply_adds)
 
 
 @functools.cache
 def count_network(model: EfficientDet) -> Counts:
-    """Counts of a model's feature network alone, from the backbone's features to the heads.
+    """Return the counts of a model's feature network, from the backbone's features to the heads.
 
-    That includes what brings the backbone's features to its width, and the extra coarse levels.
+    This includes the projections of the backbone's features and the extra coarse levels.
     """
     params, network = _trace(model)
     multiply_adds = forward_cost(network, model.image_hw).multiply_adds
@@ -75,7 +75,7 @@ def count_network(model: EfficientDet) -> Counts:
 
 
 class _Network(nn.Module):
-    """A feature network on features of the given shapes, whatever the image."""
+    """A feature network on features of fixed shapes, independent of the image."""
 
     network: nn.Module
     shapes: tuple[tuple[int, tuple[int, ...]], ...]  # level and shape
@@ -86,7 +86,7 @@ class _Network(nn.Module):
 
 @functools.cache
 def _trace(model: EfficientDet) -> tuple[Any, _Network]:
-    """Shapes of the parameters of a model, and its feature network by itself."""
+    """Return the shapes of a model's parameters, and its feature network by itself."""
     found = {}
 
     def keep_network(call: Any, arguments: Any, settings: Any, context: Any) -> Any:

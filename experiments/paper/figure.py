@@ -1,14 +1,14 @@
-"""What a figure is before it is written."""
+"""A figure before it is written."""
 
 from typing import Any, NamedTuple
 
 
 class Drawing(NamedTuple):
-    """A figure, or why there is none.
+    """A figure, or the reason why there is none.
 
     Attributes:
         title: "Figure 1: AP over multiply-adds".
-        figure: matplotlib's; None where nothing that it would show was run.
+        figure: the matplotlib figure; None if nothing that it would show was run.
         caption: what it shows, or what would have to be run.
     """
 

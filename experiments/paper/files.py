@@ -1,4 +1,4 @@
-"""Writes tables and figures into a folder, and joins what is there to one page, results.md."""
+"""Writes tables and figures into a folder, and combines all of them in one page, results.md."""
 
 import re
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ _PARTS = ("table*.md", "study_*.md", "figure*.md")
 
 
 def write_table(folder: Path, table: Table) -> list[str]:
-    """Writes a table as Markdown and CSV; returns the names of the files."""
+    """Write a table as Markdown and CSV; return the names of the files."""
     (folder / f"{table.name}.md").write_text(to_markdown(table), "utf-8")
     (folder / f"{table.name}.csv").write_text(to_csv(table), "utf-8")
     return [f"{table.name}.md", f"{table.name}.csv"]
 
 
 def write_figure_page(folder: Path, name: str, title: str, text: str, drawn: bool) -> str:
-    """Writes the page of a figure: heading, picture if it was drawn, caption; returns its name."""
+    """Write the page of a figure: heading, picture if it was drawn, caption; return its name."""
     picture = [f"![{title}]({name}.png)", ""] if drawn else []
     lines = [f"# {title}", "", *picture, text]
     (folder / f"{name}.md").write_text("\n".join(lines) + "\n", "utf-8")
@@ -26,7 +26,7 @@ def write_figure_page(folder: Path, name: str, title: str, text: str, drawn: boo
 
 
 def write_results(folder: Path) -> str:
-    """Joins the pages of all tables and figures in a folder; returns the name of the page."""
+    """Combine the pages of all tables and figures in a folder; return the name of the page."""
     pages = [page for pattern in _PARTS for page in sorted(folder.glob(pattern), key=_order)]
     parts = [re.sub("^# ", "## ", page.read_text("utf-8")) for page in pages]
     (folder / RESULTS_FILE).write_text("\n".join(["# Results\n", *parts]), "utf-8")

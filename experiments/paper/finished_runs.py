@@ -1,7 +1,7 @@
-"""Reads what finished runs left behind: the folder of a sweep, or the workdir of a single run.
+"""Reads the results of finished runs: the folder of a sweep, or the workdir of a single run.
 
-Only small text files are read (sweep.json, and of each run config.json, metrics.json,
-metrics.jsonl, finished.json), so that a folder without its checkpoints is as good.
+Only small text files are read (sweep.json, and config.json, metrics.json, metrics.jsonl and
+finished.json of each run), so the checkpoints are not needed.
 """
 
 import json
@@ -24,9 +24,9 @@ class Run(NamedTuple):
 
     Attributes:
         folder: its workdir.
-        config: the whole, as JSON; its `eval.max_detections` is what the AP is of.
-        ap: of its last evaluation, 0..1.
-        num_classes: outputs of its model.
+        config: the whole config as JSON; the AP is for its `eval.max_detections`.
+        ap: AP of its last evaluation, 0..1.
+        num_classes: number of classes of its model.
         seconds: how long it trained.
     """
 
@@ -41,12 +41,12 @@ class Study(NamedTuple):
     """The folder of a sweep.
 
     Attributes:
-        folder: as it was given.
-        name: of the study, "fusion".
-        config_file: with what stands after the colon, "configs/ablations/fusion.py:shapes".
+        folder: the folder as it was given.
+        name: name of the study, "fusion".
+        config_file: config file and argument, "configs/ablations/fusion.py:shapes".
         rows: row -> its changes to the config, {dotted field: value}.
         runs: row -> its finished runs by seed.
-        left_out: what keeps each of the other runs out, "fast/seed_2 stopped at step 40".
+        left_out: why each of the other runs was skipped, "fast/seed_2 stopped at step 40".
     """
 
     folder: Path
@@ -57,26 +57,26 @@ class Study(NamedTuple):
     left_out: tuple[str, ...]
 
     def ap(self, row: str) -> Measured | None:
-        """AP of a row over its seeds, 0..1; None where no run is finished."""
+        """Return the AP of a row over its seeds, 0..1; None if no run is finished."""
         return mean_ap(self.runs.get(row, {}).values())
 
     @property
     def all_runs(self) -> list[Run]:
-        """The finished runs of all rows."""
+        """Return the finished runs of all rows."""
         return [run for runs in self.runs.values() for run in runs.values()]
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds of the finished runs."""
+        """Return the seeds of the finished runs."""
         return sorted({seed for runs in self.runs.values() for seed in runs})
 
 
 class Results(NamedTuple):
-    """What the folders on the command line hold.
+    """The contents of the folders on the command line.
 
     Attributes:
-        studies: by name.
-        models: single runs that are part of no study, by the name of their model, "d0".
+        studies: studies by name.
+        models: single runs outside of studies, by the name of their model, "d0".
     """
 
     studies: dict[str, Study]
@@ -84,16 +84,16 @@ class Results(NamedTuple):
 
 
 def mean_ap(runs: Iterable[Run]) -> Measured | None:
-    """AP over some runs, 0..1; None for no runs."""
+    """Return the AP over some runs, 0..1; None if there are none."""
     values = tuple(run.ap for run in runs)
     return Measured(values) if values else None
 
 
 def read_results(folders: Sequence[str | Path]) -> Results:
-    """Reads folders of sweeps and workdirs of single runs.
+    """Read folders of sweeps and workdirs of single runs.
 
     Raises:
-        UserError: a folder is neither, two are of one study, or a file cannot be read.
+        UserError: a folder is neither, two belong to the same study, or a file cannot be read.
     """
     studies, models = {}, {}
     for folder in map(Path, folders):
@@ -118,10 +118,10 @@ def read_results(folders: Sequence[str | Path]) -> Results:
 
 
 def read_study(folder: Path) -> Study:
-    """Reads the folder of a sweep.
+    """Read the folder of a sweep.
 
     Raises:
-        UserError: a file that cannot be read, or runs of different configs in one row.
+        UserError: a file cannot be read, or runs in one row have different configs.
     """
     sweep = read_json(folder / SWEEP_FILE)
     try:
@@ -142,7 +142,7 @@ def read_study(folder: Path) -> Study:
                 runs[row][seed] = run
     for of_row in runs.values():
         check_same_config({str(run.folder): run.config for run in of_row.values()})
-    # All the rows differ in is what the sweep sets for them.
+    # Rows may differ only in the fields that the sweep sets for them.
     changed = {field for fields in rows.values() for field in fields}
     firsts = [next(iter(of_row.values())) for of_row in runs.values() if of_row]
     check_same_config({str(run.folder): run.config for run in firsts}, but=changed)
@@ -150,10 +150,10 @@ def read_study(folder: Path) -> Study:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads a file with a JSON object per line, in the order of the steps.
+    """Read a file with a JSON object per line, in the order of the steps.
 
-    A resumed run repeats steps, and the later line counts; a last line that a killed run left
-    unfinished is ignored.
+    A resumed run repeats steps, of which the later line counts; an unfinished last line of a killed
+    run is ignored.
     """
     by_step = {}
     try:
@@ -174,7 +174,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_run(folder: Path) -> Run | str:
-    """A finished run, or what keeps it from being one."""
+    """Return a finished run, or the reason why it is not one."""
     if not (folder / FINISHED_FILE).is_file():
         return _progress(folder)
     config, finished = read_json(folder / CONFIG_FILE), read_json(folder / FINISHED_FILE)
@@ -187,11 +187,11 @@ def _read_run(folder: Path) -> Run | str:
             return f"ends at step {step} but {EVALUATION_FILE} is of step {evaluated}"
         if metrics["AP"] is None:
             return "has no AP, its evaluation data has no objects"
-        # A file that does not say its limit is of COCO's, whatever the config says; runs with
-        # different ones are not comparable.
+        # A file without a stated limit used COCO's, whatever the config says; runs with different
+        # limits are not comparable.
         limit = metrics.get("max_detections", COCO_LIMIT)
         config["eval"] = {**config.get("eval", {}), "max_detections": limit}
-        # Evaluation data may list more classes than the model has, or fewer.
+        # Evaluation data may list more or fewer classes than the model has.
         num_classes = metrics.get("num_classes", len(metrics["per_class"]))
         return Run(folder, config, metrics["AP"], num_classes, float(finished["seconds"]))
     except (KeyError, TypeError) as error:
@@ -224,11 +224,11 @@ def _hint(folder: Path) -> str:
 
 
 def describe_data(config: Mapping[str, Any]) -> str:
-    """Name of the data that a run was evaluated on."""
+    """Return the name of the data that a run was evaluated on."""
     data = config["data"]
     return Path(data["eval_annotations"]).name if data["source"] == "coco_json" else data["source"]
 
 
 def is_coco(config: Mapping[str, Any]) -> bool:
-    """Whether a run was evaluated on COCO's val2017, the only data the paper's AP are of."""
+    """Whether a run was evaluated on COCO's val2017, the only data that the paper reports AP on."""
     return describe_data(config) in ("coco2017", "instances_val2017.json")

@@ -26,7 +26,7 @@ _COLUMNS = (
 
 
 class FusionSpeed(NamedTuple):
-    """How much faster fast fusion is than softmax: time with softmax over time with fast."""
+    """Speed-up of fast fusion over softmax: time with softmax over time with fast."""
 
     forward: Measured
     train_step: Measured
@@ -34,7 +34,7 @@ class FusionSpeed(NamedTuple):
 
 
 def read_fusion_speed(folders: list[Path]) -> FusionSpeed | None:
-    """The measurement in the first of some folders that has one; None if none has."""
+    """Return the measurement in the first folder that has one; None if none has."""
     for folder in folders:
         path = folder / SPEED_FILE
         if path.is_file():
@@ -52,7 +52,7 @@ def read_fusion_speed(folders: list[Path]) -> FusionSpeed | None:
 
 
 def table6(study: Study | None, speed: FusionSpeed | None) -> Table:
-    """The paper's three models, and ours."""
+    """Return the rows of the paper's three models, and ours."""
     rows: list[list[Cell]] = []
     for model, paper in paper_numbers.FUSION.items():
         aps = [paper.softmax_ap, paper.fast_ap, format_difference(paper.difference)]

@@ -21,8 +21,8 @@ class Latency(NamedTuple):
     """Median milliseconds per image.
 
     Attributes:
-        device: where they were measured.
-        milliseconds: by the name of the model, "d0".
+        device: the device they were measured on.
+        milliseconds: latency by the name of the model, "d0".
     """
 
     device: str
@@ -30,7 +30,7 @@ class Latency(NamedTuple):
 
 
 def measure(names: Sequence[str], say: Callable[[str], None] = print, repeats: int = 10) -> Latency:
-    """Measures released models, one after another; the median of `repeats` passes after two."""
+    """Measure released models one after another: the median of `repeats` passes after two."""
     found = {}
     for name in names:
         found[name] = _measure_one(name, repeats)
@@ -39,7 +39,7 @@ def measure(names: Sequence[str], say: Callable[[str], None] = print, repeats: i
 
 
 def read_latency(folder: Path) -> Latency | None:
-    """What an earlier measurement left in a folder; None if there was none."""
+    """Read an earlier measurement from a folder; None if there is none."""
     path = folder / LATENCY_FILE
     if not path.is_file():
         return None
@@ -51,7 +51,7 @@ def read_latency(folder: Path) -> Latency | None:
 
 
 def write_latency(folder: Path, latency: Latency) -> Latency:
-    """Adds a measurement to the one in a folder, if that is of the same device; returns both."""
+    """Add a measurement to the one in a folder, if that is of the same device; return both."""
     before = read_latency(folder)
     if before is not None and before.device == latency.device:
         latency = Latency(latency.device, before.milliseconds | latency.milliseconds)

@@ -30,10 +30,10 @@ def table2(models: Mapping[str, Sequence[Run]], latency: Latency | None) -> Tabl
 
     Args:
         models: finished runs by the name of their model.
-        latency: what was measured here, if anything was.
+        latency: our measurement, if there is one.
 
     Raises:
-        UserError: a run is of a changed model.
+        UserError: the model of a run was modified.
     """
     rows, notes = [], []
     for name, paper in paper_numbers.EFFICIENTDET.items():

@@ -27,7 +27,7 @@ _NETWORK_COLUMNS = ((3, 4), (6, 7))  # paper, ours
 
 
 def table5(study: Study | None) -> Table:
-    """All rows of the study, those that the paper has and others; counts at the paper's scale."""
+    """Return all rows of the study, in the paper or not, with counts at the paper's scale."""
     configs = counts.study_configs(STUDY)
     models = {row: counts.model_of(config, counts.COCO_OUTPUTS) for row, config in configs.items()}
     reference = models[REFERENCE]
@@ -70,7 +70,7 @@ def _ratios(of: counts.Counts, to: counts.Counts) -> tuple[float, float]:
 
 
 def _far_rows(rows: Iterable[Sequence[Cell]]) -> str:
-    """Which ratios of the network alone are not the paper's, and by how much."""
+    """Return which ratios of the network alone differ from the paper's, and by how much."""
     far = []
     for row in rows:
         for (paper, ours), what in zip(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Detector(NamedTuple):
-    """A row of Table 2: single model, single scale, COCO; None where the paper gives nothing."""
+    """A row of Table 2: single model, single scale, COCO; None if the paper gives no number."""
 
     ap_test: float | None  # test-dev
     ap_val: float | None
@@ -31,7 +31,7 @@ EFFICIENTDET = {
     "d7x": Detector(0.551, 0.544, 77, 410, 285, 153),
 }
 
-# Table 2, the detectors that it compares with.
+# Table 2, the other detectors.
 OTHERS = {
     "YOLOv3": Detector(0.330, None, None, 71),
     "RetinaNet-R50 (640)": Detector(0.392, 0.392, 34, 97, 25),
@@ -108,7 +108,7 @@ NETWORKS = {
 
 
 class SoftmaxAgainstFast(NamedTuple):
-    """A row of Table 6; the difference is AP of fast fusion less AP of softmax."""
+    """A row of Table 6; the difference is AP of fast fusion minus AP of softmax."""
 
     softmax_ap: float
     fast_ap: float
@@ -124,5 +124,5 @@ FUSION = {
 
 
 def title(name: str) -> str:
-    """A model's name as the paper writes it: "D7x" for "d7x"."""
+    """Return a model's name as in the paper: "D7x" for "d7x"."""
     return name[:1].upper() + name[1:]

@@ -1,4 +1,4 @@
-"""One plain look for all figures, and writing them as PNG and SVG."""
+"""A common plain style for all figures, and writing them as PNG and SVG."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from experiments.paper.statistics import Measured
 # Multiply-adds in billions, and AP.
 Points = Sequence[tuple[float, Measured]]
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
+# Okabe and Ito's colours, which can be told apart with any colour vision.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#777777"
 
-_LOG_FROM = 20  # times the smallest cost, the axis is logarithmic
+_LOG_FROM = 20  # from this many times the smallest cost, the axis is logarithmic
 _LEAST_AP_SPAN = 0.02
 
 _STYLE = {
@@ -35,7 +35,7 @@ _STYLE = {
 
 @contextmanager
 def plain_style() -> Iterator[None]:
-    """Context in which figures are drawn and written."""
+    """Context manager in which figures are drawn and written."""
     from matplotlib import rc_context
 
     with rc_context(_STYLE):
@@ -43,7 +43,7 @@ def plain_style() -> Iterator[None]:
 
 
 def new_figure(columns: int, *, width: float, height: float) -> tuple[Any, list[Any]]:
-    """A figure of panels side by side, and their axes; sizes in inches, of one panel."""
+    """Return a figure of panels side by side, and their axes; sizes in inches, per panel."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(columns * width, height), layout="constrained")
@@ -51,14 +51,14 @@ def new_figure(columns: int, *, width: float, height: float) -> tuple[Any, list[
 
 
 def save_figure(figure: Any, folder: Path, name: str) -> list[str]:
-    """Writes a figure as PNG and SVG; returns the names of the files."""
+    """Write a figure as PNG and SVG; return the names of the files."""
     figure.savefig(folder / f"{name}.png", dpi=150)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     return [f"{name}.png", f"{name}.svg"]
 
 
 def plot_points(axes: Any, points: Points, **style: Any) -> None:
-    """Draws AP over multiply-adds, with standard deviations as bars where there are any."""
+    """Draw AP over multiply-adds, with standard deviations, if any, as error bars."""
     axes.errorbar(
         [cost for cost, _ in points],
         [ap.mean for _, ap in points],
@@ -69,15 +69,15 @@ def plot_points(axes: Any, points: Points, **style: Any) -> None:
 
 
 def name_cost_axes(axes: Any, costs: Sequence[float], aps: Sequence[Measured] = ()) -> None:
-    """Names the axes of AP over multiply-adds, and sets their limits and ticks.
+    """Label the axes of AP over multiply-adds, and set their limits and ticks.
 
-    Costs are in billions, and shown in millions if all are less than one. Where the largest is
-    many times the smallest, their axis is logarithmic.
+    Costs are in billions, and shown in millions if all are less than one. If the largest is many
+    times the smallest, the axis is logarithmic.
 
     Args:
-        axes: what to name.
-        costs: all that are drawn.
-        aps: likewise; without them the limits of AP are left as they are.
+        axes: the axes to label.
+        costs: all costs that are drawn.
+        aps: all AP that are drawn; without them the limits of AP are left unchanged.
     """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
@@ -97,13 +97,13 @@ def name_cost_axes(axes: Any, costs: Sequence[float], aps: Sequence[Measured] = 
         least = min(ap.mean - bar for ap, bar in zip(aps, bars, strict=True))
         most = max(ap.mean + bar for ap, bar in zip(aps, bars, strict=True))
         margin = max(0.08 * (most - least), _LEAST_AP_SPAN / 2 - (most - least) / 2)
-        # A little below 0 shows a marker there whole.
+        # A little below 0, so that markers at 0 are not cut off.
         bottom = max(least - margin, -0.04 * (most + margin))
         axes.set_ylim(bottom, most + margin)
 
 
 def cost_ticks(low: float, high: float) -> tuple[float, float, list[float]]:
-    """Limits around costs from ``low`` to ``high``, above 0, and at least two ticks in them."""
+    """Return limits around costs from ``low`` to ``high``, above 0, with at least two ticks."""
     from matplotlib.ticker import MaxNLocator
 
     if high >= _LOG_FROM * low:
@@ -120,7 +120,7 @@ def cost_ticks(low: float, high: float) -> tuple[float, float, list[float]]:
 
 
 def shortened(text: str, letters: int) -> str:
-    """A text of at most so many letters: its beginning and its end around an ellipsis."""
+    """Shorten a text to at most so many letters: its beginning and end around an ellipsis."""
     if len(text) <= letters:
         return text
     end = (letters - 1) // 2
@@ -128,12 +128,12 @@ def shortened(text: str, letters: int) -> str:
 
 
 def legend_below(axes: Any, columns: int) -> None:
-    """Puts the legend of axes under them, where it hides nothing."""
+    """Put the legend below the axes, where it hides nothing."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns)
 
 
 def _decimals(ticks: Sequence[float]) -> int:
-    """The fewest decimals with which all ticks are written exactly, at most 9."""
+    """Return the fewest decimals, at most 9, with which all ticks are exact."""
     scale = 1e-6 * min((b - a for a, b in pairwise(ticks)), default=1.0)
     fits = (n for n in range(9) if all(abs(round(tick, n) - tick) <= scale for tick in ticks))
     return next(fits, 9)

@@ -1,4 +1,4 @@
-"""Names beside the points of a figure, clear of each other, of the points and of the curves."""
+"""Places names next to the points of a figure, clear of each other, of points and of curves."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,9 +10,9 @@ from experiments.paper.plotting import GREY, shortened
 
 _SIZE = 7  # of the letters, in points
 _MOST_LETTERS = 30
-_MARKER = 4.5  # half the side of a square that is kept free around every point
-# Where a name can stand: so far from its point, in points, and in so many directions. One that is
-# not beside its point has a thin line to it.
+_MARKER = 4.5  # half the side of the square that is kept free around every point
+# Possible distances of a name from its point, in points, each in several directions. A name that is
+# not next to its point is connected to it by a thin line.
 _DISTANCES = (6, 9, 14, 20, 28, 38, 50, 64, 80, 100, 125)
 _BESIDE = 9
 _DIRECTIONS = 16
@@ -20,13 +20,13 @@ _SWEEPS = 4
 
 
 class NamedPoint(NamedTuple):
-    """A point in the units of its axes, with what stands beside it.
+    """A point in the units of its axes, with the name next to it.
 
     Attributes:
-        name: long ones are shortened.
+        name: the name; long names are shortened.
         x, y: the point.
-        deviation: half the length of its bar.
-        color: of the name.
+        deviation: half the length of its error bar.
+        color: color of the name.
     """
 
     name: str
@@ -37,7 +37,7 @@ class NamedPoint(NamedTuple):
 
 
 def name_points(axes: Any, points: Sequence[NamedPoint]) -> None:
-    """Writes the names of points; the last that is done to a figure, whose layout it computes."""
+    """Draw the names of points. Must come last, because it computes the figure's layout."""
     if not points:
         return
     figure = axes.get_figure()
@@ -77,9 +77,9 @@ def name_points(axes: Any, points: Sequence[NamedPoint]) -> None:
 def _arrange(
     at: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, frame: np.ndarray, ink: np.ndarray
 ) -> np.ndarray:
-    """Boxes [N, 4] for names of given sizes [N, 2] at points [N, 2]; all in points, x before y.
+    """Return boxes [N, 4] for names of sizes [N, 2] at points [N, 2]; in points, x before y.
 
-    Each name in turn takes the place that costs least while the others stay, several times over.
+    Each name in turn takes the cheapest place with the others fixed, for several rounds.
     """
     crowd = (np.abs(at[:, None] - at[None]).max(axis=2) < 30).sum(axis=1)
     order = np.argsort(-crowd, kind="stable")
@@ -107,13 +107,13 @@ def _arrange(
 
 
 def _candidates(place: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Boxes [P, 4] around a point, the nearest and the rightmost first."""
+    """Return boxes [P, 4] around a point, the nearest and the rightmost first."""
     boxes = []
     for distance in _DISTANCES:
         for direction in range(_DIRECTIONS):
             angle = 2 * np.pi * direction / _DIRECTIONS
             towards = np.array([np.cos(angle), np.sin(angle)])
-            # The nearest point of the box lies in the direction, its bulk beyond.
+            # The nearest point of the box lies in this direction, the rest of the box beyond it.
             centre = place + towards * distance + np.clip(1.5 * towards, -1, 1) * size / 2
             boxes.append(np.concatenate([centre - size / 2, centre + size / 2]))
     return np.array(boxes)
@@ -122,7 +122,7 @@ def _candidates(place: np.ndarray, size: np.ndarray) -> np.ndarray:
 def _cost_alone(
     boxes: np.ndarray, place: np.ndarray, fixed: np.ndarray, frame: np.ndarray, ink: np.ndarray
 ) -> np.ndarray:
-    """What candidates cost whatever the other names do: [P]."""
+    """Return the costs [P] of candidates that do not depend on the other names."""
     outside = np.maximum(frame[None, :2] - boxes[:, :2], 0).sum(axis=1)
     outside += np.maximum(boxes[:, 2:] - frame[None, 2:], 0).sum(axis=1)
     inked = ((ink[None] > boxes[:, None, :2] - 1) & (ink[None] < boxes[:, None, 2:] + 1)).all(
@@ -140,24 +140,24 @@ def _cost_alone(
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Common areas [P, Q] of boxes [P, 4] and [Q, 4], with a point's width between them."""
+    """Return common areas [P, Q] of boxes [P, 4] and [Q, 4], with a margin of one point."""
     low = np.maximum(a[:, None, :2], b[None, :, :2] - 1)
     high = np.minimum(a[:, None, 2:], b[None, :, 2:] + 1)
     return np.maximum(high - low, 0).prod(axis=2)
 
 
 def _distance(boxes: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """How far boxes [P, 4] are from a point: [P]."""
+    """Return the distances [P] of boxes [P, 4] from a point."""
     return np.linalg.norm(_nearest(boxes, place) - place[None], axis=1)
 
 
 def _nearest(boxes: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """The point of each box [P, 4] that is nearest to a place: [P, 2]."""
+    """Return the points [P, 2] of boxes [P, 4] that are nearest to a place."""
     return np.clip(place[None], boxes[:, :2], boxes[:, 2:])
 
 
 def _crossings(boxes: np.ndarray, place: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """How many of other boxes [Q, 4] the lines from a place to its boxes [P, 4] go through: [P]."""
+    """Return how many other boxes [Q, 4] the lines from a place to its boxes [P, 4] cross: [P]."""
     share = np.linspace(0.35, 1, 6)[None, :, None]
     line = place[None, None] + share * (_nearest(boxes, place) - place[None])[:, None]  # [P, 6, 2]
     inside = (line[:, :, None] > others[None, None, :, :2]) & (
@@ -167,7 +167,7 @@ def _crossings(boxes: np.ndarray, place: np.ndarray, others: np.ndarray) -> np.n
 
 
 def _leader_hits(place: np.ndarray, box: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Whether the line from a place to its box goes through candidates [P, 4]: [P]."""
+    """Whether the line from a place to its box crosses candidates [P, 4]: [P]."""
     share = np.linspace(0.2, 0.95, 6)[:, None]
     line = place[None] + share * (_nearest(box[None], place) - place[None])  # [6, 2]
     inside = (line[None] > candidates[:, None, :2]) & (line[None] < candidates[:, None, 2:])
@@ -175,7 +175,7 @@ def _leader_hits(place: np.ndarray, box: np.ndarray, candidates: np.ndarray) -> 
 
 
 def _ink(axes: Any, points: Sequence[NamedPoint]) -> np.ndarray:
-    """Places [Q, 2], in points, along the curves and the bars of axes."""
+    """Return places [Q, 2], in points, along the curves and error bars of axes."""
     paths = [line.get_xydata() for line in axes.lines if line.get_linestyle() not in ("None", "")]
     paths += [
         np.array([(p.x, p.y - p.deviation), (p.x, p.y + p.deviation)])
@@ -201,7 +201,7 @@ def _extent(text: Any, per_point: float) -> np.ndarray:
 
 
 def _draw_leader(axes: Any, note: Any, place: np.ndarray, box: np.ndarray) -> None:
-    """A thin line from a point to the nearest place of its name's box."""
+    """Draw a thin line from a point to the nearest place of its name's box."""
     end = _nearest(box[None], place)[0] - place
     axes.annotate(
         "",

@@ -1,4 +1,4 @@
-"""Runs that are averaged or compared must be of one config; what may differ, and what differs."""
+"""Checks that runs to be averaged or compared have the same config, apart from allowed fields."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from bifpn_jax.errors import UserError
 from bifpn_jax.recipe.fields import ADDED_FIELDS, flat_fields
 
-# Of these a result does not depend, or it is what seeds are for.
+# Fields that do not affect the result, or that differ between seeds by design.
 _FREE = (
     "seed",
     "name",
@@ -23,7 +23,7 @@ _FREE = (
 
 
 def check_same_config(configs: Mapping[str, Mapping[str, Any]], but: Collection[str] = ()) -> None:
-    """Raises a UserError that names the first two runs whose configs differ, and where.
+    """Raise a UserError that names the first two runs whose configs differ, and where.
 
     Args:
         configs: run -> config as JSON.

@@ -33,7 +33,7 @@ _MOST_LETTERS = 30
 
 
 def figure6(results: Results) -> Drawing:
-    """The study "scaling": every curve starts at the base and goes through its factor's steps."""
+    """Draw the study "scaling": every curve starts at the base and follows its factor's steps."""
     study = results.studies.get(STUDY)
     drawn = {} if study is None else _curves(study)
     if not drawn:
@@ -71,14 +71,14 @@ def figure6(results: Results) -> Drawing:
 
 
 class Curve(NamedTuple):
-    """Rows of a study, and their multiply-adds in billions with their AP."""
+    """Rows of a study, with their multiply-adds in billions and their AP."""
 
     rows: list[str]
     points: Points
 
 
 def _curves(study: Study) -> dict[str, Curve]:
-    """Factor -> rows that were run by ascending step; "width_2" is step 2 of width."""
+    """Return factor -> finished rows by ascending step; "width_2" is step 2 of width."""
     steps: dict[str, list[tuple[float, str]]] = {}
     for row in study.rows:
         factor, _, step = row.rpartition("_")

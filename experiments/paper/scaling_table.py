@@ -1,4 +1,4 @@
-"""Table 1: the compound-scaling rule beside the released models."""
+"""Table 1: the compound scaling rule and the released models."""
 
 from ml_collections import ConfigDict
 
@@ -15,7 +15,7 @@ _FACTORS = {
 
 
 def table1() -> Table:
-    """Rule, paper and configs of D0-D7x."""
+    """Return the rule, the paper and the configs of D0-D7x."""
     columns = [Column("Model"), Column("φ"), Column("Backbone: paper"), Column("Backbone: ours")]
     for title in _FACTORS.values():
         columns += [Column(f"{title}: {whose}") for whose in ("rule", "paper", "ours")]

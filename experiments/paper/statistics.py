@@ -1,4 +1,4 @@
-"""Mean and spread over seeds, and whether two rows of a table differ by more than the noise."""
+"""Mean and spread over seeds, and whether two rows of a table differ by more than noise."""
 
 import math
 from typing import NamedTuple
@@ -19,28 +19,28 @@ class Measured(NamedTuple):
 
     @property
     def n(self) -> int:
-        """Number of seeds."""
+        """The number of seeds."""
         return len(self.values)
 
     @property
     def mean(self) -> float:
-        """Mean over the seeds."""
+        """The mean over the seeds."""
         return math.fsum(self.values) / self.n
 
     @property
     def deviation(self) -> float:
-        """Sample standard deviation (n - 1 below the sum); not a number for one seed."""
+        """The sample standard deviation (divided by n - 1); NaN for one seed."""
         if self.n < 2:
             return math.nan
         return math.sqrt(math.fsum((v - self.mean) ** 2 for v in self.values) / (self.n - 1))
 
 
 class Difference(NamedTuple):
-    """Difference of two means with its interval.
+    """Difference of two means with its confidence interval.
 
     Attributes:
-        value: mean of the first less mean of the second.
-        margin: half the width of the 95 % interval; not a number where one side has one seed.
+        value: mean of the first minus mean of the second.
+        margin: half the width of the 95 % interval; NaN if one side has only one seed.
     """
 
     value: float
@@ -48,12 +48,12 @@ class Difference(NamedTuple):
 
     @property
     def separated(self) -> bool | None:
-        """Whether the interval leaves 0 out; None where there is no interval."""
+        """Whether the interval excludes 0; None if there is no interval."""
         return None if math.isnan(self.margin) else abs(self.value) > self.margin
 
 
 def difference(first: Measured, second: Measured) -> Difference:
-    """Welch's interval for the difference of two means of independent seeds.
+    """Return Welch's interval for the difference of two means of independent seeds.
 
     The two may have different spreads; the degrees of freedom are those of Welch and Satterthwaite.
     """
@@ -71,11 +71,11 @@ def difference(first: Measured, second: Measured) -> Difference:
 
 
 def t_quantile(freedom: float, level: float = LEVEL) -> float:
-    """The t with P(|T| < t) = level, for Student's T of 1 to 1000 degrees of freedom.
+    """Return t with P(|T| < t) = level, for Student's T of 1 to 1000 degrees of freedom.
 
-    They need not be whole. With T = sqrt(freedom) tan(a) the probability is the integral of
-    cos(a)^(freedom - 1) from 0, over its whole: a smooth function on a bounded interval, which is
-    inverted by bisection.
+    The degrees of freedom need not be whole. With T = sqrt(freedom) tan(a) the probability is the
+    normalised integral of cos(a)^(freedom - 1) from 0: a smooth function on a bounded interval,
+    which is inverted by bisection.
     """
     whole = math.sqrt(math.pi) / 2
     whole *= math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2))
@@ -90,7 +90,7 @@ def t_quantile(freedom: float, level: float = LEVEL) -> float:
 
 
 def _integral(end: float, power: float, intervals: int = 400) -> float:
-    """Simpson's rule for cos(a)^power from 0 to `end`."""
+    """Integrate cos(a)^power from 0 to `end` by Simpson's rule."""
     angles = np.linspace(0.0, end, intervals + 1)
     heights = np.cos(angles) ** power
     inner = 4 * heights[1:-1:2].sum() + 2 * heights[2:-1:2].sum()

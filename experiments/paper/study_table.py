@@ -1,4 +1,4 @@
-"""The rows of any study by themselves: size, AP, and which differences are more than noise."""
+"""The table of any study: size and AP of its rows, and which differences are more than noise."""
 
 from ml_collections import ConfigDict
 
@@ -18,7 +18,7 @@ REFERENCES = {
 
 
 def study_table(study: Study) -> Table:
-    """A study's own table; the models are those that were trained, whatever their scale."""
+    """Return the table of a study; the models are those that were trained, at any scale."""
     reference = reference_row(study)
     columns = (
         Column("Row"),
@@ -56,15 +56,15 @@ def study_table(study: Study) -> Table:
 
 
 def reference_row(study: Study) -> str:
-    """The row that the others are compared with; of a study of one's own, the first."""
+    """Return the row that the others are compared with; for custom studies, the first."""
     reference = REFERENCES.get(study.name)
     return reference if reference in study.rows else next(iter(study.rows))
 
 
 def row_counts(study: Study, row: str) -> counts.Counts | None:
-    """Size of a row's model, trained or not; None where no finished run says what it would be.
+    """Return the size of a row's model, trained or not; None if no finished run determines it.
 
-    The row's own runs do, and those of a row that sets nothing but what this one sets, too.
+    The row's own runs determine it, and so do those of a row that sets only fields of this row.
     """
     fields = study.rows[row]
     near = [row, *(other for other, set_there in study.rows.items() if {*set_there} <= {*fields})]
@@ -76,12 +76,12 @@ def row_counts(study: Study, row: str) -> counts.Counts | None:
 
 
 def format_difference(value: float) -> str:
-    """A difference of AP with its sign."""
+    """Format a difference of AP with its sign."""
     return f"{value:+.{SCORE_DIGITS}f}"
 
 
 def format_margin(found: Difference) -> str:
-    """Half the width of an interval, or why there is none."""
+    """Format half the width of an interval, or say why there is none."""
     return "needs two seeds" if found.separated is None else f"± {found.margin:.{SCORE_DIGITS}f}"
 
 

@@ -1,4 +1,4 @@
-"""A table as a value, and as Markdown and CSV. Where nothing was run it says so, in every form."""
+"""A table as a value, as Markdown and as CSV. Cells for which nothing was run say so."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ class Column(NamedTuple):
     """A column.
 
     Attributes:
-        title: with the unit, and whose number it is.
+        title: the title, with the unit and whose number it is.
         digits: decimals of its numbers; None for four significant digits.
     """
 
@@ -27,13 +27,13 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table with what it takes to read it.
+    """A table with its caption.
 
     Attributes:
-        name: of its files, "table5".
+        name: name of its files, "table5".
         title: "Table 5: feature networks".
         columns: from left to right; the first names the rows.
-        rows: a cell per column; see `or_not_run` for what is absent.
+        rows: a cell per column; see `or_not_run` for missing numbers.
         caption: what the numbers are.
         notes: further lines: what was left out, what is worth knowing.
     """
@@ -47,17 +47,17 @@ class Table(NamedTuple):
 
 
 def or_not_run(value: Cell | None) -> Cell:
-    """The value, or the words for a number of ours that there is not yet."""
+    """Return the value, or the text for a number of ours that does not exist yet."""
     return NOT_RUN if value is None else value
 
 
 def or_not_given(value: Cell | None) -> Cell:
-    """The value, or the words for a number that the paper does not have."""
+    """Return the value, or the text for a number that the paper does not have."""
     return NOT_GIVEN if value is None else value
 
 
 def to_markdown(table: Table) -> str:
-    """Heading, table, caption and notes."""
+    """Return heading, table, caption and notes as Markdown."""
     lines = [f"# {table.title}", ""]
     lines += [_line(column.title for column in table.columns)]
     lines += [_line([":---", *["---:"] * (len(table.columns) - 1)])]
@@ -70,7 +70,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Comma-separated values; a quantity over seeds becomes mean, standard deviation and n."""
+    """Return the table as CSV; quantities over seeds become mean, standard deviation and n."""
     spread = [
         any(isinstance(row[i], Measured) for row in table.rows) for i in range(len(table.columns))
     ]
@@ -90,7 +90,7 @@ def to_csv(table: Table) -> str:
 
 
 def format_cell(cell: Cell, digits: int | None = None) -> str:
-    """A cell as text: "34.60 ± 0.21 (n=3)", "34.60 (n=1)", "34.60", or the text itself."""
+    """Format a cell: "34.60 ± 0.21 (n=3)", "34.60 (n=1)", "34.60", or the text itself."""
     if isinstance(cell, Measured):
         spread = "" if math.isnan(cell.deviation) else f" ± {_number(cell.deviation, digits)}"
         return f"{_number(cell.mean, digits)}{spread} (n={cell.n})"

@@ -1,4 +1,4 @@
-"""Figure 5: normalised fusion weights during training, softmax beside fast."""
+"""Figure 5: normalised fusion weights during training, softmax and fast."""
 
 import difflib
 import re
@@ -39,7 +39,7 @@ class History(NamedTuple):
 
 
 def figure5(results: Results, nodes: Sequence[str] = ()) -> Drawing:
-    """Three nodes, a panel each; lines are means over the seeds, bands reach from least to most.
+    """Draw three nodes, a panel each; lines are means over seeds, bands span minimum to maximum.
 
     Args:
         results: the study "fusion", or single runs with either fusion.
@@ -47,7 +47,7 @@ def figure5(results: Results, nodes: Sequence[str] = ()) -> Drawing:
             several inputs.
 
     Raises:
-        UserError: no such node, or a file that cannot be read.
+        UserError: there is no such node, or a file cannot be read.
     """
     found = _runs_by_fusion(results)
     if not found:
@@ -120,10 +120,10 @@ def figure5(results: Results, nodes: Sequence[str] = ()) -> Drawing:
 
 
 class Network(NamedTuple):
-    """A feature network whose nodes have names.
+    """A feature network with names for its nodes.
 
     Attributes:
-        graph: of every cell.
+        graph: the graph of every cell.
         min_level: the finest level.
         max_level: the coarsest level.
     """
@@ -133,13 +133,13 @@ class Network(NamedTuple):
     max_level: int
 
     def title(self, node: str) -> str:
-        """Name of a node that the logs call "cell_0/node_3": "cell 0, P3 out"."""
+        """Return the name of a node: "cell 0, P3 out" for "cell_0/node_3" in the logs."""
         cell, n = _numbers(node)
         names = feature_names(*self)
         return f"cell {cell}, {names[len(names) - len(self.graph) + n]}"
 
     def edges(self, node: str) -> list[str]:
-        """Names of the inputs of a node."""
+        """Return the names of the inputs of a node."""
         return edge_names(*self)[_numbers(node)[1]]
 
 
@@ -150,7 +150,7 @@ def _network(run: Run) -> Network:
 
 
 def _check_nodes(history: History, network: Network, folder: Path) -> None:
-    """Raises a UserError if logged weights are not those of the nodes of a network."""
+    """Raise a UserError if logged weights do not match the nodes of a network."""
     for node, weights in history.nodes.items():
         numbers = _numbers(node)
         n = numbers[1] if len(numbers) == 2 else len(network.graph)
@@ -167,7 +167,7 @@ def _numbers(node: str) -> list[int]:
 
 
 def _set_step_ticks(panel: Any) -> None:
-    """Whole steps, few enough that their numbers do not touch."""
+    """Set ticks at whole steps, few enough that their labels do not touch."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     low, high = panel.get_xlim()
@@ -178,7 +178,7 @@ def _set_step_ticks(panel: Any) -> None:
 
 
 def _style_line(line: Any) -> Any:
-    """A line of the same style in black, for the legend of the fusions."""
+    """Return a black line of the same style, for the legend of the fusions."""
     from matplotlib.lines import Line2D
 
     style = {"linestyle": line.get_linestyle(), "marker": line.get_marker(), "markersize": 4}
@@ -186,7 +186,7 @@ def _style_line(line: Any) -> Any:
 
 
 def read_history(folder: Path) -> History:
-    """Reads a run's fusion_weights.jsonl; raises UserError where its lines do not fit together."""
+    """Read a run's fusion_weights.jsonl; raise a UserError if its lines are inconsistent."""
     path = folder / FUSION_WEIGHTS_FILE
     lines = read_lines(path)
     try:
@@ -218,7 +218,7 @@ def _runs_by_fusion(results: Results) -> dict[str, list[Run]]:
 
 
 def _common_nodes(histories: Mapping[str, Sequence[History]]) -> list[str]:
-    """Nodes with several inputs that all runs have, in the order of the network."""
+    """Return nodes with several inputs that all runs have, in the order of the network."""
     every = [history.nodes for of_seeds in histories.values() for history in of_seeds]
     several = [
         node
@@ -248,7 +248,7 @@ def _draw(
     weights = np.stack(
         [history.nodes[node][np.isin(history.steps, steps)] for history in of_seeds]
     )  # [seeds, S, E]
-    # A single step is no line.
+    # A single step does not make a line.
     marker = _MARKERS[fusion] if len(steps) == 1 else None
     for i, edge in enumerate(edges):
         color = COLORS[i % len(COLORS)]

@@ -11,7 +11,7 @@ MEANING = (
 
 
 def where_from(study: Study | None, name: str) -> str:
-    """Which runs a table's own AP are of, and what they may be compared with."""
+    """Return which runs a table's own AP come from, and what they may be compared with."""
     if study is None:
         return (
             f"AP of ours: no runs; `python -m experiments.sweep "
@@ -31,7 +31,7 @@ def where_from(study: Study | None, name: str) -> str:
 
 
 def left_out(study: Study | None) -> list[str]:
-    """A line that names the runs whose results are in no average; nothing if there are none."""
+    """Return a line that names the runs that are in no average; nothing if there are none."""
     if study is None or not study.left_out:
         return []
     total = len(study.left_out) + len(study.all_runs)

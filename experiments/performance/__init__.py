@@ -1,1 +1,1 @@
-"""Speed and memory: of this project beside others, of its parts, of many devices, over time."""
+"""Speed and memory: compared with other projects, by part, on many devices, and over time."""

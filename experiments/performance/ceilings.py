@@ -1,4 +1,4 @@
-"""What the machine can do at best, and how near to it each part of the network comes."""
+"""The peak performance of the machine, and how close to it each part of the network comes."""
 
 import operator
 import statistics
@@ -13,12 +13,12 @@ from bifpn_jax.models.initial_values import init_variables
 from experiments.performance import programs
 from experiments.performance.contest import take_turns
 
-_SIDE = 2048  # of the matrices
-_LENGTH = 2**26  # floats, beyond every cache
+_SIDE = 2048  # side of the matrices
+_LENGTH = 2**26  # floats, larger than any cache
 
 
 class Ceilings(NamedTuple):
-    """Measured on the device that jax uses.
+    """Peak performance, measured on the device that JAX uses.
 
     Attributes:
         flops: floating-point operations per second of a large float32 matrix product.
@@ -35,8 +35,8 @@ class Share(NamedTuple):
     Attributes:
         part: its name.
         seconds: median of the rounds.
-        flops: operations that it needs, by XLA's own count.
-        bytes: what it reads and writes, by the same.
+        flops: number of operations, by XLA's count.
+        bytes: bytes read and written, by XLA's count.
     """
 
     part: str
@@ -46,7 +46,7 @@ class Share(NamedTuple):
 
 
 def measure_ceilings(rounds: int) -> Ceilings:
-    """The best of some rounds of each."""
+    """Return the best of several rounds of each."""
     matrix = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE))
     vector = jnp.ones(_LENGTH)
     product = _best(jax.jit(jnp.dot), (matrix, matrix), rounds)
@@ -55,7 +55,7 @@ def measure_ceilings(rounds: int) -> Ceilings:
 
 
 def measure_shares(model: EfficientDet, batch_size: int, rounds: int) -> list[Share]:
-    """The parts of a forward pass, and the whole.
+    """Measure the parts of a forward pass, and the whole.
 
     Three programs are measured, each up to the end of a part; a part is the difference of two.
     """
@@ -86,7 +86,7 @@ def measure_shares(model: EfficientDet, batch_size: int, rounds: int) -> list[Sh
 
 
 def _best(run: Callable[..., Any], arguments: tuple[Any, ...], rounds: int) -> float:
-    """Seconds of the fastest of some rounds; one before them compiles."""
+    """Return the seconds of the fastest round, after one that compiles."""
     return min(take_turns({"run": _blocked(run, arguments)}, rounds, warmup=1)["run"])
 
 

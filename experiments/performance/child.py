@@ -1,4 +1,4 @@
-"""Measures that need a process of their own: the time to compile, and the peak of memory.
+"""Measurements that need a separate process: the time to compile, and peak memory.
 
     python -m experiments.performance.child compile d0 2
     python -m experiments.performance.child init d0 2
@@ -28,23 +28,23 @@ _STEPS = 3
 def measure_in_child(
     what: str, model: str, batch_size: int, cache: Path, remat: str = ""
 ) -> dict[str, float]:
-    """Runs one measure in a fresh process.
+    """Run one measurement in a fresh process.
 
     Args:
         what: a key of `MEASURES`.
         model: name of a released model.
-        batch_size: of the training step.
+        batch_size: batch size of the training step.
         cache: folder for compiled programs.
-        remat: as in the config, of our own step.
+        remat: the setting of our step, as in the config.
 
     Raises:
-        UserError: the process failed; with the last line that it printed.
+        UserError: the process failed; the message has the last line that it printed.
     """
     command = [sys.executable, "-m", "experiments.performance.child", what, model, str(batch_size)]
     command += [remat] if remat else []
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     if what.startswith("effdet"):
-        # An empty one is a choice too: the peer has its memory as it comes.
+        # Set even if empty, so that the peer runs with malloc's defaults.
         environment["GLIBC_TUNABLES"] = ""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -98,7 +98,7 @@ def _effdet_memory(model: str, batch_size: int) -> dict[str, float]:
 
 
 def _peak(step: Callable[[], object]) -> dict[str, float]:
-    """MiB of the process at its largest, before and after some steps."""
+    """Return the peak memory of the process in MiB, before and after some steps."""
     before = _resident_peak()
     for _ in range(_STEPS):
         step()
@@ -108,7 +108,7 @@ def _peak(step: Callable[[], object]) -> dict[str, float]:
 def _resident_peak() -> float:
     status = Path("/proc/self/status")
     if status.exists():
-        # Of this program alone; what getrusage gives counts the process that started it as well.
+        # Only this program; getrusage also counts the process that started it.
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -18,10 +18,10 @@ _IMAGES, _CLASSES, _DETECTIONS = 1500, 80, 100
 
 
 def coco_evaluation(options: Options) -> list[Contest]:
-    """1,500 images with a hundred detections each, as pycocotools scores them and as we do.
+    """Score 1,500 images with a hundred detections each, with pycocotools and with our code.
 
     Raises:
-        UserError: one of the twelve numbers is another.
+        UserError: one of the twelve numbers differs.
     """
     truth, found = made_up(_IMAGES)
     wanted = with_pycocotools(truth, found)
@@ -40,7 +40,7 @@ def coco_evaluation(options: Options) -> list[Contest]:
 
 
 def with_pycocotools(truth: dict[str, Any], found: list[dict[str, Any]]) -> list[float]:
-    """The twelve numbers by the reference evaluator, as its own manual has it."""
+    """Return the twelve numbers of the reference evaluator, used as in its manual."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = truth
@@ -53,7 +53,7 @@ def with_pycocotools(truth: dict[str, Any], found: list[dict[str, Any]]) -> list
 
 
 def made_up(images: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A ground truth with about seven objects an image, and detections near and off them."""
+    """Return ground truth with about seven objects per image, and detections near and off them."""
     rng = np.random.default_rng(0)
     annotations, found = [], []
     for image_id in range(1, images + 1):

@@ -1,4 +1,4 @@
-"""Programs that do the same work take turns; each turn gives one ratio of their times."""
+"""Times programs that do the same work in turns; each turn gives one ratio of their times."""
 
 import statistics
 import time
@@ -11,14 +11,14 @@ _TURN = 0.5  # seconds
 
 
 class Contest(NamedTuple):
-    """What one kind of work cost.
+    """The cost of one kind of work.
 
     Attributes:
-        work: in words, "forward, batch 1".
-        model: whose, "d0"; "" where there is none.
-        unit: of the values, less is better: "s" or "MiB".
-        values: contestant -> one value per round, all with the same number; `OURS` is one of them.
-        remarks: what a reader should know, such as who was left out and why.
+        work: description of the work, "forward, batch 1".
+        model: the model, "d0"; "" if there is none.
+        unit: unit of the values, "s" or "MiB"; lower is better.
+        values: contestant -> one value per round; `OURS` is one of the contestants.
+        remarks: remarks for the reader, such as who was skipped and why.
     """
 
     work: str
@@ -29,15 +29,15 @@ class Contest(NamedTuple):
 
     @property
     def others(self) -> list[str]:
-        """The contestants but us."""
+        """Return the contestants except ours."""
         return [name for name in self.values if name != OURS]
 
     def ratios(self, other: str) -> list[float]:
-        """Another's value over ours, round by round: above 1, ours is better."""
+        """Return another contestant's value over ours for each round: above 1, ours is better."""
         return [a / b for a, b in zip(self.values[other], self.values[OURS], strict=True)]
 
     def as_json(self) -> dict[str, Any]:
-        """The contest with its medians, for a file."""
+        """Return the contest with its medians, for a file."""
         medians = {name: statistics.median(values) for name, values in self.values.items()}
         return self._asdict() | {
             "median": medians,
@@ -54,18 +54,18 @@ def compete(
     model: str = "",
     remarks: tuple[str, ...] = (),
 ) -> Contest:
-    """Times contestants, one of them `OURS`, as `take_turns` does; the rest as in `Contest`."""
+    """Time contestants, one of them `OURS`, by `take_turns`; the rest is as in `Contest`."""
     return Contest(work, model, "s", take_turns(contestants, rounds, warmup), remarks)
 
 
 def take_turns(
     contestants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2
 ) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round.
+    """Return the seconds of each contestant in each round.
 
     In its turn a contestant is called until half a second has passed, and the median of its calls
-    counts: what was idle while others ran (caches, threads, the clock of the cores) is warm again,
-    as in a program that does nothing else.
+    counts. Caches, threads and core clocks that were idle while others ran are then warm again, as
+    in a program that does nothing else.
 
     Args:
         contestants: name -> a function that returns when its work is done.
@@ -75,7 +75,7 @@ def take_turns(
     names = list(contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(warmup + rounds):
-        # Whoever follows a heavy one finds other caches: the order turns with the rounds.
+        # A contestant's caches depend on the one before it, so the order rotates with the rounds.
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
             took = _one_turn(contestants[name])

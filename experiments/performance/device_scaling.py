@@ -1,11 +1,12 @@
-"""How training scales with the number of devices: counted from its program, timed by a model.
+"""How training scales with the number of devices: counted from its program, timed by a cost model.
 
     python -m experiments.performance.device_scaling --output=docs
     python -m experiments.performance.device_scaling --models=d0,d7x --output=runs/scaling
 
-Writes scaling.md, and scaling/counts.json with what was counted: the data-parallel step of each
-model on eight virtual CPU devices. What is in that file is not counted again, so that a run can be
-stopped and goes on; delete the file to count anew. No accelerator is needed, and none is measured.
+Writes scaling.md, and scaling/counts.json with the counts of the data-parallel step of each model
+on eight virtual CPU devices. Models that are in that file are not counted again, so a run can be
+stopped and continued; delete the file to start over. No accelerator is needed, and none is
+measured.
 """
 
 import sys
@@ -33,7 +34,7 @@ DETECTORS = [name for name, model in MODELS.items() if model.phi is not None]
 
 
 def main(_: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     for flag in ("models", "compile"):
         for name in FLAGS[flag].value:
             if name not in DETECTORS:
@@ -47,15 +48,15 @@ def main(_: list[str]) -> None:
 
 
 def update_counts(path: Path, models: list[str], compiled: list[str]) -> dict[str, Counts]:
-    """Counts what the file lacks, and writes the file after each model.
+    """Count the models that the file lacks, and write the file after each.
 
     Args:
-        path: of the JSON file, which need not be there.
-        models: to count.
-        compiled: to compile as well, for the smallest batch.
+        path: the JSON file, which need not exist.
+        models: models to count.
+        compiled: models to compile as well, for the smallest batch.
 
     Returns:
-        All that the file has: model -> counts.
+        The content of the file: model -> counts.
     """
     found: dict[str, Counts] = read_json(path) if path.exists() else {}
     for name in [name for name in DETECTORS if name in (*models, *compiled)]:
@@ -71,7 +72,7 @@ def update_counts(path: Path, models: list[str], compiled: list[str]) -> dict[st
 
 
 def page_of(found: dict[str, Counts]) -> str:
-    """The page for what was counted."""
+    """Return the page for some counts."""
     return page.render(found, counts.released_config("d0"), COMMAND)
 
 

@@ -1,7 +1,7 @@
-"""effdet (PyTorch) in the forms in which it runs: eager, channels-last, compiled.
+"""effdet (PyTorch) in the forms in which it can run: eager, channels-last, compiled.
 
-It runs on the kind of device that jax uses, and a program returns when the device is done. Nothing
-here is imported from PyTorch before it is used; `missing` says whether it can be.
+It runs on the kind of device that JAX uses, and a program returns when the device is done. PyTorch
+is imported only when it is used; `missing` says whether it can be.
 """
 
 import importlib
@@ -18,7 +18,7 @@ Program = Callable[[], object]
 
 
 def missing() -> str:
-    """Why effdet cannot take part, or ""."""
+    """Return why effdet cannot take part, or ""."""
     try:
         for package in ("effdet", "torch", "torchvision"):
             importlib.import_module(package)
@@ -45,7 +45,7 @@ def _wait() -> None:
 
 
 def _autocast(dtype: str) -> Any:
-    """A context in which PyTorch computes in a dtype, as its users do: parameters stay float32."""
+    """Return a context in which PyTorch computes in a dtype; parameters stay float32, as usual."""
     import torch
 
     return torch.autocast(_device().type, getattr(torch, dtype), enabled=dtype != "float32")
@@ -54,13 +54,13 @@ def _autocast(dtype: str) -> Any:
 def make_model(
     name: str, image_hw: tuple[int, int], num_classes: int | None = None, network: str = ""
 ) -> Any:
-    """A model of effdet with random weights.
+    """Return a model of effdet with random weights.
 
     Args:
-        name: in effdet, "tf_efficientdet_d0".
-        image_hw: of its images.
-        num_classes: None for effdet's own.
-        network: one of effdet's feature networks; "" for the model's own.
+        name: its name in effdet, "tf_efficientdet_d0".
+        image_hw: height and width of its images.
+        num_classes: number of classes; None for effdet's default.
+        network: one of effdet's feature networks; "" for the model's default.
     """
     from effdet import EfficientDet, get_efficientdet_config
 
@@ -74,17 +74,17 @@ def make_model(
 
 
 def _compiled(network: Any) -> Any:
-    """For the shapes that it meets first; by itself torch would make a second model's dynamic."""
+    """Compile for fixed shapes; by default torch would make a second model's shapes dynamic."""
     import torch
 
     return torch.compile(network, dynamic=False)
 
 
 def _released_model(model: str, image_hw: tuple[int, int]) -> Any:
-    """Effdet's model of the name of one of ours, "d0"."""
+    """Return effdet's version of one of our models, "d0"."""
     import torch
 
-    # As jax does by default on a GPU that has it; elsewhere it changes nothing.
+    # JAX's default on a GPU that has it; elsewhere it changes nothing.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     return make_model(f"tf_efficientdet_{model}", image_hw).to(_device())
 
@@ -92,7 +92,7 @@ def _released_model(model: str, image_hw: tuple[int, int]) -> Any:
 def forward_forms(
     model: str, image_hw: tuple[int, int], batch_size: int, *, dtype: str = "float32"
 ) -> dict[str, Program]:
-    """Form -> the forward pass in evaluation mode."""
+    """Return form -> the forward pass in evaluation mode."""
     import torch
 
     eager = _released_model(model, image_hw).eval()
@@ -113,7 +113,7 @@ def forward_forms(
 
 
 def _normalization() -> tuple[Any, Any]:
-    """Mean and standard deviation [1, 3, 1, 1] of ImageNet, in units of 0..255."""
+    """Return mean and standard deviation [1, 3, 1, 1] of ImageNet, in units of 0..255."""
     import torch
 
     mean, std = (IMAGENET_MEAN, IMAGENET_STD)
@@ -129,7 +129,7 @@ def train_forms(
     *,
     dtype: str = "float32",
 ) -> dict[str, Program]:
-    """Form -> a training step: assignment, loss, backward, clipping, SGD, moving average."""
+    """Return form -> a training step: assignment, loss, backward, clipping, SGD, moving average."""
     arguments = (model, image_hw, boxes, labels)
     return {
         "effdet channels-last": train_step(*arguments, compiled=False, dtype=dtype),
@@ -146,7 +146,7 @@ def train_step(
     compiled: bool = False,
     dtype: str = "float32",
 ) -> Program:
-    """One of `train_forms`, channels-last."""
+    """Return one of `train_forms`, channels-last."""
     import torch
     from effdet import DetBenchTrain
     from timm.utils import ModelEmaV2
@@ -182,7 +182,7 @@ def train_step(
 def postprocessing(
     model: str, image_hw: tuple[int, int], class_logits: list[np.ndarray], codes: list[np.ndarray]
 ) -> Program:
-    """Top-k, decoding and hard NMS per class, of one array [B, C, H, W] per level."""
+    """Return top-k, decoding and hard NMS per class, of one array [B, C, H, W] per level."""
     import torch
     from effdet.anchors import Anchors
     from effdet.bench import _batch_detection, _post_process
@@ -211,7 +211,7 @@ def postprocessing(
 def end_to_end_forms(
     model: str, image_hw: tuple[int, int], path: str, logit_mean: float, logit_std: float
 ) -> dict[str, Program]:
-    """Form -> from a file to boxes in its pixels, with class logits so distributed."""
+    """Return form -> from a file to boxes in its pixels, with this distribution of class logits."""
     import torch
     from effdet import DetBenchPredict
     from effdet.data.transforms import transforms_coco_eval
@@ -248,12 +248,12 @@ def end_to_end_forms(
 
 
 def _spread_logits(network: Any, images: Any, mean: float, std: float) -> None:
-    """Gives a network batch statistics of images, and spreads every class output over them."""
+    """Give a network batch statistics of images, and scale the class outputs over them."""
     import torch
 
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # the newest statistics alone
+            module.momentum = 1.0  # only the newest statistics
     last = network.class_net.predict.conv_pw
     with torch.no_grad():
         network.train()(images)
@@ -267,7 +267,7 @@ def _spread_logits(network: Any, images: Any, mean: float, std: float) -> None:
 def loader(
     folder: str, annotations: str, image_hw: tuple[int, int], batch: int, workers: int
 ) -> Any:
-    """Endless augmented batches, uint8, of its data set, transforms and collation."""
+    """Return endless augmented uint8 batches from effdet's dataset, transforms and collation."""
     from pathlib import Path
 
     from effdet.data.dataset import DetectionDatset
@@ -283,7 +283,7 @@ def loader(
         DataLoader(
             dataset,
             batch_size=batch,
-            # One long epoch: its workers would start anew with each.
+            # One long epoch, because workers restart with each epoch.
             sampler=RandomSampler(dataset, replacement=True, num_samples=10**6),
             num_workers=workers,
             collate_fn=DetectionFastCollate(),

@@ -1,4 +1,4 @@
-"""Times softmax against fast normalised fusion, side by side (paper Table 6).
+"""Times softmax against fast normalized fusion, side by side (paper Table 6).
 
     python -m experiments.performance.fusion_speed --config=configs/d0.py --output=docs/results
 
@@ -30,12 +30,12 @@ FLAGS = flags.FLAGS
 def fusion_speed(
     config: ConfigDict, *, batch_size: int, train_batch_size: int, rounds: int
 ) -> dict[str, Any]:
-    """Ratios of times of the config's model with softmax and with fast fusion.
+    """Return the ratios of the model's times with softmax and with fast fusion.
 
     Args:
-        config: its model; the fusion is replaced.
-        batch_size: images of a forward pass.
-        train_batch_size: images of a training step.
+        config: the config of the model; the fusion is replaced.
+        batch_size: images per forward pass.
+        train_batch_size: images per training step.
         rounds: how often each is timed, after one run that compiles and one that warms up.
 
     Returns:
@@ -72,7 +72,7 @@ def _compare(pair: dict[str, Callable[[], object]], rounds: int) -> dict[str, An
 
 
 def main(_: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     check_config(FLAGS.config)
     output = command.make_folder(FLAGS.output)
     found = fusion_speed(

@@ -31,16 +31,16 @@ _BATCH = 16
 _BATCHES = 8  # per round
 _DRAWN, _NAMES = 64, 32
 _WARM_UP = 2
-_REST = 1.0  # seconds between turns, in which whoever reads ahead comes to its end
+_REST = 1.0  # seconds between turns, in which contestants finish reading ahead
 
 
 class Reader(NamedTuple):
     """A contestant that may read ahead.
 
     Attributes:
-        read: reads what is timed.
-        discard: takes at least what has been read ahead, so that the time of `read` begins, as it
-            ends, with nothing in stock.
+        read: the function that is timed.
+        discard: consumes at least everything that has been read ahead, so that the timing of `read`
+            starts with nothing in stock, as it ends.
     """
 
     read: Callable[[], object]
@@ -48,26 +48,26 @@ class Reader(NamedTuple):
 
 
 class StackedImages:
-    """In place of `BatchMemory`: every image by itself, and copied into its batch."""
+    """A replacement for `BatchMemory` that keeps images separate and copies them into the batch."""
 
     def __init__(self, rows: int, shape: tuple[int, ...]) -> None:
-        """Takes the shape of an image."""
+        """Set the shape of an image."""
         self._shape = shape
 
     def image(self, index: int) -> np.ndarray:
-        """Fresh memory."""
+        """Return fresh memory."""
         return np.empty(self._shape, np.uint8)
 
     def batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """The images [rows, *shape], copied."""
+        """Return a copy of the images [rows, *shape]."""
         return np.stack(images)
 
 
 def input_pipeline(options: Options) -> list[Contest]:
-    """Seconds for eight batches of 16 at 640 pixels, flipped and scaled, with a thread per core.
+    """Time eight batches of 16 at 640 pixels, flipped and scaled, with a thread per core.
 
-    Bare decoding, of as many of the same files by the same decoder and threads, is the limit; it
-    neither reads files nor keeps images. One more contestant stacks images that were made apart.
+    The limit is bare decoding of the same number of the same files, by the same decoder and
+    threads, without reading files or keeping images. Another contestant stacks separate images.
     """
     threads = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as temporary:
@@ -105,7 +105,7 @@ def input_pipeline(options: Options) -> list[Contest]:
 
 
 def time_readers(readers: Mapping[str, Reader], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each reader in each round; nobody reads ahead in the time of another."""
+    """Return the seconds of each reader in each round; none reads ahead during another's turn."""
     names = list(readers)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(_WARM_UP + rounds):
@@ -123,7 +123,7 @@ def time_readers(readers: Mapping[str, Reader], rounds: int) -> dict[str, list[f
 def bare_decoding(
     pool: ThreadPoolExecutor, files: Sequence[bytes], count: int
 ) -> Callable[[], object]:
-    """Decodes files from memory, one after another in each thread, round and round."""
+    """Return a function that decodes files from memory, in all threads, over and over."""
     chosen = list(itertools.islice(itertools.cycle(files), count))
 
     def run() -> None:
@@ -134,10 +134,10 @@ def bare_decoding(
 
 
 def write_drawn_images(folder: Path, count: int, names: int) -> tuple[Path, Path]:
-    """JPEGs of drawn shapes, 480 to 640 pixels, and their COCO file.
+    """Write JPEGs of drawn shapes, 480 to 640 pixels, and their COCO file.
 
-    Every file has several names, each a record of its own: to shuffle few records costs more per
-    record than to shuffle many.
+    Every file has several names, each a separate record, because shuffling few records costs more
+    per record than shuffling many.
     """
     source = DrawnShapes(count, sides=(480, 640))
     truth = source.ground_truth()
@@ -161,7 +161,7 @@ def write_drawn_images(folder: Path, count: int, names: int) -> tuple[Path, Path
 
 
 def image_paths(folder: Path, annotations: Path) -> list[Path]:
-    """The files that an annotation file names."""
+    """Return the image files in an annotation file."""
     entries = json.loads(annotations.read_text())["images"]
     return [folder / entry["file_name"] for entry in entries]
 

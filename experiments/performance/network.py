@@ -8,7 +8,7 @@ from experiments.performance.options import Options
 
 
 def forward(options: Options) -> list[Contest]:
-    """Images to logits and box codes."""
+    """Time the forward pass, from images to logits and box codes."""
     contests = []
     for name, batch_size in options.forward:
         model = counts.model_of(counts.released_config(name, options.dtype), counts.COCO_OUTPUTS)
@@ -23,7 +23,7 @@ def forward(options: Options) -> list[Contest]:
 
 
 def train(options: Options) -> list[Contest]:
-    """uint8 images and boxes to new weights."""
+    """Time the training step, from uint8 images and boxes to new weights."""
     contests = []
     for name, batch_size in options.train:
         config = counts.released_config(name, options.dtype)

@@ -1,4 +1,4 @@
-"""What a part of the benchmark is told."""
+"""The options of the benchmark."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +16,18 @@ class Case(NamedTuple):
 
 
 class Options(NamedTuple):
-    """Of all parts.
+    """Options of all parts.
 
     Attributes:
         rounds: how often everything is timed.
         forward: models and batch sizes of the forward pass.
-        train: of the training step.
-        memory: of the training step whose memory is measured.
-        images: folder of real pictures, or None for drawn ones.
-        annotations: COCO file of these pictures, or None.
-        peers: whether to run other code bases where they are installed.
-        dtype: of the computation in forward pass and training step: float32 or bfloat16.
-        remat: parts of the network that are computed again where memory is measured, as in configs.
+        train: models and batch sizes of the training step.
+        memory: models and batch sizes of the training step whose memory is measured.
+        images: folder of real images, or None for drawn ones.
+        annotations: COCO file of these images, or None.
+        peers: whether to run other code bases that are installed.
+        dtype: type of the computation in forward pass and training step: float32 or bfloat16.
+        remat: parts of the network to recompute in the memory measurement, as in configs.
     """
 
     rounds: int
@@ -42,7 +42,7 @@ class Options(NamedTuple):
 
 
 def parse_cases(flag: str, words: Sequence[str]) -> tuple[Case, ...]:
-    """("d0:1", "lite0:8") -> cases.
+    """Parse ("d0:1", "lite0:8") to cases.
 
     Raises:
         UserError: a word is not MODEL:BATCH, or there is no such model.

@@ -1,4 +1,4 @@
-"""Post-processing alone, and the whole way from a file to boxes."""
+"""Post-processing alone, and prediction end to end, from a file to boxes."""
 
 import contextlib
 import tempfile
@@ -27,13 +27,13 @@ from experiments.performance.options import Options
 MODEL = "d0"
 _BATCH = 8
 
-# Of every class's logits in trained models, about. Those of a new model are all alike, and to
-# select and suppress boxes would be another task than in use.
+# Approximately as for each class in trained models. A new model's logits are all alike, so
+# selecting and suppressing boxes would be a different task than in use.
 LOGIT_MEAN, LOGIT_STD = -6.0, 1.5
 
 
 def postprocessing(options: Options) -> list[Contest]:
-    """Top 5,000 pairs, decoding, hard NMS per class, 100 detections, of a batch of 8."""
+    """Time top 5,000 pairs, decoding, hard NMS per class, 100 detections, for a batch of 8."""
     model = counts.released_model(MODEL)
     logits, codes = _level_maps(model)
     anchors = make_anchors(model, model.image_hw)
@@ -50,7 +50,7 @@ def postprocessing(options: Options) -> list[Contest]:
 
 
 def end_to_end(options: Options) -> list[Contest]:
-    """A JPEG file to boxes in its pixels, hard NMS."""
+    """Time prediction from a JPEG file to boxes in its pixels, with hard NMS."""
     model = counts.released_model(MODEL)
     with _picture(options.images) as path:
         image = decode_image(path.read_bytes(), path.name)
@@ -67,7 +67,7 @@ def end_to_end(options: Options) -> list[Contest]:
 
 @contextlib.contextmanager
 def _picture(folder: Path | None) -> Iterator[Path]:
-    """A JPEG: the first in the folder, or a drawn one of 480 x 640 pixels."""
+    """Yield a JPEG: the first in the folder, or a drawn one of 480 x 640 pixels."""
     found = sorted(folder.glob("*.jpg")) if folder else []
     if found:
         yield found[0]
@@ -80,7 +80,7 @@ def _picture(folder: Path | None) -> Iterator[Path]:
 
 
 def _with_spread_logits(model: EfficientDet, variables: Any, image: np.ndarray) -> Any:
-    """The weights with batch statistics of an image, and every class output spread over it."""
+    """Return the weights with batch statistics of an image, and class outputs scaled over it."""
     framed, content_hw, _ = letterbox_image(image, model.image_hw)
     image = normalize_images(
         jnp.asarray(framed)[None], jnp.asarray([content_hw]), model.mean_rgb, model.std_rgb
@@ -107,7 +107,7 @@ def _with_spread_logits(model: EfficientDet, variables: Any, image: np.ndarray) 
 
 
 def _level_maps(model: EfficientDet) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Logits and codes [B, A C, H, W] of each level, distributed about as a trained model's."""
+    """Return logits and codes [B, A C, H, W] per level, distributed about as in trained models."""
     rng, logits, codes = np.random.default_rng(0), [], []
     per_cell = model.num_scales * len(model.aspect_ratios)
     for level in range(model.min_level, model.max_level + 1):
@@ -119,6 +119,6 @@ def _level_maps(model: EfficientDet) -> tuple[list[np.ndarray], list[np.ndarray]
 
 
 def _flatten(maps: list[np.ndarray], values: int) -> np.ndarray:
-    """[B, A C, H, W] of each level -> [B, all anchors, C]."""
+    """Map [B, A C, H, W] of each level to [B, all anchors, C]."""
     rows = [x.transpose(0, 2, 3, 1).reshape(len(x), -1, values) for x in maps]
     return np.concatenate(rows, 1)

@@ -1,4 +1,4 @@
-"""Our programs as they run in training and prediction, on made-up input of the right shapes."""
+"""Our programs as in training and prediction, with made-up input of the right shapes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ _BOXES = 8  # per image
 
 
 def forward(model: EfficientDet, variables: Any, batch_size: int) -> Callable[[], object]:
-    """The forward pass, float32 images -> logits and box codes."""
+    """Return the forward pass, from float32 images to logits and box codes."""
     images = random_images(batch_size, model.image_hw).astype(np.float32) / 64 - 2
     run = jax.jit(partial(model.apply, train=False))
     images = jax.device_put(images)
@@ -28,12 +28,12 @@ def forward(model: EfficientDet, variables: Any, batch_size: int) -> Callable[[]
 
 
 def training_step(config: ConfigDict, model: EfficientDet, batch_size: int) -> Callable[[], object]:
-    """A training step with all that belongs to it, from uint8 images to new weights and averages.
+    """Return a complete training step, from uint8 images to new weights and averages.
 
     Args:
-        config: of the optimizer, the loss and the averages.
+        config: the config of the optimizer, the loss and the averages.
         model: the network, on one device.
-        batch_size: images.
+        batch_size: number of images.
     """
     variables = init_variables(model, config.seed)
     step, optimizer = plain_step(config, model, variables["params"])
@@ -52,12 +52,12 @@ def training_step(config: ConfigDict, model: EfficientDet, batch_size: int) -> C
 def plain_step(
     config: ConfigDict, model: EfficientDet, params: Any
 ) -> tuple[TrainStep, optax.GradientTransformation]:
-    """The step, neither jitted nor mapped over devices, and the optimizer of its state.
+    """Return the step, neither jitted nor mapped over devices, and its optimizer.
 
     Args:
         config: as in `training_step`.
         model: as in `training_step`.
-        params: of the model, or their shapes.
+        params: parameters of the model, or their shapes.
     """
     schedule = optax.constant_schedule(1e-3)  # the rate does not change the time
     optimizer = building.optimizer(config, schedule, params)
@@ -65,7 +65,7 @@ def plain_step(
 
 
 def two_programs(step: TrainStep) -> StepPrograms:
-    """The step as training compiles it, on one device."""
+    """Return the step as training compiles it, on one device."""
     return StepPrograms(
         jax.jit(step.gradients),
         jax.jit(step.update, donate_argnums=0),
@@ -76,12 +76,12 @@ def two_programs(step: TrainStep) -> StepPrograms:
 def step_to_trace(
     config: ConfigDict, model: EfficientDet, batch_size: int
 ) -> tuple[TrainStep, Any, dict[str, np.ndarray]]:
-    """A step, and the shapes of its state and a batch: `jax.jit(step).trace(state, batch)`.
+    """Return a step and the shapes of its state and batch: `jax.jit(step).trace(state, batch)`.
 
     Args:
         config: as in `training_step`.
         model: as in `training_step`.
-        batch_size: images.
+        batch_size: number of images.
     """
     variables = variable_shapes(model)
     step, optimizer = plain_step(config, model, variables["params"])
@@ -90,12 +90,12 @@ def step_to_trace(
 
 
 def random_images(batch_size: int, image_hw: tuple[int, int]) -> np.ndarray:
-    """[B, H, W, 3] uint8."""
+    """Return random images [B, H, W, 3] uint8."""
     return np.random.default_rng(0).integers(0, 256, (batch_size, *image_hw, 3), np.uint8)
 
 
 def random_boxes(batch_size: int, image_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [B, M, 4] in pixels, from an eighth to a half of the image, and labels [B, M]."""
+    """Return boxes [B, M, 4] in pixels, an eighth to a half of the image, and labels [B, M]."""
     rng = np.random.default_rng(1)
     sides = rng.uniform(1 / 8, 1 / 2, (batch_size, _BOXES, 2))
     corners = rng.uniform(0, 1, sides.shape) * (1 - sides)
@@ -107,7 +107,7 @@ def random_boxes(batch_size: int, image_hw: tuple[int, int]) -> tuple[np.ndarray
 def training_batch(
     batch_size: int, image_hw: tuple[int, int], max_boxes: int
 ) -> dict[str, np.ndarray]:
-    """What a training step reads, padded to `max_boxes`."""
+    """Return the input of a training step, padded to `max_boxes`."""
     boxes, labels = random_boxes(batch_size, image_hw)
     missing = ((0, 0), (0, max_boxes - _BOXES))
     return {

@@ -16,7 +16,7 @@ _NAMES = {"backbone_features": "backbone", "network_features": "feature network"
 
 
 def contest_table(contests: Sequence[Contest]) -> Table:
-    """A row per contestant other than ours, or one where we are alone."""
+    """Return a row per other contestant, or one row if there are no others."""
     rows, notes = [], []
     for contest in contests:
         label = f"{contest.work}, {contest.model}" if contest.model else contest.work
@@ -42,7 +42,7 @@ def contest_table(contests: Sequence[Contest]) -> Table:
 
 
 def share_table(ceilings: Ceilings, shares: Mapping[str, Sequence[Share]]) -> Table:
-    """A row per part of each forward pass."""
+    """Return a row per part of each forward pass."""
     rows = [
         (
             f"{case}: {_NAMES.get(share.part, share.part)}",
@@ -74,7 +74,7 @@ def write_report(
     ceilings: Ceilings | None,
     shares: Mapping[str, Sequence[Share]],
 ) -> str:
-    """Writes both files; returns the page."""
+    """Write both files; return the page."""
     lines = "\n".join(f"- {name}: {value}" for name, value in setting.items())
     tables = [contest_table(contests)] if contests else []
     if ceilings is not None:

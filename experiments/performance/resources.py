@@ -1,4 +1,4 @@
-"""Time to compile and peak of memory, of the training step."""
+"""Time to compile the training step, and its peak memory."""
 
 import tempfile
 from pathlib import Path
@@ -11,9 +11,9 @@ _MODEL, _COMPILE_BATCH = "d0", 2
 
 
 def compilation(options: Options) -> list[Contest]:
-    """What a start costs, with an empty cache for compiled programs and with the programs in it.
+    """Measure the cost of starting, with an empty and with a filled compilation cache.
 
-    That is to draw the initial values, and to trace, lower and compile the step.
+    It consists of drawing the initial values, and of tracing, lowering and compiling the step.
     """
     step = f"compile the training step, batch {_COMPILE_BATCH}"
     parts = {"init": "draw the initial values", "compile": step}
@@ -28,7 +28,7 @@ def compilation(options: Options) -> list[Contest]:
 
 
 def memory(options: Options) -> list[Contest]:
-    """Peak of the whole process over three steps, with the program compiled by an earlier one."""
+    """Measure the process's peak memory over three steps, with the program already compiled."""
     contests = []
     for model, batch_size in options.memory:
         with tempfile.TemporaryDirectory() as folder:

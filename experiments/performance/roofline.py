@@ -1,10 +1,10 @@
-"""How fast a training step can be at best on an accelerator: operations against memory traffic.
+"""The fastest possible training step on an accelerator, from operations and memory traffic.
 
     python -m experiments.performance.roofline
     python -m experiments.performance.roofline --models=d0,d7x --batch_size=4 --dtype=float32
 
-Counted from the program of a step, nothing is run; `bifpn_jax.models.traffic` says what counts. A
-measured step is slower than the bound, and the quotient of the two says how much is left.
+Counted from the program of a step without running it; `bifpn_jax.models.traffic` says what counts.
+A measured step is slower than the bound; the quotient of the two shows how much could be gained.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ FLAGS = flags.FLAGS
 
 
 class Accelerator(NamedTuple):
-    """Peaks that its vendor gives: dense operations per second, and bytes per second of memory."""
+    """The vendor's peaks: dense operations per second, and bytes per second of memory."""
 
     bfloat16: float
     float32: float
@@ -41,7 +41,7 @@ DTYPES = ("bfloat16", "float32")
 
 
 def main(_: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     for name in FLAGS.models:
         if name not in MODELS:
             raise UserError(f"--models: there is no {name}; there are {', '.join(MODELS)}.")
@@ -52,12 +52,12 @@ def main(_: list[str]) -> None:
 
 
 def step_traffic(name: str, batch_size: int, dtype: str) -> Traffic:
-    """Of one training step of a released model on one device.
+    """Return the traffic of one training step of a released model on one device.
 
     Args:
-        name: of the model.
+        name: name of the model.
         batch_size: images on the device.
-        dtype: of the activations.
+        dtype: type of the activations.
     """
     config = counts.released_config(name, dtype)
     model = counts.model_of(config, counts.COCO_OUTPUTS)
@@ -66,7 +66,7 @@ def step_traffic(name: str, batch_size: int, dtype: str) -> Traffic:
 
 
 def roofline_table(found: dict[str, Traffic], batch_size: int, dtype: str) -> Table:
-    """A row per model, a column per accelerator."""
+    """Return a table with a row per model and a column per accelerator."""
     rows = []
     for name, traffic in found.items():
         intensity = traffic.flops / traffic.bytes

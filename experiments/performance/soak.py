@@ -1,13 +1,13 @@
-"""Does a long run stay as it was? Trains a small model for many steps and watches its process.
+"""Looks for leaks: trains a small model for many steps and watches its process.
 
     python -m experiments.performance.soak
     python -m experiments.performance.soak --steps=2000 --every=200 --output=runs/soak
 
-It is an ordinary run of `bifpn_jax.runs.loop`, on drawn shapes, with an evaluation and a checkpoint
-after every `--every` steps. Meanwhile resident memory, what of it the C library has given out, open
-files and threads of the process are read; OUTPUT/soak.csv has them all, and the table that is
-printed their course. The exit status is 1 where memory grew by more than 3 % after the first fifth
-of the run, or files or threads grew and did not come back.
+This is an ordinary run of `bifpn_jax.runs.loop`, on drawn shapes, with an evaluation and a
+checkpoint every `--every` steps. Meanwhile the process is sampled: resident memory, how much of it
+malloc has allocated, open files and threads. OUTPUT/soak.csv has all samples, and the printed table
+summarizes them. The exit status is 1 if memory grew by more than 3 % after the first fifth of the
+run, or if the number of files or threads grew for good.
 """
 
 import csv
@@ -28,22 +28,22 @@ from experiments.paper.table import Column, Table, to_markdown
 
 FLAGS = flags.FLAGS
 
-# Of a run that has settled: programs are compiled and pools of threads are full.
+# The share of the run after which it has settled: programs are compiled, thread pools are full.
 _SETTLED = 0.2
 _TOLERANCES = {"resident_mb": 0.03, "allocated_mb": 0.03, "files": 0.0, "threads": 0.0}
 _PARTS = 10
-# Evaluations and checkpoints have helpers of their own, of which a tenth may have more by chance.
-# What is not given back is there in all of the last tenths.
+# Evaluations and checkpoints have their own threads, of which a tenth of the run may by chance have
+# more. A leak shows in all of the last tenths.
 _COUNTS, _LAST_PARTS = ("files", "threads"), 3
 
 
 class Sample(NamedTuple):
-    """What the process holds at a time."""
+    """The resources of the process at one time."""
 
     seconds: float
-    steps: int  # of the last one that was logged
+    steps: int  # number of the last logged step
     resident_mb: float
-    allocated_mb: float  # freed memory is kept and stays resident: this would show a leak in it
+    allocated_mb: float  # freed memory stays resident; this shows a leak in it
     files: int
     threads: int
 
@@ -72,11 +72,11 @@ def main(_: list[str]) -> int:
 
 
 def soak_config(steps: int, every: int) -> ConfigDict:
-    """A D0 of two levels with a nano backbone, 64 pixels, two images a step.
+    """Return the config of a D0 with two levels, a nano backbone, 64 pixels, two images per step.
 
     Args:
-        steps: of the run.
-        every: so many steps apart are evaluations and checkpoints.
+        steps: steps of the run.
+        every: steps between evaluations, and between checkpoints.
     """
     config = base.get_config("d0")
     config.name = "soak"
@@ -94,17 +94,18 @@ def soak_config(steps: int, every: int) -> ConfigDict:
 
 
 class Watch:
-    """Context in which a thread takes samples of this process, every second at first.
+    """Context manager in which a thread samples this process, at first every second.
 
-    Their number is bounded: when there are many, every other one is dropped and the pace is halved.
+    The number of samples is bounded: when there are many, every other one is dropped and the rate
+    is halved.
     """
 
     def __init__(self, workdir: Path, samples: list[Sample]) -> None:
-        """Prepares it.
+        """Prepare the thread.
 
         Args:
-            workdir: of the run, whose log says how far it is.
-            samples: where they go.
+            workdir: the workdir of the run, whose log has the current step.
+            samples: the list to append samples to.
         """
         self._log, self._samples = workdir / "metrics.jsonl", samples
         self._end = threading.Event()
@@ -128,7 +129,7 @@ class Watch:
 
 
 def take_sample(seconds: float, steps: int) -> Sample:
-    """Of this process, from Linux's /proc."""
+    """Take a sample of this process, from Linux's /proc."""
     process = Path("/proc/self")
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     resident = int(status["VmRSS"].split()[0]) / 1024
@@ -151,7 +152,7 @@ class _Mallinfo(ctypes.Structure):
 
 
 def _allocated() -> int:
-    """Bytes that glibc's malloc has given out; 0 where there is none that says so."""
+    """Return the bytes that glibc's malloc has allocated; 0 if it is not available."""
     ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if ask is None:
         return 0
@@ -161,7 +162,7 @@ def _allocated() -> int:
 
 
 def growth(samples: list[Sample]) -> list[str]:
-    """What grew after the first fifth of the steps, a line each: medians of tenths are compared."""
+    """Return a line for each resource that grew after the first fifth, by medians of tenths."""
     parts = _parts(samples)
     if len(parts) < 2:
         return ["the run was too short to say anything"]
@@ -175,7 +176,7 @@ def growth(samples: list[Sample]) -> list[str]:
 
 
 def course(samples: list[Sample]) -> Table:
-    """A row per tenth of the settled run."""
+    """Return a table with a row per tenth of the settled run."""
     rows = [
         (
             part[-1].steps,
@@ -205,7 +206,7 @@ def _median(part: list[Sample], name: str) -> float:
 
 
 def _parts(samples: list[Sample]) -> list[list[Sample]]:
-    """The settled samples in tenths of their steps, those without any left out."""
+    """Return the settled samples in tenths of their steps, without empty tenths."""
     last = samples[-1].steps if samples else 0
     first = _SETTLED * last
     parts: list[list[Sample]] = [[] for _ in range(_PARTS)]
@@ -217,7 +218,7 @@ def _parts(samples: list[Sample]) -> list[list[Sample]]:
 
 
 def _last_step(log: Path) -> int:
-    """Number of the last step in a metrics.jsonl, 0 before there is one."""
+    """Return the last step in a metrics.jsonl, 0 if there is none yet."""
     if not log.exists():
         return 0
     with log.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The folder of a sweep: sweep.json, which says what it is, and a workdir for each run.
+"""The folder of a sweep: sweep.json, which describes it, and a workdir for each run.
 
 DIR/sweep.json           the config file, its rows and the seeds
 DIR/ROW/seed_N/          workdir of a run; log.txt in it is the run's console output
@@ -23,7 +23,7 @@ from experiments.sweeps.plan import Run, Study, config_flag
 SWEEP_FILE = "sweep.json"
 LOG_FILE = "log.txt"
 
-# What a sweep that is continued may change: how long the runs are, and how they are watched.
+# Settings that may change when a sweep is continued: length and logging of the runs.
 _FREE_TO_CHANGE = (
     "train.epochs",
     "train.steps",
@@ -37,7 +37,7 @@ _FREE_TO_CHANGE = (
 
 
 def describe(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
-    """The content of sweep.json."""
+    """Return the content of sweep.json."""
     path, _, arg = study.file.partition(":")
     content = {
         "config": study.file,
@@ -51,14 +51,14 @@ def describe(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def join(workdir: Path, new: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of sweep.json once a sweep is continued: its rows and seeds and the new ones.
+    """Return the content of sweep.json for a continued sweep: old and new rows and seeds.
 
     Args:
-        workdir: folder of the sweep; where there is none yet the result is `new`.
-        new: what `describe` says of the sweep that is starting.
+        workdir: folder of the sweep; if there is no sweep in it yet, the result is `new`.
+        new: the result of `describe` for the sweep that is starting.
 
     Raises:
-        UserError: the folder holds another sweep; it says what differs.
+        UserError: the folder holds another sweep; the message lists the differences.
     """
     file = workdir / SWEEP_FILE
     if not file.exists():
@@ -88,19 +88,19 @@ def join(workdir: Path, new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_description(workdir: Path, content: Mapping[str, Any]) -> None:
-    """Writes sweep.json in a single move."""
+    """Write sweep.json atomically."""
     write_json(workdir / SWEEP_FILE, content)
 
 
 @contextmanager
 def locked(workdir: Path) -> Iterator[int]:
-    """Makes the folder and keeps other sweeps out of it; yields the lock.
+    """Create the folder and lock it against other sweeps; yield the lock.
 
-    A process that inherits the lock holds it too, so that a run that outlives its sweep is not
-    started a second time.
+    A process that inherits the lock holds it too, so a run that outlives its sweep is not started a
+    second time.
 
     Raises:
-        UserError: the folder cannot be made or written, or a sweep is at work in it.
+        UserError: the folder cannot be created or written, or a sweep is running in it.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def locked(workdir: Path) -> Iterator[int]:
 
 
 def check_earlier(run: Run) -> None:
-    """Raises a UserError where the run's workdir holds another run, or a longer one."""
+    """Raise a UserError if the run's workdir holds another run, or a longer one."""
     saved = read_object(run.workdir / CONFIG_FILE)
     if saved is None:
         return
@@ -138,7 +138,7 @@ def check_earlier(run: Run) -> None:
     if finished is None:
         return
     train = run.config.train
-    name = "steps" if train.steps else "epochs"  # Steps win over epochs.
+    name = "steps" if train.steps else "epochs"  # Steps take precedence over epochs.
     if name == "steps":
         length = finished.get("step", 0)
     else:
@@ -151,30 +151,30 @@ def check_earlier(run: Run) -> None:
 
 
 def is_finished(run: Run) -> bool:
-    """Whether the run is over, at the length that its config has now."""
+    """Whether the run is finished, at the current length in its config."""
     finished = read_object(run.workdir / FINISHED_FILE)
     if finished is None:
         return False
     steps = run.config.train.steps
     if steps:
         return finished.get("step") == steps
-    # Steps of epochs need the data's size; the same length in the config is as good.
+    # The steps of an epoch depend on the size of the data; comparing lengths in configs suffices.
     saved = read_object(run.workdir / CONFIG_FILE) or {}
     return all(saved.get("train", {}).get(k) == run.config.train[k] for k in ("epochs", "steps"))
 
 
 def forget_finished(run: Run) -> None:
-    """Takes away the mark of a shorter run, before the run goes on."""
+    """Remove the finished mark of a shorter run before the run is continued."""
     (run.workdir / FINISHED_FILE).unlink(missing_ok=True)
 
 
 def delete_checkpoints(run: Run) -> None:
-    """Removes the checkpoints of a run; its logs and results stay."""
+    """Delete the checkpoints of a run; its logs and results stay."""
     shutil.rmtree(run.workdir / FOLDER, ignore_errors=True)
 
 
 def read_object(file: Path) -> dict[str, Any] | None:
-    """The object in a file, or None where there is none that can be read."""
+    """Return the JSON object in a file, or None if it cannot be read."""
     try:
         content = read_json(file)
     except UserError:

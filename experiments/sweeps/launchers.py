@@ -1,7 +1,7 @@
-"""Hands the runs of a sweep to a launcher: a script in launch/ whose comment says "# Launcher:".
+"""Passes the runs of a sweep to a launcher: a script in launch/ with a comment "# Launcher:".
 
-It takes the words of a run's command line and makes it run: local.sh and multi_gpu.sh at once and
-here, so that the sweep waits for it, the others somewhere and later.
+A launcher takes a run's command line and runs it: local.sh and multi_gpu.sh immediately and here,
+so the sweep waits for it, the others elsewhere and later.
 """
 
 import difflib
@@ -22,7 +22,7 @@ _MARK = "# Launcher:"
 
 
 def find_launcher(name: str, folder: Path = LAUNCHERS) -> list[str]:
-    """The words that stand before a command for a launcher: its script; none for no launcher.
+    """Return the words to put before a command: the launcher's script; none without a launcher.
 
     Raises:
         UserError: there is no such launcher, or it cannot be executed.
@@ -47,16 +47,16 @@ def find_launcher(name: str, folder: Path = LAUNCHERS) -> list[str]:
 def submit_all(
     runs: Sequence[Run], *, before: Sequence[str], lock: int, say: Callable[[str], None] = print
 ) -> list[Failure]:
-    """Hands each run that is not finished to a launcher, and says what that printed.
+    """Pass each run that is not finished to a launcher, and report what the launcher printed.
 
     Args:
-        runs: in the order of submission.
+        runs: the runs, in the order of submission.
         before: words before each command: the launcher.
         lock: file descriptor that a launcher inherits.
-        say: takes the lines.
+        say: called with each line to report.
 
     Returns:
-        What could not be submitted.
+        The runs that could not be submitted.
     """
     failures = []
     for run in runs:

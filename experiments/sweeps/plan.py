@@ -1,6 +1,6 @@
-"""The plan of a sweep: the rows of a study, and for each row and seed a run with its command line.
+"""The plan of a sweep: the rows of a study, and a run with its command line per row and seed.
 
-A study is a config file with a second function beside `get_config`:
+A study is a config file with a second function in addition to `get_config`:
 
     def sweep(arg: str | None = None) -> dict[str, dict[str, Any]]:
         return {"softmax": {"model.fusion": "softmax"}, "fast": {"model.fusion": "fast"}}
@@ -35,13 +35,13 @@ Rows = dict[str, dict[str, Any]]
 
 
 class Study(NamedTuple):
-    """What a config file and a command line ask for.
+    """A study as given by a config file and a command line.
 
     Attributes:
         file: the value of --config, FILE or FILE:ARG.
         config: the base of all rows, with the command line's overrides.
         overrides: these overrides by field.
-        rows: for each row the fields that it sets.
+        rows: the fields that each row sets.
     """
 
     file: str
@@ -51,7 +51,7 @@ class Study(NamedTuple):
 
     @property
     def override_flags(self) -> list[str]:
-        """The overrides as words of a command line."""
+        """Return the overrides as words of a command line."""
         return [config_flag(field, value) for field, value in self.overrides.items()]
 
 
@@ -60,9 +60,9 @@ class Run(NamedTuple):
 
     Attributes:
         row: name of its row.
-        seed: of its weights and of the order of its data.
+        seed: seed of its weights and of the order of its data.
         workdir: its folder.
-        config: what it trains.
+        config: its config.
         command: the words of its command line.
     """
 
@@ -77,13 +77,13 @@ class Run(NamedTuple):
 
 
 def read_rows(file: str) -> Rows:
-    """The rows of a study.
+    """Return the rows of a study.
 
     Args:
         file: FILE or FILE:ARG of a config that can be loaded.
 
     Raises:
-        UserError: it has no `sweep`, or one whose rows cannot be used.
+        UserError: it has no `sweep`, or its rows cannot be used.
     """
     path, colon, arg = file.partition(":")
     sweep = runpy.run_path(path).get("sweep")
@@ -115,7 +115,11 @@ def read_rows(file: str) -> Rows:
 
 
 def choose_rows(rows: Rows, names: Sequence[str]) -> list[str]:
-    """The names in the order of the study, all rows for none; an unknown name is a UserError."""
+    """Return the names in the order of the study, or all rows if none are given.
+
+    Raises:
+        UserError: an unknown name.
+    """
     for name in names:
         if name not in rows:
             near = difflib.get_close_matches(name, rows, 1, 0.5)
@@ -125,7 +129,7 @@ def choose_rows(rows: Rows, names: Sequence[str]) -> list[str]:
 
 
 def parse_seeds(words: Sequence[str]) -> list[int]:
-    """Seeds from the words of the command line."""
+    """Parse the seeds on the command line."""
     text = ",".join(words)
     if not words or not all(re.fullmatch(r"\s*[0-9]{1,10}\s*", word) for word in words):
         raise UserError(f"--seeds={text}: give whole numbers, such as 0,1,2.")
@@ -144,17 +148,17 @@ def plan_runs(
     program: Sequence[str] = PROGRAM,
     words: Sequence[str] = (),
 ) -> list[Run]:
-    """All runs of a grid in the order of running; every config is checked.
+    """Return all runs of a grid in the order of running; every config is checked.
 
-    All rows come with the first seed before any comes with the second, so that a sweep that was
-    stopped is a table of fewer seeds, not of fewer rows.
+    All rows run with the first seed before any runs with the second, so a stopped sweep gives a
+    table with fewer seeds, not with fewer rows.
 
     Args:
         study: the grid.
         workdir: folder of the sweep; a run's is ROW/seed_N in it.
-        seeds: of each row.
-        rows: names; none for all.
-        program: what trains; it takes the flags of `experiments.main`.
+        seeds: seeds of each row.
+        rows: names of rows; empty for all.
+        program: the training command; it takes the flags of `experiments.main`.
         words: flags to add to each command.
 
     Raises:
@@ -183,7 +187,7 @@ def plan_runs(
 
 
 def config_flag(field: str, value: Any) -> str:
-    """``--config.FIELD=VALUE`` as ml_collections reads it back."""
+    """Return ``--config.FIELD=VALUE`` in the form that ml_collections reads back."""
     if isinstance(value, bool):
         text = str(value).lower()
     elif isinstance(value, str):
@@ -208,7 +212,7 @@ def _check_no_override(study: Study, row: str) -> None:
 
 
 def _row_config(study: Study, fields: Mapping[str, Any], row_flags: Sequence[str]) -> ConfigDict:
-    """The config that a run reads from its command line, by the parser that reads it there."""
+    """Return the config of a run, read from its command line by the same parser as in the run."""
     known = check_overrides([f"--config={study.file}", *row_flags])
     argv = ["sweep", *row_flags]
     values = flags.FlagValues()

@@ -1,4 +1,4 @@
-"""Where a sweep is: what the running run has logged, when all will be done, and the line of it."""
+"""Progress of a sweep: the latest log of the current run, the remaining time, the status line."""
 
 import json
 import math
@@ -13,16 +13,16 @@ from bifpn_jax.runs.logs import METRICS_FILE
 from bifpn_jax.runs.progress import StatusLine, format_seconds
 
 _TAIL = 16_384  # bytes at the end of a log that hold its last lines
-_PLAIN_SECONDS = 60.0  # between two lines where there is no terminal
+_PLAIN_SECONDS = 60.0  # between two lines if there is no terminal
 
 
 class Status(NamedTuple):
-    """What a run has logged last.
+    """The latest log of a run.
 
     Attributes:
-        step: updates made.
-        fraction: of the run that is done, 0 .. 1.
-        text: for the eye: step, loss and AP.
+        step: number of updates made.
+        fraction: the fraction of the run that is done, 0 .. 1.
+        text: step, loss and AP for display.
     """
 
     step: int
@@ -31,7 +31,7 @@ class Status(NamedTuple):
 
 
 def log_size(workdir: Path) -> int:
-    """Bytes of a run's metrics; what `read_status` takes to see only what comes after."""
+    """Return the bytes of a run's metrics; given to `read_status`, it skips what is there now."""
     try:
         return (workdir / METRICS_FILE).stat().st_size
     except OSError:
@@ -39,12 +39,12 @@ def log_size(workdir: Path) -> int:
 
 
 def read_status(workdir: Path, train: Mapping[str, Any], *, start: int = 0) -> Status | None:
-    """The end of a run's metrics.jsonl, or None where there is nothing yet.
+    """Return the status from the end of a run's metrics.jsonl, or None if there is nothing yet.
 
     Args:
-        workdir: of the run.
+        workdir: the workdir of the run.
         train: `config.train`, for the run's length.
-        start: bytes to leave out.
+        start: number of bytes to skip.
     """
     try:
         with (workdir / METRICS_FILE).open("rb") as file:
@@ -57,7 +57,7 @@ def read_status(workdir: Path, train: Mapping[str, Any], *, start: int = 0) -> S
         try:
             logged |= json.loads(line)
         except (ValueError, TypeError):
-            continue  # The first line may be cut off, the last unfinished.
+            continue  # The first line may be cut off and the last unfinished.
     step = logged.get("step", 0)
     if not step:
         return None
@@ -82,18 +82,18 @@ def remaining_seconds(
     first: float,
     now: float,
 ) -> float:
-    """Time to the end of a sweep; not a number where nothing is known yet.
+    """Estimate the time to the end of a sweep; NaN if nothing is known yet.
 
-    A run takes as long as the finished runs of its row, or else as all finished ones, or else as
-    the running one's speed says.
+    A run is assumed to take as long as the finished runs of its row, or else as all finished runs,
+    or else as estimated from the speed of the current run.
 
     Args:
         finished: seconds of the finished runs by row.
-        waiting: rows of the runs after the running one.
-        running: row of the running one.
-        elapsed: its seconds until now.
-        first: fraction of it that was done when it started, or went on.
-        now: fraction of it that is done.
+        waiting: rows of the runs after the current one.
+        running: row of the current run.
+        elapsed: its seconds so far.
+        first: the fraction of it that was done when it started or was resumed.
+        now: the fraction of it that is done.
     """
     everything = [seconds for row in finished.values() for seconds in row]
     speed = (now - first) / elapsed if elapsed > 0 else 0.0
@@ -106,7 +106,7 @@ def remaining_seconds(
 
 
 class GridLine(StatusLine):
-    """The line of a sweep; without a terminal it comes once a minute."""
+    """The status line of a sweep; without a terminal it is printed once a minute."""
 
     def __init__(
         self,
@@ -122,12 +122,12 @@ class GridLine(StatusLine):
         self._shown = -math.inf
 
     def update(self, done: int, failed: int, running: str, eta_seconds: float) -> None:
-        """Shows where the sweep is.
+        """Show the progress of the sweep.
 
         Args:
-            done: finished runs.
-            failed: runs that have failed.
-            running: the running one and what it has logged.
+            done: number of finished runs.
+            failed: number of failed runs.
+            running: the current run and its latest log.
             eta_seconds: time to the end.
         """
         if not self.on_terminal:

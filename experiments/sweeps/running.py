@@ -1,4 +1,4 @@
-"""Runs the runs of a sweep here, one after another."""
+"""Executes the runs of a sweep here, one after another."""
 
 import os
 import signal
@@ -27,10 +27,10 @@ _TICK_SECONDS = 1.0
 
 
 class Failure(NamedTuple):
-    """A run that did not get to its end.
+    """A run that did not finish.
 
     Attributes:
-        run: which.
+        run: the run.
         reason: how it ended, with the last line that it printed.
     """
 
@@ -46,20 +46,20 @@ def run_all(
     delete: bool = False,
     line: GridLine | None = None,
 ) -> list[Failure]:
-    """Runs what is not finished, one after another; a failure does not stop the others.
+    """Execute the runs that are not finished, one after another; a failure does not stop the rest.
 
     Args:
-        runs: in the order of running.
+        runs: the runs, in the order of running.
         before: words before each command.
         lock: file descriptor that a run inherits.
         delete: whether to delete the checkpoints of finished runs.
-        line: shows how it goes.
+        line: the status line.
 
     Returns:
-        What failed.
+        The runs that failed.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, which the running run got too; it has ended.
+        Interrupted: after SIGINT or SIGTERM, which was passed on to the current run; it has ended.
     """
     line = line or GridLine(len(runs))
     finished = [run for run in runs if is_finished(run)]
@@ -100,7 +100,7 @@ def run_all(
 
 
 def failed_line(failure: Failure) -> str:
-    """One line for a failure, with the place of its log."""
+    """Return one line about a failure, with the path of its log."""
     return f"failed: {failure.run}: {failure.reason} (see {failure.run.workdir / LOG_FILE})"
 
 
@@ -111,13 +111,13 @@ def _run_one(
     stop: StopRequest,
     show: Callable[[], None],
 ) -> tuple[int, str]:
-    """Runs one run to its end; the exit status and the last line of its output."""
+    """Execute one run; return the exit status and the last line of its output."""
     try:
         run.workdir.mkdir(parents=True, exist_ok=True)
         forget_finished(run)
         with (run.workdir / LOG_FILE).open("a+b") as log:
             start = log.seek(0, os.SEEK_END)
-            # A session of its own: Ctrl-C on the terminal must reach it once, from here.
+            # A separate session: Ctrl-C on the terminal must reach it only once, from here.
             process = subprocess.Popen(
                 [*before, *run.command],
                 stdin=subprocess.DEVNULL,
@@ -134,7 +134,7 @@ def _run_one(
 
 
 def _wait(process: subprocess.Popen, stop: StopRequest, show: Callable[[], None]) -> int:
-    """The exit status of a run, which gets the signal that the sweep gets."""
+    """Wait for a run, passing on the sweep's signals, and return its exit status."""
     forwarded = False
     try:
         while True:
@@ -144,7 +144,7 @@ def _wait(process: subprocess.Popen, stop: StopRequest, show: Callable[[], None]
             show()
             with suppress(subprocess.TimeoutExpired):
                 return process.wait(timeout=_TICK_SECONDS)
-    except BaseException:  # A second Ctrl-C: no more waiting for it to save.
+    except BaseException:  # A second Ctrl-C: stop waiting for it to save.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
@@ -189,13 +189,13 @@ def _result(run: Run) -> str:
 
 
 def last_line(text: str) -> str:
-    """The last line of a program's output that is not empty."""
+    """Return the last line of a program's output that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 
 def describe_end(status: int, printed: str) -> str:
-    """How a run ended that did not finish, from its exit status and its last line."""
+    """Return how an unfinished run ended, from its exit status and its last line."""
     if status == 0:
         how = "it ended before its last step"
     elif status < 0:

@@ -1,1 +1,1 @@
-"""The file formats that weights come in."""
+"""File formats of weights."""

@@ -1,6 +1,6 @@
 """Unpacks a TensorFlow checkpoint from the .tar.gz archive in which it is published.
 
-An archive is not believed: only the checkpoint's own files are written, under their base names, and
+Archives are not trusted: only the checkpoint's own files are written, under their base names, and
 never more bytes than a published one could have.
 """
 
@@ -13,7 +13,7 @@ from typing import IO
 
 from bifpn_jax.errors import UserError
 
-# The largest published one, D7x, has less than 1 GB unpacked, and weights hardly compress.
+# The largest published one, D7x, is less than 1 GB unpacked, and weights hardly compress.
 MAX_BYTES = 4_000_000_000
 _MAX_RATIO = 100
 _ALWAYS_FINE = 16_000_000
@@ -26,11 +26,11 @@ _WANTED = re.compile(r"checkpoint|[^/]+\.index|[^/]+\.data-\d+-of-\d+")
 def unpack_checkpoint(path: Path, folder: Path) -> None:
     """Writes a checkpoint's files, found anywhere in the archive at `path`, into `folder`.
 
-    Links, other files and folders in the archive are left out.
+    Links, other files and folders in the archive are skipped.
 
     Raises:
-        UserError: it is no such archive, is damaged or far too large, holds no checkpoint or
-            several.
+        UserError: it is not such an archive, is damaged or far too large, or does not contain
+            exactly one checkpoint.
     """
     try:
         limit = min(MAX_BYTES, _ALWAYS_FINE + _MAX_RATIO * path.stat().st_size)
@@ -62,11 +62,11 @@ def unpack_checkpoint(path: Path, folder: Path) -> None:
 
 
 class _RefusedError(Exception):
-    """What an archive holds that no published one does."""
+    """The archive contains something that no published one does."""
 
 
 class _ShortReads:
-    """A file without long reads: tarfile reads a header into memory however long it says it is."""
+    """A file without long reads: tarfile would read a header of any claimed length into memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""What a file format is: how weights of one kind of file are known and read."""
+"""The interface of a file format: how its files are recognised and read."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 
 
 class Contents(NamedTuple):
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
-        entries: {name: array}, as the file calls and lays them out.
-        metadata: texts stored beside them.
+        entries: {name: array}, with the file's names and layouts.
+        metadata: texts stored with them.
     """
 
     entries: Mapping[str, np.ndarray]
@@ -24,10 +24,10 @@ class Format(NamedTuple):
 
     Attributes:
         kind: what messages call it, with its article: "a TensorFlow checkpoint".
-        recognises: from a path and the first bytes of the file (none of a folder or of the prefix
-            of several files), whether it is one.
-        read: the path -> its contents. Raises a UserError of one line for what is damaged, before
-            more memory is taken than the file can fill; nothing in a file is executed.
+        recognises: decides from a path and the first bytes of the file (none for a folder or the
+            prefix of several files) whether it has this format.
+        read: path -> contents. Raises a one-line UserError if the file is damaged, before it uses
+            more memory than the file can fill; never executes anything in a file.
         settings: attributes of `EfficientDet` with which all such weights were trained.
         facts: further attributes of `WeightFile`.
     """

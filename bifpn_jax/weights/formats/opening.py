@@ -1,4 +1,4 @@
-"""Opens weights of any kind, which is recognised by a file's content and not by its name."""
+"""Opens weights of any format, recognised by the content of a file and not its name."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -14,8 +14,8 @@ from bifpn_jax.weights.naming.scheme import Scheme
 from bifpn_jax.weights.published.catalog import find_published, published
 from bifpn_jax.weights.published.download import fetch
 
-# Modules beside this one, each with a FORMAT, and of naming/, each with a SCHEME; the first that
-# recognises a file counts.
+# Modules in this folder, each with a FORMAT, and in naming/, each with a SCHEME; the first that
+# recognises a file is used.
 FORMATS = ("tf_checkpoint", "tflite_detector", "safetensors_file", "pth_file")
 SCHEMES = ("own", "effdet", "automl", "tf_imagenet", "timm", "efficientnet_pytorch")
 
@@ -25,16 +25,16 @@ class WeightFile(NamedTuple):
 
     Attributes:
         source: what messages call it.
-        label: what kind of weights they are, in two or three words.
+        label: the kind of weights, in two or three words.
         entries: {name in the file: array in the file's layout}.
-        scheme: how its entries are named.
-        settings: attributes of `EfficientDet` with which the weights were trained, where the file
-            or its entry in the catalog says more than a model's name does.
-        folded: whether its batch norms are folded away.
-        antialias: whether its known accuracy was measured on images that were resized so.
+        scheme: the naming scheme of its entries.
+        settings: attributes of `EfficientDet` with which the weights were trained, as far as the
+            file or its catalog entry says more than the model's name.
+        folded: whether its batch norms are folded.
+        antialias: whether its known accuracy was measured on images resized with antialiasing.
         metadata: texts stored in the file; weights of this project have a "config" and a
             "label_map" there, as JSON.
-        step: of a checkpoint in a workdir, the number of updates made.
+        step: for a checkpoint in a workdir, the number of updates made.
     """
 
     source: str
@@ -54,25 +54,25 @@ def open_weights(
     step: int | str | None = None,
     ema: bool = True,
 ) -> WeightFile:
-    """Reads weights of any kind.
+    """Reads weights of any format.
 
     Args:
-        source: a path, the name of published weights (fetched if need be), or a state dict
+        source: a path, the name of published weights (downloaded if necessary), or a state dict
             {name: array}.
-        step: of a workdir, a step, "latest" or "best"; None for the best if there is one, else
+        step: for a workdir, a step, "latest" or "best"; None for the best if there is one, else
             the latest.
-        ema: of a workdir, whether to take the averaged weights, or the raw ones.
+        ema: for a workdir, whether to take the averaged weights, or the raw ones.
 
     Raises:
-        UserError: nothing is there, it cannot be read, its names are of no known code base, or a
-            step is given for what is no workdir.
+        UserError: the source does not exist or cannot be read, its names match no known code base,
+            or a step is given for something other than a workdir.
     """
     if isinstance(source, Mapping):
         return _named("the state dict", source)
     path = locate(source)
     name = str(path)
     if path.is_dir() and (path / "checkpoints").is_dir():
-        # Reads orbax, which is slow to import.
+        # Imports orbax, which is slow.
         from bifpn_jax.weights.workdir import read_workdir
 
         found = read_workdir(path, step, ema=ema)
@@ -108,7 +108,7 @@ def open_weights(
 
 
 def locate(source: str | Path) -> Path:
-    """The path of weights, those of published ones after fetching them into the cache."""
+    """Returns the path of weights; published ones are first downloaded to the cache."""
     path = Path(source).expanduser()
     if path.exists() or path.with_name(path.name + ".index").exists():
         return path

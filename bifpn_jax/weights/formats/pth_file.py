@@ -1,6 +1,6 @@
-"""PyTorch files (`.pth`, `.pt`, `.bin`) without PyTorch: both containers, tensors and nothing else.
+"""Reads PyTorch files (`.pth`, `.pt`, `.bin`) without PyTorch: both containers, only tensors.
 
-The zip container holds a pickle, `data.pkl`, and a member `data/KEY` per storage. The legacy one is
+The zip container has a pickle, `data.pkl`, and a member `data/KEY` per storage. The legacy one is
 a stream: pickles of a magic number, a version, facts about the machine, the value, and the keys of
 the storages; then for each key an int64 count and the raw values.
 """
@@ -38,14 +38,14 @@ ZIP_ERRORS = (zipfile.BadZipFile, struct.error, NotImplementedError, EOFError)
 
 
 def read_pth(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict, by name, without ever executing the file's pickle.
+    """Reads the tensors of a state dict, by name, without ever executing the file's pickle.
 
     A state dict inside a training checkpoint is found under one of `WRAPPERS`; the prefix "module."
-    of data-parallel training is taken off. bfloat16 becomes float32, other types stay. Tensors that
-    share a storage in the file share memory here.
+    of data-parallel training is removed. bfloat16 becomes float32, other types are kept. Tensors
+    that share a storage in the file share memory here.
 
     Raises:
-        UserError: not such a file, damaged, or it holds more than tensors.
+        UserError: the file is not a PyTorch file, is damaged, or contains more than tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -72,7 +72,7 @@ def read_pth(path: str | Path) -> dict[str, np.ndarray]:
 
 
 class _ShortReads(io.BufferedReader):
-    """A file for `zipfile`, which reads a directory of whatever size the file declares."""
+    """A file for `zipfile`, which would read a directory of any size that the file declares."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > MAX_DIRECTORY:
@@ -109,7 +109,7 @@ def _read_zip(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by name, none compressed; together they are no larger than the file."""
+    """Returns the members by name, after checking that none is compressed and all fit the file."""
     members = {info.filename: info for info in archive.infolist()}
     if len(members) != len(archive.infolist()):
         raise RefusedError(f"two of its members have the same name; {DAMAGED}")
@@ -125,7 +125,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
 
 
 def _member_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytearray:
-    """A member whose size has been checked, in one piece of memory."""
+    """Reads a member, whose size has been checked, into contiguous memory."""
     data = bytearray(info.file_size)
     with archive.open(info) as member:
         for start in range(0, len(data), CHUNK):
@@ -148,7 +148,7 @@ def _read_legacy(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     version, _ = read_pickle(file) if magic == LEGACY_MAGIC else (None, {})
     if version != LEGACY_VERSION:
         raise RefusedError("a pickle, but none of torch.save; save the state dict with torch.save")
-    # Facts about the machine: of no use, the values are little-endian on all.
+    # Facts about the machine are not needed: values are always little-endian.
     read_pickle(file)
     value, storages = read_pickle(file)
     keys, _ = read_pickle(file)
@@ -174,7 +174,7 @@ def _read_legacy(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
 
 
 def _state_dict(value: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict or of a checkpoint that wraps one."""
+    """Returns the tensors of a state dict or of a checkpoint that wraps one."""
     if isinstance(value, dict):
         value = next((value[key] for key in WRAPPERS if isinstance(value.get(key), dict)), value)
     if not isinstance(value, dict) or not value:
@@ -199,7 +199,7 @@ def _dtype(storage: Storage) -> np.dtype:
 
 
 def _values(storage: Storage, data: bytearray, order: str) -> np.ndarray:
-    """The values of a storage, in this machine's byte order; bfloat16 as float32."""
+    """Returns the values of a storage, in this machine's byte order; bfloat16 as float32."""
     values = np.frombuffer(data, _dtype(storage).newbyteorder(order))
     if storage.dtype == "bfloat16":
         # The upper half of a float32's bits.
@@ -208,7 +208,7 @@ def _values(storage: Storage, data: bytearray, order: str) -> np.ndarray:
 
 
 def _view(name: str, tensor: Tensor, values: np.ndarray) -> np.ndarray:
-    """The tensor as a view of its storage's values; it lies within and is no larger."""
+    """Returns the tensor as a view of its storage's values, after checking that it fits."""
     shape, strides, offset = tensor.shape, tensor.strides, tensor.offset
     elements = math.prod(shape)
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
@@ -224,7 +224,7 @@ def _view(name: str, tensor: Tensor, values: np.ndarray) -> np.ndarray:
         )
     if not elements:
         return np.empty(shape, values.dtype)
-    # numpy would refuse a huge stride where there is nothing to stride over.
+    # numpy would refuse a huge stride even along an axis of length 1.
     steps = [
         stride * values.itemsize if n > 1 else 0 for n, stride in zip(shape, strides, strict=True)
     ]

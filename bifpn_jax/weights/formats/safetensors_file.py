@@ -1,4 +1,4 @@
-"""`.safetensors` files: named arrays with a checked header, and a few strings about them."""
+"""Reads and writes `.safetensors` files: named arrays with a checked header and metadata."""
 
 import os
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ READABLE = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a file by name, and its metadata.
+    """Reads the arrays of a file by name, and its metadata.
 
     Raises:
-        UserError: not such a file, damaged, or of a type that no weights here have.
+        UserError: the file is not a safetensors file, is damaged, or has an unsupported type.
     """
     safetensors, path = _safetensors(), Path(path)
     if not path.is_file():
@@ -47,7 +47,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
 def write_safetensors(
     path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes arrays and metadata; the file appears under its name only when it is complete.
+    """Writes arrays and metadata; the file gets its name only when it is complete.
 
     Raises:
         UserError: the folder is missing, not writable or full.
@@ -58,9 +58,9 @@ def write_safetensors(
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.touch()  # the package would let nobody but the owner read it
+        partial.touch()  # the package would make it readable only by the owner
         mode = partial.stat().st_mode
-        # The package writes the memory of an array as it lies.
+        # The package writes the memory of an array as it is.
         save_file(
             {name: np.asarray(array, order="C") for name, array in arrays.items()},
             partial,

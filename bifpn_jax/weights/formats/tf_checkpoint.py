@@ -1,7 +1,7 @@
 """Reads TensorFlow checkpoints, of TensorFlow 1 (by name) and 2 (by object). Needs TensorFlow.
 
-Names are those of the variables, such as `class_net/class-0/bias`. Where a checkpoint holds moving
-averages as well, these are what comes back: the published accuracies are theirs.
+Names are those of the variables, such as `class_net/class-0/bias`. If a checkpoint also has moving
+averages, these are returned, because the published accuracies are theirs.
 """
 
 import math
@@ -27,7 +27,7 @@ _FILE = re.compile(r"(.+)\.(index|meta|data-\d+-of-\d+)")
 
 
 def is_tf_checkpoint(path: str | Path) -> bool:
-    """Whether `path` is named like something that `read_tf_checkpoint` reads, or is a folder of it.
+    """Whether `path` is named like a checkpoint that `read_tf_checkpoint` reads, or its folder.
 
     Files are not opened.
     """
@@ -42,7 +42,7 @@ def is_tf_checkpoint(path: str | Path) -> bool:
 
 
 def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
-    """{name of a variable: array} of a checkpoint, in the file's types and layouts.
+    """Reads {name of a variable: array} from a checkpoint, in the file's types and layouts.
 
     Args:
         path: a checkpoint's folder, its prefix ("…/model.ckpt-7"), one of its files, or the .tar.gz
@@ -62,11 +62,11 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def find_prefix(path: Path, named: Path | None = None) -> Path:
-    """What TensorFlow calls a checkpoint by: the path of its files without their suffixes.
+    """Returns the prefix of a checkpoint: the path of its files without their suffixes.
 
     Args:
         path: a folder, a prefix or one of the files.
-        named: what to call a folder in an error, if not by its name.
+        named: what to call a folder in an error, if not by its path.
 
     Raises:
         UserError: there is no checkpoint, or more than one.
@@ -96,7 +96,7 @@ def _index_of(prefix: Path) -> Path:
 
 
 def _latest(folder: Path) -> Path | None:
-    """What the file `checkpoint` says; only the base name, the rest is of the training machine."""
+    """Reads the file `checkpoint`; only the base name counts, the rest is of another machine."""
     try:
         with (folder / "checkpoint").open(errors="replace") as file:
             match = _STATE.search(file.read(1 << 16))
@@ -146,7 +146,7 @@ def _numeric(tf: Any, reader: Any) -> list[str]:
 
 
 def _check_size(tf: Any, reader: Any, keys: list[str], prefix: Path) -> None:
-    """Refuses shapes that the files are too small for, before anything of that size is made."""
+    """Refuses shapes that are too large for the files, before allocating anything of that size."""
     shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     claimed = sum(math.prod(shapes[key]) * types[key].size for key in keys)
     files = [
@@ -158,20 +158,20 @@ def _check_size(tf: Any, reader: Any, keys: list[str], prefix: Path) -> None:
 
 
 def _names(reader: Any, keys: list[str]) -> dict[str, str]:
-    """{name of a variable: its key in the file}."""
+    """Returns {name of a variable: its key in the file}."""
     if not reader.has_tensor(_OBJECT_GRAPH):
         return {key: key for key in keys}
     full_names = dict(_full_names(reader.get_tensor(_OBJECT_GRAPH)))
     names = {}
     for key in keys:
         name = full_names.get(key) or key.removesuffix(_OBJECT)
-        # Where two variables have one name, the second is called by its place among the objects.
+        # If two variables have the same name, the second is named by its place among the objects.
         names[key.removesuffix(_OBJECT) if name in names else name] = key
     return names
 
 
 def _full_names(graph: bytes) -> Iterator[tuple[str, str]]:
-    """(key in the file, name) of the variables by object, without what belongs to optimizers."""
+    """Yields (key in the file, name) of the variables by object, without those of optimizers."""
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     for node in trackable_object_graph_pb2.TrackableObjectGraph.FromString(graph).nodes:

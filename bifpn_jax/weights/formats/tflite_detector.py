@@ -1,10 +1,10 @@
-"""Takes the folded batch norms of an EfficientDet-Lite `.tflite` apart again.
+"""Unfolds the batch norms of an EfficientDet-Lite `.tflite`.
 
-A converter folds every batch norm into the convolution before it. What comes out here has the names
-of the checkpoints that the file was made from, `weights.naming.automl`, and computes the same: a
-batch norm with mean 0, variance 1 - epsilon and scale 1 passes on what it gets, and its offset is
-the folded bias. The heads have one kernel for all levels and a batch norm per level, so their
-folded kernels differ between levels by a factor per channel: that factor becomes the scale.
+A converter folds every batch norm into the convolution before it. The result here has the names of
+the checkpoints that the file was made from, `weights.naming.automl`, and computes the same: a batch
+norm with mean 0, variance 1 - epsilon and scale 1 is the identity, and its offset is the folded
+bias. The heads have one kernel for all levels and a batch norm per level, so their folded kernels
+differ between levels by a factor per channel, which becomes the scale.
 """
 
 import re
@@ -30,13 +30,13 @@ _SCOPE = re.compile(
 
 
 def read_tflite(path: str | Path) -> Entries:
-    """{name as in a checkpoint of google/automl: array} of an EfficientDet-Lite.
+    """Reads {name as in a checkpoint of google/automl: array} from an EfficientDet-Lite.
 
     Args:
-        path: int8 or float, with the raw outputs of the heads or with boxes and NMS behind them.
+        path: an int8 or float file, with raw outputs of the heads, or boxes and NMS after them.
 
     Raises:
-        UserError: no such file, no detector in it, or one that is not laid out as described above.
+        UserError: there is no such file, or no detector in it with the layout described above.
     """
     scopes: dict[tuple[str, str], list[Convolution]] = {}
     for convolution in read_convolutions(path):
@@ -72,7 +72,7 @@ def _stem(scope: str, convolutions: list[Convolution]) -> Entries:
 
 
 def _block(scope: str, convolutions: list[Convolution]) -> Entries:
-    """Expand, depthwise, project in the order in which they run; block 0 has no expand."""
+    """Reads expand, depthwise, project in execution order; block 0 has no expand."""
     if [conv.depthwise for conv in convolutions] not in ([False, True, False], [True, False]):
         raise ValueError(f"{len(convolutions)} convolutions in another order")
     entries, points = {}, 0
@@ -100,14 +100,14 @@ def _node(scope: str, convolutions: list[Convolution]) -> Entries:
 
 
 def _head(scope: str, convolutions: list[Convolution]) -> Entries:
-    # Levels run in any order; the finest reads the largest map.
+    # Levels run in any order; the finest has the largest input.
     levels = sorted(_separable(convolutions, by_size=True), key=lambda level: -level[3])
     depthwise, biases = levels[0][0], [bias for _, _, bias, _ in levels]
     if any(not np.array_equal(level[0], depthwise) for level in levels):
         raise ValueError("its levels do not share their depthwise kernel")
     kernels = np.stack([kernel for _, kernel, _, _ in levels])
     if scope.endswith("-predict"):
-        # No batch norm behind it; int8 files round the bias for every level anew.
+        # No batch norm after it; int8 files round the bias separately for every level.
         return _separable_entries(scope, depthwise, kernels[0], biases[0])
     kernel, factors = _shared_kernel(kernels)
     entries = _separable_entries(scope, depthwise, kernel, 0 * biases[0])
@@ -122,7 +122,8 @@ _UNFOLD = {"stem": _stem, "block": _block, "resample": _resample, "node": _node,
 def _shared_kernel(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Folded kernels [L, 1, 1, in, out] -> the shared one [1, 1, in, out] and factors [L, out].
 
-    A channel is taken from its level with the largest values, which quantisation hurts least.
+    A channel is taken from the level where its values are largest, because quantisation hurts them
+    least.
     """
     norms = np.einsum("lhwio,lhwio->lo", kernels, kernels)
     best = norms.argmax(0)
@@ -138,9 +139,9 @@ def _shared_kernel(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _separable(
     convolutions: Iterable[Convolution], by_size: bool = False
 ) -> list[tuple[np.ndarray, ...]]:
-    """Depthwise and pointwise convolutions that alternate -> (depthwise, pointwise, bias[, size]).
+    """Pairs alternating depthwise and pointwise convolutions: (depthwise, pointwise, bias[, size]).
 
-    A bias between them goes through the pointwise kernel.
+    A bias between them is passed through the pointwise kernel.
     """
     pairs, depthwise = [], None
     for conv in convolutions:

@@ -1,8 +1,8 @@
-"""The convolutions in a TensorFlow Lite file, in the order in which they run, as float32.
+"""Reads the convolutions in a TensorFlow Lite file, in execution order, as float32.
 
 Only their constants are read: kernels and biases of any stored type (float32, float16, int8 or
 uint8 with one scale per tensor or per channel, int32 biases). Needs the small package `tflite`, the
-schema of the format; no TensorFlow.
+schema of the format, but not TensorFlow.
 """
 
 import struct
@@ -17,7 +17,7 @@ from bifpn_jax.errors import UserError
 
 MAGIC = b"TFL3"  # at byte 4
 
-# What the schema's accessors raise on bytes that are no such file: they check nothing themselves.
+# Raised by the schema's accessors on invalid bytes: they check nothing themselves.
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
 
 
@@ -25,10 +25,10 @@ class Convolution(NamedTuple):
     """One convolution of the graph.
 
     Attributes:
-        name: of its kernel; several joined with ";" where the converter merged operations.
+        name: name of its kernel; several joined with ";" if the converter merged operations.
         depthwise: whether it has one filter per channel.
-        input_hw: height and width of what it reads.
-        kernel: [kh, kw, in, out], or [kh, kw, C, 1] of a depthwise one.
+        input_hw: height and width of its input.
+        kernel: [kh, kw, in, out], or [kh, kw, C, 1] if depthwise.
         bias: [out].
     """
 
@@ -40,11 +40,11 @@ class Convolution(NamedTuple):
 
 
 def read_convolutions(path: str | Path) -> list[Convolution]:
-    """All convolutions of the file's first graph.
+    """Reads all convolutions of the file's first graph.
 
     Raises:
-        UserError: it cannot be read, is no TensorFlow Lite file, is damaged, or `tflite` is not
-            installed.
+        UserError: the file cannot be read, is not a TensorFlow Lite file, is damaged, or `tflite`
+            is not installed.
     """
     try:
         import tflite
@@ -76,7 +76,7 @@ def _convolutions(tflite: ModuleType, data: bytes) -> Iterator[Convolution]:
     for i in range(graph.OperatorsLength()):
         operator = graph.Operators(i)
         code = model.OperatorCodes(operator.OpcodeIndex())
-        # Codes below 127 stand in the older field, in the newer one, or in both.
+        # Codes below 127 are in the older field, in the newer one, or in both.
         kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         inputs = operator.InputsAsNumpy()
         if kind == kinds.DEQUANTIZE:
@@ -85,7 +85,7 @@ def _convolutions(tflite: ModuleType, data: bytes) -> Iterator[Convolution]:
             continue
         depthwise = kind == kinds.DEPTHWISE_CONV_2D
         kernel = constants.array(inputs[1])
-        # OHWI, or 1HWC of a depthwise one.
+        # OHWI, or 1HWC if depthwise.
         kernel = kernel.transpose((1, 2, 3, 0))
         out = kernel.shape[2] if depthwise else kernel.shape[3]
         bias = constants.array(inputs[2]) if len(inputs) > 2 else np.zeros(out, np.float32)
@@ -99,8 +99,8 @@ def _convolutions(tflite: ModuleType, data: bytes) -> Iterator[Convolution]:
 class _Constants:
     """Constant tensors of a graph as float32, each decoded once.
 
-    All together they may hold no more numbers than the file has bytes, so that a small file cannot
-    ask for a large memory by naming the same bytes again and again.
+    Together they may contain at most as many numbers as the file has bytes, so that a small file
+    cannot use a lot of memory by naming the same bytes repeatedly.
     """
 
     def __init__(self, tflite: ModuleType, model: Any, graph: Any, file_size: int) -> None:
@@ -117,11 +117,11 @@ class _Constants:
         self._source: dict[int, int] = {}
 
     def pass_on(self, source: int, output: int) -> None:
-        """Notes that the graph itself dequantises one tensor into another."""
+        """Records that the graph itself dequantises one tensor into another."""
         self._source[int(output)] = int(source)
 
     def array(self, index: int) -> np.ndarray:
-        """The tensor at an index, dequantised."""
+        """Returns the tensor at an index, dequantised."""
         index = self._source.get(int(index), int(index))
         if index not in self._arrays:
             self._arrays[index] = self._decode(index)

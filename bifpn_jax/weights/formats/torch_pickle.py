@@ -1,9 +1,9 @@
-"""The pickles inside PyTorch files, read as data: nothing that they name is imported or called.
+"""Reads the pickles inside PyTorch files as data: nothing that they name is imported or called.
 
-A pickle is a program for a stack machine, Python's `pickle.Unpickler`. It gets to see a checked
-copy, of no more operations than a real file has and none but those that build dicts, lists, tuples,
-strings, numbers and tensors. The classes and functions that a file may name are only those of a
-state dict, and are mere labels here. Anything else is refused.
+A pickle is a program for a stack machine, Python's `pickle.Unpickler`. It is given a checked copy,
+with no more operations than a real file has, and only those that build dicts, lists, tuples,
+strings, numbers and tensors. A file may name only the classes and functions of a state dict, which
+are mere labels here. Anything else is refused.
 """
 
 import io
@@ -19,7 +19,7 @@ MAX_BYTES = 1 << 24
 MAX_LINE = 1 << 10
 MAX_DIMENSIONS = 16
 
-# Element types of storages, little-endian; "bfloat16" is none of numpy's.
+# Element types of storages, little-endian; numpy has no "bfloat16".
 STORAGES = {
     "torch.DoubleStorage": "<f8",
     "torch.FloatStorage": "<f4",
@@ -41,21 +41,21 @@ PROTO FRAME STOP MARK BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET EMPTY_DICT E
 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS GLOBAL STACK_GLOBAL BINPERSID
 REDUCE BUILD BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE NONE NEWTRUE NEWFALSE
 """.split()  # noqa: SIM905 (35 lines)
-# What the copy has in place of an operation.
+# Replacements of operations in the copy.
 _REPLACED = {
-    # Its bytes are checked one by one.
+    # The bytes of a frame are checked one by one.
     "FRAME": b"",
-    # Only of a class of ours are the keys checked before they are hashed.
+    # Only a class of ours checks keys before they are hashed.
     "EMPTY_DICT": b"ccollections\nOrderedDict\n)R",
 }
 
 
 class RefusedError(Exception):
-    """Why a file is not read, with the cure."""
+    """The reason why a file is not read, and what to do about it."""
 
 
 class _Stateless:
-    """What no file may give a state to, attribute by attribute."""
+    """An object whose attributes a file may not set."""
 
     def __setstate__(self, state: object) -> NoReturn:
         raise _unexpected("an object with a state of its own")
@@ -63,7 +63,7 @@ class _Stateless:
 
 @dataclass(frozen=True)
 class Storage(_Stateless):
-    """A flat array that lies elsewhere in the file."""
+    """A flat array stored elsewhere in the file."""
 
     key: str
     dtype: str
@@ -72,7 +72,7 @@ class Storage(_Stateless):
 
 @dataclass(frozen=True)
 class Tensor(_Stateless):
-    """A view of a storage: offset and strides in elements. What the file says; not yet checked."""
+    """A view of a storage: offset and strides in elements, as in the file and not yet checked."""
 
     storage: Storage
     offset: int
@@ -81,18 +81,18 @@ class Tensor(_Stateless):
 
 
 def shown(text: object) -> str:
-    """A text from a file, fit for a one-line message."""
+    """Returns text from a file in a form fit for a one-line message."""
     return repr(str(text)[:100])
 
 
 def read_pickle(file: BinaryIO) -> tuple[Any, Mapping[str, Storage]]:
-    """The value of the pickle that begins at the position of `file`, and the storages it names.
+    """Reads the pickle at the position of `file`; returns its value and the storages it names.
 
     Reads to the end of the pickle and no further. Values are dicts, lists, tuples, strings,
     numbers, None, `Tensor`, `Storage` and labels of classes.
 
     Raises:
-        RefusedError: anything else is in it, it is damaged, or far larger than any real one.
+        RefusedError: the pickle has anything else, is damaged, or is far larger than any real one.
     """
     try:
         unpickler = _Unpickler(_checked(file))
@@ -105,7 +105,7 @@ def read_pickle(file: BinaryIO) -> tuple[Any, Mapping[str, Storage]]:
 
 
 def _checked(file: BinaryIO) -> BinaryIO:
-    """A copy of the next pickle, all of whose operations are among those of a state dict."""
+    """Copies the next pickle, all of whose operations must be among those of a state dict."""
     source, copy = _Bounded(file), io.BytesIO()
     for count, (operation, argument, _) in enumerate(pickletools.genops(source)):
         name = operation.name
@@ -113,7 +113,7 @@ def _checked(file: BinaryIO) -> BinaryIO:
             raise RefusedError(f"its pickle has more than {MAX_OPERATIONS:,} operations")
         if name not in _OPERATIONS:
             raise _unexpected(f"the pickle operation {name}")
-        if name == "GLOBAL":  # before what a real pickle would not go on with
+        if name == "GLOBAL":  # refuses unknown names before anything else is read
             _Label(argument.replace(" ", ".", 1))
         if name in ("BINPUT", "LONG_BINPUT") and argument > count:
             raise ValueError("a place in the memo far behind its end, all of which would be made")
@@ -124,7 +124,7 @@ def _checked(file: BinaryIO) -> BinaryIO:
 
 
 class _Bounded:
-    """What `pickletools.genops` reads from: never more than a real pickle has."""
+    """The file that `pickletools.genops` reads from, limited to the size of a real pickle."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.left, self.read_last = file, MAX_BYTES, bytearray()
@@ -143,7 +143,7 @@ class _Bounded:
         return data
 
     def taken(self) -> bytes:
-        """What was read since the last call."""
+        """Returns what was read since the last call."""
         data = bytes(self.read_last)
         self.read_last.clear()
         return data
@@ -167,7 +167,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Dict(dict):
-    """A dict of a file; hashing a tuple may recurse endlessly, and large numbers may collide."""
+    """A dict from a file, without unsafe keys: tuples may recurse, and large numbers collide."""
 
     __slots__ = ()
 
@@ -177,11 +177,11 @@ class _Dict(dict):
         super().__setitem__(key, value)
 
     def __setstate__(self, state: object) -> None:
-        """Drops the versions of modules, which a state dict carries as an attribute."""
+        """Drops the module versions, which a state dict has as an attribute."""
 
 
 class _Label(_Stateless):
-    """A class or function that a pickle names; calling it gives data of our own."""
+    """A class or function that a pickle names; calling it returns our own data types."""
 
     def __init__(self, name: str) -> None:
         if name not in STORAGES and name not in (ORDERED_DICT, TENSOR, PARAMETER):

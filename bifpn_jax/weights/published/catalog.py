@@ -1,4 +1,4 @@
-"""The catalog of published files of weights."""
+"""The catalog of published weights files."""
 
 import difflib
 import re
@@ -11,14 +11,14 @@ from bifpn_jax.weights.published.published_file import PublishedWeights
 
 
 def weights_catalog() -> dict[str, PublishedWeights]:
-    """{name: what is known of the file}, detectors first."""
+    """Returns {name: facts about the file}, detectors first."""
     return {entry.name: entry for entry in (*detectors(), *backbones())}
 
 
 def find_published(name: str | Path) -> PublishedWeights | None:
-    """The entry of a name or of a file's name, as published or as `download.fetch` calls it.
+    """Finds the entry of a name or file name, as published or as `download.fetch` calls it.
 
-    None for a file that is in no catalog, and for a name that several published files have.
+    Returns None for a file that is not in the catalog, and for a name of several published files.
     """
     catalog = weights_catalog()
     name = Path(name).name
@@ -32,15 +32,16 @@ def find_published(name: str | Path) -> PublishedWeights | None:
 
 
 def _model_in(name: str) -> str:
-    """The model that a name is of, if it is one's: "EfficientDet-Lite0" -> "lite0"."""
+    """Returns the model that a name stands for, if any: "EfficientDet-Lite0" -> "lite0"."""
     return re.sub(r"^(tf[-_]?)?(efficient-?(det|net)[-_]?)?", "", name.lower())
 
 
 def published(name: str) -> PublishedWeights:
-    """As `find_published`, for a name that must exist.
+    """Like `find_published`, for a name that must exist.
 
     Raises:
-        UserError: there is none, or several files have that name; it says which are near.
+        UserError: there is none, or several files have that name; the message suggests similar
+            names.
     """
     if entry := find_published(name):
         return entry

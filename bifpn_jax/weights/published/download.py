@@ -1,4 +1,4 @@
-"""Downloads published weights once, into a cache; resumes, and verifies what arrived."""
+"""Downloads published weights once, into a cache; downloads are resumed and verified."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ _MAX_CONNECTIONS = 50
 
 
 def default_folder() -> Path:
-    """The cache: what the environment variable BIFPN_JAX_WEIGHTS says, or one in the home."""
+    """Returns the cache folder: environment variable BIFPN_JAX_WEIGHTS, or one in the home."""
     folder = os.environ.get(FOLDER_VARIABLE) or "~/.cache/bifpn_jax/weights"
     return Path(folder).expanduser()
 
@@ -32,19 +32,19 @@ def default_folder() -> Path:
 def fetch(
     published: PublishedWeights, cache_dir: str | Path | None = None, *, progress: bool = True
 ) -> Path:
-    """The file of an entry of the catalog, downloaded unless the cache has it.
+    """Returns the file of a catalog entry, downloading it if it is not in the cache.
 
-    What has arrived before an interruption is kept and not downloaded again. A file stands under
-    its name only when it is complete and, where its SHA-256 is published, verified; one that was
-    spoiled since is fetched anew.
+    An interrupted download is resumed. A file gets its name only when it is complete and, if its
+    SHA-256 is published, verified; one that was damaged since is downloaded again.
 
     Args:
-        published: what to fetch.
-        cache_dir: where to keep it; `default_folder` by default.
-        progress: whether a terminal shows a bar.
+        published: the entry.
+        cache_dir: where to keep the file; `default_folder` by default.
+        progress: whether to show a progress bar on a terminal.
 
     Raises:
-        UserError: it cannot be had, or is not what was published; nothing stands under its name.
+        UserError: the file cannot be downloaded, or is not what was published; no file of its name
+            is left behind.
     """
     folder = Path(cache_dir).expanduser() if cache_dir else default_folder()
     target = folder / published.file
@@ -98,7 +98,7 @@ def _download(published: PublishedWeights, target: Path, progress: bool) -> None
     _complete(published, part, progress)
     digest = _sha256(part)
     if resumed and not digest.startswith(published.sha256):
-        # The older piece may be another file's.
+        # The older part may be of another file.
         part.unlink()
         _complete(published, part, progress)
         digest = _sha256(part)
@@ -114,11 +114,11 @@ def _download(published: PublishedWeights, target: Path, progress: bool) -> None
 
 
 class _BrokenError(Exception):
-    """The network's fault, in a few words."""
+    """A network error, in a few words."""
 
 
 def _complete(published: PublishedWeights, part: Path, progress: bool) -> None:
-    """Downloads what `part` lacks, over as many connections as it takes."""
+    """Downloads the rest of `part`, over as many connections as it takes."""
     reason = "too many interruptions"
     with tqdm(
         desc=published.name,
@@ -144,7 +144,7 @@ def _complete(published: PublishedWeights, part: Path, progress: bool) -> None:
 
 
 def _continue(published: PublishedWeights, part: Path, bar: tqdm) -> bool:
-    """One connection: appends to `part` what comes, and returns whether it is complete."""
+    """Appends to `part` over one connection, and returns whether it is complete."""
     size = _size(part)
     response = _open(published.url, size)
     with response:
@@ -152,7 +152,7 @@ def _continue(published: PublishedWeights, part: Path, bar: tqdm) -> bool:
         if response.status == 416 and where.endswith(f"/{size}"):
             return True
         if response.status == 416 or (response.status == 206 and not _starts_at(where, size)):
-            part.unlink(missing_ok=True)  # no piece of this file; the next connection asks for all
+            part.unlink(missing_ok=True)  # not a part of this file; next, request all of it
             return False
         if response.status != 206:
             size = 0
@@ -168,7 +168,7 @@ def _continue(published: PublishedWeights, part: Path, bar: tqdm) -> bool:
 
 
 def _open(url: str, start: int) -> http.client.HTTPResponse:
-    """The answer, from byte `start` on if the server can; status 416 if nothing is there."""
+    """Returns the response, from byte `start` if the server can; status 416 if nothing is left."""
     request = urllib.request.Request(url, headers={"User-Agent": "bifpn_jax"})
     if start:
         request.add_header("Range", f"bytes={start}-")

@@ -1,7 +1,7 @@
 """Published detectors, trained on COCO: effdet's, google/automl's, and TensorFlow Lite files.
 
-effdet's detectors with other backbones than EfficientNet are not here, for they cannot be built:
-resdet50, csp*, efficientdetv2_*.
+effdet's detectors with other backbones than EfficientNet are not included, because they cannot be
+built: resdet50, csp*, efficientdetv2_*.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _BUCKET = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
 _MEDIAPIPE = "https://storage.googleapis.com/mediapipe-models/object_detector"
 _MEDIAPIPE_PAGE = "https://ai.google.dev/edge/mediapipe/solutions/vision/object_detector"
 
-# effdet's own models do without TensorFlow's padding and its biases before a batch norm.
+# effdet's own models have neither TensorFlow's padding nor its biases before batch norms.
 _OWN = {"padding": "symmetric", "conv_bias": False, "backbone_batch_norm_epsilon": 1e-5}
 _QUAD = {**_OWN, "feature_network": "qufpn"}
 _BILINEAR = {"upsampling": "bilinear", "downsampling": "bilinear"}
@@ -103,7 +103,7 @@ _TFLITE = (
 
 
 def detectors() -> Iterator[PublishedWeights]:
-    """All of them, code base by code base."""
+    """Yields all of them, by code base."""
     for model, file, ap in _EFFDET_PORTED:
         yield _effdet(f"tf_efficientdet_{model}", model, {}, file, ap)
     for model, file, ap in _EFFDET_ADVPROP:
@@ -115,7 +115,7 @@ def detectors() -> Iterator[PublishedWeights]:
     for model, ap in _AUTOML_640.items():
         name, settings = f"efficientdet-{model}-640", {"image_hw": (640, 640)}
         entry = _automl(name, model, settings, f"coco640/{name}.tar.gz", ap)
-        yield entry._replace(metric="COCO AP")  # of which part is not said
+        yield entry._replace(metric="COCO AP")  # the split is not stated
     for model, ap in _AUTOML_ADVPROP.items():
         path = f"advprop/efficientdet-{model}.tar.gz"
         yield _automl(f"efficientdet-{model}-advprop", model, INCEPTION, path, ap)

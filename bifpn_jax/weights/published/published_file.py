@@ -1,4 +1,4 @@
-"""What is known of one published file of weights."""
+"""A published weights file, as the catalog describes it."""
 
 import math
 from pathlib import PurePosixPath
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 COCO_VAL = "COCO val AP"
 IMAGENET = "ImageNet top-1"
 
-# Input in -1 .. 1, as models trained with AdvProp take it, (mean_rgb, std_rgb).
+# (mean_rgb, std_rgb) for input in -1 .. 1, as in models trained with AdvProp.
 INCEPTION = {"mean_rgb": (127.5, 127.5, 127.5), "std_rgb": (127.5, 127.5, 127.5)}
 
 
@@ -17,16 +17,16 @@ class PublishedWeights(NamedTuple):
     """A file, where to get it, and the model that it belongs to.
 
     Attributes:
-        name: as its authors call it, made unique.
-        kind: code base whose names the file uses: "effdet", "timm", "efficientnet_pytorch",
+        name: its authors' name, made unique.
+        kind: the code base whose names the file uses: "effdet", "timm", "efficientnet_pytorch",
             "automl" or "tflite".
         model: key of `models.scaling.MODELS`, or for a classifier of `efficientnet.VARIANTS`.
         settings: attributes in which the detector differs from `create_model(model)`; those of a
             classifier are for a detector that starts from it.
-        url: of the file itself.
-        sha256: of the file in hex, its first digits alone, or "" where nothing is known.
-        score: in 0..1, as published with the file; not a number where that is not stated.
-        metric: what the score is.
+        url: URL of the file itself.
+        sha256: SHA-256 of the file in hex, or its first digits, or "" if unknown.
+        score: score in 0..1, as published with the file; NaN if it is not stated.
+        metric: the metric of the score.
         licence: SPDX identifier.
         source: page with the authors' description.
     """
@@ -44,17 +44,17 @@ class PublishedWeights(NamedTuple):
 
     @property
     def is_detector(self) -> bool:
-        """Whether it is a whole detector; otherwise an ImageNet classifier."""
+        """Whether it is a complete detector; otherwise an ImageNet classifier."""
         return self.metric != IMAGENET
 
     @property
     def url_file(self) -> str:
-        """Name of the file where it is published; several files have the same."""
+        """Published name of the file, which several files may share."""
         return PurePosixPath(urlsplit(self.url).path).name
 
     @property
     def file(self) -> str:
-        """Name of the file here, unique: the entry's name with the suffix of what it is."""
+        """Unique local name of the file: the entry's name with the suffix of its format."""
         for suffix in (".tar.gz", ".tgz", ".safetensors", ".tflite", ".pth"):
             if self.url_file.endswith(suffix):
                 return self.name + suffix

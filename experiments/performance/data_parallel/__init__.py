@@ -1,1 +1,1 @@
-"""What training on many devices exchanges, and how long a step takes by a stated model."""
+"""The communication of training on many devices, and the time of a step by a cost model."""

@@ -1,6 +1,6 @@
 """All-reduces of a data-parallel step, counted in its jaxpr, its lowered and its compiled program.
 
-Sizes are those of the arrays as one device holds them; what an algorithm sends for them is more.
+Sizes are those of the arrays on one device; algorithms send more bytes than that.
 """
 
 import math
@@ -26,8 +26,8 @@ class Exchanged(NamedTuple):
     """All-reduces of a program or a part of it, on one device.
 
     Attributes:
-        arrays: that are summed over the devices.
-        bytes: of them.
+        arrays: number of arrays that are summed over the devices.
+        bytes: their size.
     """
 
     arrays: int
@@ -35,7 +35,7 @@ class Exchanged(NamedTuple):
 
 
 def count_by_kind(jaxpr: core.ClosedJaxpr) -> dict[str, Exchanged]:
-    """Arrays and bytes for each of `KINDS`; the sum of the bytes is `Traffic.exchanged`."""
+    """Return arrays and bytes for each of `KINDS`; the bytes add up to `Traffic.exchanged`."""
     found = dict.fromkeys(KINDS, Exchanged(0, 0))
     for kind, var in _sums(jaxpr.jaxpr, in_norm=False):
         arrays, size = found[kind]
@@ -44,15 +44,15 @@ def count_by_kind(jaxpr: core.ClosedJaxpr) -> dict[str, Exchanged]:
 
 
 def statistics_chain(jaxpr: core.ClosedJaxpr) -> int:
-    """Most all-reduces of batch statistics of which each needs the result of the one before.
+    """Return the length of the longest chain of dependent all-reduces of batch statistics.
 
-    What does not depend on one another, such as the levels in the heads, could go together.
+    Independent ones, such as those of the levels in the heads, could be combined.
     """
     return max(_depths(jaxpr.jaxpr, [0] * len(jaxpr.jaxpr.invars), in_norm=False), default=0)
 
 
 def count_lowered(text: str) -> Exchanged:
-    """Of a StableHLO module as text; a function counts as often as it is called from main."""
+    """Count a StableHLO module given as text; functions count once per call from main."""
     own: dict[str, list[int]] = {}
     calls: dict[str, Counter[str]] = {}
     function, open_reductions = "", 0
@@ -78,9 +78,9 @@ def count_lowered(text: str) -> Exchanged:
 
 
 def count_compiled(text: str) -> tuple[int, Exchanged]:
-    """Of an optimised HLO module as text: operations, and the arrays that they sum.
+    """Count an optimised HLO module given as text: operations, and the arrays that they sum.
 
-    The compiler puts what it can into one operation of many arrays.
+    The compiler combines as many arrays as it can in one operation.
     """
     sizes = []
     operations = 0
@@ -103,7 +103,7 @@ def _sums(jaxpr: core.Jaxpr, in_norm: bool) -> Iterator[tuple[str, Any]]:
 
 
 def _depths(jaxpr: core.Jaxpr, inputs: list[int], in_norm: bool) -> list[int]:
-    """Of every result: most all-reduces of statistics on a way to it, given those of the inputs."""
+    """Return the most all-reduces of statistics on a path to each result, given the inputs'."""
     depth: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
     for eqn in jaxpr.eqns:
         read = [0 if isinstance(v, core.Literal) else depth.get(v, 0) for v in eqn.invars]

@@ -1,4 +1,4 @@
-"""How accelerators are joined, and how long an all-reduce over some of them takes by a model."""
+"""How accelerators are connected, and the time of an all-reduce over them by a cost model."""
 
 import math
 from typing import NamedTuple
@@ -7,18 +7,18 @@ LINK_EFFICIENCY = 0.8  # share of a link's bandwidth that an all-reduce gets; as
 
 
 class Cluster(NamedTuple):
-    """Devices of a kind with two tiers of links; bandwidths are a vendor's, in one direction.
+    """Devices of one kind with two tiers of links; bandwidths are the vendor's, in one direction.
 
     Attributes:
         memory: bytes of each device.
-        domain: devices that the fast links join: a pod, or a host with a switch.
-        axes: of the torus of fast links; 0 for a switch.
-        ring: an axis with a multiple of so many devices is closed to a ring.
+        domain: number of devices connected by fast links: a pod, or a host with a switch.
+        axes: axes of the torus of fast links; 0 for a switch.
+        ring: an axis with a multiple of this many devices is closed to a ring.
         inside: bytes per second that a device sends over all of its fast links.
         outside: bytes per second that a device sends to other domains.
-        start: seconds that an operation takes whatever its size and reach.
-        hop: seconds from a device to the next one of its domain.
-        stage: seconds from a domain to another one.
+        start: fixed seconds per operation, independent of its size and reach.
+        hop: seconds from a device to the next one in its domain.
+        stage: seconds from one domain to another.
     """
 
     memory: float
@@ -41,22 +41,22 @@ CLUSTERS = {
 
 
 def torus(devices: int, axes: int) -> tuple[int, ...]:
-    """Sides of the most even torus of a power of two of devices: 32 on 3 axes are (2, 4, 4)."""
+    """Return the sides of the most even torus of 2^n devices: 32 on 3 axes are (2, 4, 4)."""
     power = devices.bit_length() - 1
     return tuple(2 ** ((power + axis) // axes) for axis in range(axes))
 
 
 def all_reduce_seconds(size: float, devices: int, cluster: Cluster) -> float:
-    """Time to sum an array over devices, every one of which then has the sum.
+    """Return the time to sum an array over devices so that every one of them has the sum.
 
     Inside a domain every device sends `2 (m - 1) / m` times the array; each of them then sums its
-    m-th part with those of the other domains in the same way. Twice the number of hops on the
-    longest way is waited for.
+    m-th part with those of the other domains in the same way. The latency is twice that of the hops
+    on the longest path.
 
     Args:
         size: bytes of the array on one device.
-        devices: a power of two; of one domain as long as they fit.
-        cluster: of the devices.
+        devices: a power of two; they are in one domain if they fit.
+        cluster: the cluster of the devices.
     """
     if devices == 1:
         return 0.0
@@ -64,7 +64,7 @@ def all_reduce_seconds(size: float, devices: int, cluster: Cluster) -> float:
     far = devices // near
     sides = torus(near, cluster.axes) if cluster.axes else (near,)
     closed = all(side % cluster.ring == 0 for side in sides)
-    # A line of devices sends each way over one link where a ring uses both.
+    # A line of devices sends over one link in each direction, a ring over both.
     inside = cluster.inside * LINK_EFFICIENCY * (1.0 if closed else 0.5)
     outside = cluster.outside * LINK_EFFICIENCY
     moved = _ring(near) * size / inside + _ring(far) * size / near / outside

@@ -1,4 +1,4 @@
-"""Tables of what was counted in the data-parallel step: exchanges, work and memory of a device."""
+"""Tables of the counts of the data-parallel step: exchanges, work and memory of a device."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ Found = Mapping[str, Counts]
 
 
 def exchange_table(found: Found) -> Table:
-    """What the devices sum in one step, by kind."""
+    """Return what the devices sum in one step, by kind."""
     rows = []
     for name, counts in found.items():
         sums = counts["all_reduces"]
@@ -40,18 +40,18 @@ def exchange_table(found: Found) -> Table:
     ]
     return Table(
         "exchange",
-        "Bytes that are summed over the devices in a step, as each device holds them",
+        "Bytes that are summed over the devices in a step, per device",
         columns,
         rows,
         "Every batch norm sums two arrays of its channels in the forward pass and two in the "
-        "backward pass, each pair in one all-reduce. The chain is the longest row of them in which "
-        "each needs the one before; the others could go along with one of these. The rest is the "
+        "backward pass, each pair in one all-reduce. The chain is the longest sequence in which "
+        "each depends on the one before; the others could be combined with these. The rest is the "
         "normaliser of the loss and four metrics.",
     )
 
 
 def checked_table(found: Found) -> Table:
-    """The same total from the jaxpr, the lowered and the compiled program."""
+    """Return the same total from the jaxpr, the lowered and the compiled program."""
     rows = []
     for name, counts in found.items():
         parts = counts["all_reduces"].values()
@@ -77,15 +77,15 @@ def checked_table(found: Found) -> Table:
             Column("minutes to compile", 1),
         ],
         rows,
-        "Lowered is StableHLO, compiled the optimised HLO for CPU, four images per device. There "
-        "the compiler has put the gradients, and statistics that do not depend on one another, "
-        "into operations of many arrays; arrays and bytes stay. Where it was not run, the count "
-        "has the lowered program to agree with alone.",
+        "Lowered is StableHLO, compiled is the optimised HLO for CPU, with four images per device. "
+        "The compiler combines gradients, and statistics that do not depend on one another, into "
+        "operations of many arrays; the numbers of arrays and bytes stay the same. For models that "
+        "were not compiled, the count is checked against the lowered program only.",
     )
 
 
 def work_table(found: Found) -> Table:
-    """Operations and memory traffic of a step on one device."""
+    """Return operations and memory traffic of a step on one device."""
     sizes = sorted(next(iter(found.values()))["work"], key=int)
     rows = [
         (
@@ -115,7 +115,7 @@ def work_table(found: Found) -> Table:
 
 
 def memory_table(found: Found) -> Table:
-    """Memory of a step on one device: by count, and by the compiler for CPU."""
+    """Return the memory of a step on one device: by count, and by the compiler for CPU."""
     rows = []
     for name, counts in found.items():
         compiled = counts.get("compiled", {})
@@ -147,18 +147,18 @@ def memory_table(found: Found) -> Table:
         ],
         rows,
         "State: parameters, momentum, their average, and batch statistics twice. Kept: the "
-        "arrays that the backward pass reads of the forward pass, as automatic differentiation "
-        "keeps them, each once. With remat: "
-        "`--config.model.remat=backbone,feature_network,heads`; the inside of a block, cell or "
-        "head that the backward pass is in comes on top. CPU: `memory_analysis()` of the "
+        "arrays of the forward pass that automatic differentiation keeps for the backward pass, "
+        "each counted once. With remat: "
+        "`--config.model.remat=backbone,feature_network,heads`; the intermediates of the block, "
+        "cell or head that the backward pass is in come on top. CPU: `memory_analysis()` of the "
         "program compiled for CPU; the results replace arguments. Its temporaries say little "
-        "about an accelerator: convolutions have another form there, and bfloat16 is widened to "
+        "about accelerators: on CPU convolutions have another form, and bfloat16 is widened to "
         "float32.",
     )
 
 
 def largest_batch_table(found: Found) -> Table:
-    """Images per device that the count says fit into the memory of an accelerator."""
+    """Return how many images per device fit into the memory of an accelerator, by the count."""
     return Table(
         "largest_batch",
         "Most images per device, by the count of memory",
@@ -167,9 +167,9 @@ def largest_batch_table(found: Found) -> Table:
             (name, *(f"{_largest_batch(counts, cluster.memory)}" for cluster in CLUSTERS.values()))
             for name, counts in found.items()
         ],
-        "State, gradients and kept arrays, without remat, against all of the memory. Nothing is "
-        "taken off for what lives inside one pass, for the compiler's scratch or for the system: "
-        "leave a margin.",
+        "State, gradients and kept arrays, without remat, against all of the memory. Arrays within "
+        "one pass, the compiler's scratch memory and the system are not accounted for: leave a "
+        "margin.",
     )
 
 

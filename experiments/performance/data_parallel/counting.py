@@ -14,22 +14,22 @@ from experiments.paper import counts
 from experiments.performance.data_parallel import all_reduces
 from experiments.performance.data_parallel.program import kept_bytes, mapped_step, tree_bytes
 
-DTYPE = "bfloat16"  # of the activations
+DTYPE = "bfloat16"  # type of the activations
 Counts = dict[str, Any]
 
 
 def count_released(name: str, batch_sizes: Sequence[int]) -> Counts:
-    """`count_step` of a released model with the outputs of the published COCO models."""
+    """Return `count_step` of a released model with the outputs of the published COCO models."""
     config = counts.released_config(name, DTYPE)
     return count_step(config, counts.model_of(config, counts.COCO_OUTPUTS), batch_sizes)
 
 
 def count_step(config: Any, model: EfficientDet, batch_sizes: Sequence[int]) -> Counts:
-    """Of a step on the devices of this process; a few traces, nothing is compiled.
+    """Count a step on the devices of this process, by tracing it, without compiling.
 
     Args:
-        config: of the step.
-        model: on one device.
+        config: the config of the step.
+        model: the model, as for one device.
         batch_sizes: images on each device, one entry of "work" for each.
 
     Returns:
@@ -63,13 +63,13 @@ def count_step(config: Any, model: EfficientDet, batch_sizes: Sequence[int]) -> 
 
 
 def compile_released(name: str, batch_size: int) -> Counts:
-    """`compile_step` of a released model."""
+    """Return `compile_step` of a released model."""
     config = counts.released_config(name, DTYPE)
     return compile_step(config, counts.model_of(config, counts.COCO_OUTPUTS), batch_size)
 
 
 def compile_step(config: Any, model: EfficientDet, batch_size: int) -> Counts:
-    """What the compiled program of a step exchanges and takes, on one device of this machine.
+    """Return the exchanges and memory of the compiled step, on one device of this machine.
 
     Returns:
         {"batch_size", "platform", "seconds", "operations", "arrays", "bytes", "argument_bytes",

@@ -19,24 +19,24 @@ _PAGE = """\
 {command}
 ```
 
-That command writes this page from [scaling/counts.json](scaling/counts.json), and counts first
-what the file lacks; `--compile=d0,d1` compiles as well. **No set of accelerators was
-measured**; one H100 alone reached 0.26 of its memory's bandwidth with D0
+This command writes this page from [scaling/counts.json](scaling/counts.json), after counting what
+is missing in that file; `--compile=d0,d1` compiles as well. **Nothing was measured on several
+accelerators**; a single H100 reached 0.26 of its memory bandwidth with D0
 ([performance.md](performance.md)), where 0.5 is assumed below. The first
-part is counted from the program of the data-parallel training step, batch norms over all devices,
-on eight virtual CPU devices. The second part is arithmetic on these counts, by a model that is
-stated whole.
+part is counted from the program of the data-parallel training step, with batch norms over all
+devices, on eight virtual CPU devices. The second part is arithmetic on these counts, by the cost
+model below.
 
 In short, by that model:
 
-- The gradients are not what keeps EfficientDet from scaling. {small} exchanges
-  {small_gradients:.1f} MB of gradients a step and {small_statistics:.2f} MB of batch statistics,
-  but the statistics in {small_rounds} all-reduces for which the step waits: on 256 H100,
-  {wait_statistics:.0f} ms of waiting beside {wait_gradients:.1f} ms for the gradients and
+- Gradients do not limit the scaling of EfficientDet. {small} exchanges
+  {small_gradients:.1f} MB of gradients and {small_statistics:.2f} MB of batch statistics per step,
+  but the statistics take {small_rounds} all-reduces that the step waits for: on 256 H100,
+  {wait_statistics:.0f} ms of waiting, compared to {wait_gradients:.1f} ms for the gradients and
   {work:.1f} ms of work.
-- So latency decides. Statistics over groups of 8 devices take {small} on 256 H100 from
-  {as_it_is:.2f} to {grouped:.2f} of a single device's speed per device; gradients in bfloat16, to
-  {half:.2f}.
+- The bottleneck is latency. Statistics over groups of 8 devices raise the efficiency of {small} on
+  256 H100, the speed per device relative to a single one, from {as_it_is:.2f} to {grouped:.2f};
+  gradients in bfloat16, to {half:.2f}.
 - More images per device help as much as anything: with 16 of them, {sixteen:.2f}.
 - {large} has {large_gradients:.0f} MB of gradients, and so much work per image that its efficiency
   on 256 devices is {large_low:.2f} to {large_high:.2f} on the three accelerators.
@@ -56,62 +56,63 @@ stated utilisation; then its exchanges:
                 + all-reduce(normaliser)
     efficiency  = work / step
 
-where n = m k devices are k domains (hosts, pods) of m. An operation's latency is paid once by
-every all-reduce, so it is what the many small ones cost. Hops are those of the longest way:
-through a ring of s devices s / 2 on each axis of a torus, s - 1 where the axis is not closed,
-which also halves the bandwidth. All-reduces of statistics come one after the other and nothing
-hides them. Those of gradients are added (no overlap) or go on during the backward pass (full
-overlap). Efficiency is the speed per device against one device that exchanges nothing, with as
-many images per device.
+where n = m k devices are k domains (hosts, pods) of m. Every all-reduce pays an operation's latency
+once, which is the cost of the many small ones. Hops are those of the longest path: s / 2 on each
+axis of a torus with a ring of s devices, s - 1 if the axis is not closed, which also halves the
+bandwidth. All-reduces of statistics run one after the other and are not overlapped. Those of
+gradients are added (no overlap) or run during the backward pass (full overlap). Efficiency is the
+speed per device relative to one device without exchanges, with the same number of images per
+device.
 
-Left out: input pipelines, logging, checkpoints, devices that wait for the slowest one, contention
-with others, and what software takes to start an operation on TPUs. Memory traffic is a lower
-bound. A real step is slower in all of these; where work is slower too, the share of exchanges
-falls. Read the order of things from this page, not the second digit.
+Not included: input pipelines, logging, checkpoints, devices that wait for the slowest one,
+contention with others, and the software's time to start an operation on TPUs. Memory traffic is a
+lower bound. All of these make a real step slower; if work is slower too, the share of exchanges
+falls. Rely on the orders of magnitude on this page, not on the second digit.
 
-A v5e slice has closed rings at 256 chips alone, a v5p slice from 64 on: hence the steps in their
-rows. A group of devices counts as a slice of its own.
+A v5e slice has closed rings only at 256 chips, a v5p slice from 64 on: hence the jumps in their
+rows. A group of devices counts as a separate slice.
 
 {modelled}
 ## What to change, and when
 
 {changes}
-What the project has:
+The options:
 
-- **Batch statistics over groups**: `--config.model.batch_norm_group=8`, of neighbouring devices,
-  so of one host where a host has 8. The running statistics of the groups are averaged once per
-  step, along with the gradients ({running:.2f} MB for {small}; left out above). Another size of
-  group is another training: a batch norm then sees 32 images instead of all. google/automl has
+- **Batch statistics over groups**: `--config.model.batch_norm_group=8`, for groups of neighbouring
+  devices, so of one host if a host has 8. The running statistics of the groups are averaged once
+  per step, along with the gradients ({running:.2f} MB for {small}; not included above). The size of
+  the groups affects training: a batch norm then sees 32 images instead of all. google/automl has
   groups of up to 32 cores, which is 128 images. From 64 H100 on, use 8 or 32.
-- **Independent statistics in one all-reduce**: up to the compiler. The program has them one by
-  one, and the program compiled for CPU has fewer operations than all-reduces (above).
-- **Gradients in bfloat16**: not built. By the model it is worth {half_gain:.3f} of efficiency at
-  most ({half_where}), as the gradients are no large part.
-- **Gradient accumulation** (`--config.train.accumulate`): helps the gradients' exchange only. Each
-  part has batch statistics of its own, so {small} on 256 H100 goes from {as_it_is:.2f} to
-  {accumulated:.2f} with four parts, and to {sixteen:.2f} if the same 16 images go through at once.
-  It is a way to save memory, not time.
-- **More images per device**: where memory allows, the first thing to do (above: most images per
-  device). `--config.model.remat` makes room for them, for most of another forward pass.
+- **Independent statistics in one all-reduce**: up to the compiler. The program has separate
+  all-reduces, and compiled for CPU it has fewer operations than all-reduces (see above).
+- **Gradients in bfloat16**: not implemented. By the model the gain in efficiency is at most
+  {half_gain:.3f} ({half_where}), because gradients are a small part.
+- **Gradient accumulation** (`--config.train.accumulate`): helps only the exchange of gradients.
+  Each part has its own batch statistics, so {small} on 256 H100 goes from {as_it_is:.2f} to
+  {accumulated:.2f} with four parts, and to {sixteen:.2f} with the same 16 images at once.
+  It saves memory, not time.
+- **More images per device**: the first thing to do if memory allows (see "Most images per device"
+  above). `--config.model.remat` makes room for them, at the cost of most of another forward pass.
 
 ## Where the batch gets too large
 
 {batches}
-The published runs have batches of 128. Beyond some thousand images the rule asks for rates that
-nothing here supports, the warm-up of an epoch is a few dozen steps, and a run is hardly longer
-than what the average of the weights looks back on: lower `--config.ema_decay`, lengthen
-`--config.schedule.warmup_epochs`, and cap `--config.schedule.base_rate`. Or keep the batch and
-spread it: the table shows where that stops being faster. None of this was tried here.
+The published runs have batches of 128. Beyond some thousand images the rule gives learning rates
+that have not been tried, the warm-up of one epoch is only a few dozen steps, and a run is hardly
+longer than the horizon of the weight average: lower `--config.ema_decay`, lengthen
+`--config.schedule.warmup_epochs`, and cap `--config.schedule.base_rate`. Or keep the batch size and
+spread it over more devices: the table shows where that stops being faster. None of this was tried
+here.
 """
 
 
 def render(found: Mapping[str, Counts], base: Any, command: str) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         found: model -> counts, from small to large.
         base: the config of any released model.
-        command: that writes it.
+        command: the command that writes it.
     """
     small, large = next(iter(found)), list(found)[-1]
     first = found[small]
@@ -140,7 +141,7 @@ def render(found: Mapping[str, Counts], base: Any, command: str) -> str:
         large_high=max(large_efficiency),
         half_gain=gain,
         half_where=where,
-        # Mean and variance, where a step sums two arrays in either direction.
+        # Mean and variance; a step sums two arrays in either direction.
         running=first["all_reduces"][STATISTICS]["bytes"] / 2 / 1e6,
         counted=_join(
             count_tables.exchange_table(found),
@@ -176,7 +177,7 @@ def _on_256(counts: Counts, setup: Setup, batch_size: int = 4) -> float:
 
 
 def _gain_of_half_width(found: Mapping[str, Counts]) -> tuple[float, str]:
-    """Most that gradients of half the bytes add to an efficiency without overlap, and where."""
+    """Return the largest gain in efficiency from gradients of half the size, and where it is."""
     gains = []
     for name, counts in found.items():
         for chip in CLUSTERS:

@@ -17,18 +17,18 @@ from bifpn_jax.train.gradients import TRAIN_FIELDS, assign, loss_fn
 from bifpn_jax.train.state import create_state
 from experiments.performance import programs
 
-# Operations that give the bytes of their input another shape.
+# Operations that only change the shape of their input.
 _RESHAPES = ("reshape", "squeeze", "expand_dims")
 
 
 def mapped_step(
     config: ConfigDict, model: EfficientDet, batch_size: int
 ) -> tuple[Any, Any, dict[str, jax.ShapeDtypeStruct]]:
-    """The step over all devices as one program, and the shapes of its state and batch.
+    """Return the step over all devices as one program, and the shapes of its state and batch.
 
     Args:
-        config: of the optimizer, the loss and the averages.
-        model: as for one device; batch statistics are taken over all of them.
+        config: the config of the optimizer, the loss and the averages.
+        model: the model, as for one device; batch statistics are taken over all devices.
         batch_size: images on each device.
 
     Returns:
@@ -50,15 +50,15 @@ def mapped_step(
 
 
 def kept_bytes(config: ConfigDict, model: EfficientDet, batch_size: int) -> int:
-    """Bytes of the arrays that the backward pass of a step reads of the forward pass.
+    """Return the bytes of the forward pass's arrays that the backward pass reads.
 
-    Those that automatic differentiation keeps, each once and a reshaped one as what it was made of;
-    parameters and the batch are not among them. A compiler may compute some of them twice instead.
+    These are the arrays that automatic differentiation keeps, without parameters and batch; each
+    counts once, and reshaped arrays count as their source. A compiler may recompute some instead.
 
     Args:
-        config: of the loss.
-        model: on one device; `remat` keeps less.
-        batch_size: images.
+        config: the config of the loss.
+        model: the model on one device; `remat` keeps less.
+        batch_size: number of images.
     """
     variables = variable_shapes(model)
     batch = programs.training_batch(1, model.image_hw, config.data.max_boxes)
@@ -100,7 +100,7 @@ def kept_bytes(config: ConfigDict, model: EfficientDet, batch_size: int) -> int:
 
 
 def tree_bytes(tree: Any) -> int:
-    """Of all arrays, or shapes, of a tree."""
+    """Return the bytes of all arrays, or shapes, in a tree."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 

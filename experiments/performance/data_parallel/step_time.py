@@ -1,4 +1,4 @@
-"""Time of a data-parallel training step and its efficiency, by a stated model; nothing is timed."""
+"""Time and efficiency of a data-parallel training step by a cost model; nothing is timed."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,14 +13,14 @@ BUCKET = 30 * 2**20  # bytes of gradients that the compiler puts into one all-re
 
 
 class Work(NamedTuple):
-    """Of one step on one device.
+    """The work of one step on one device.
 
     Attributes:
         flops: operations of convolutions and products.
-        bytes: read from memory and written to it.
+        bytes: bytes read from memory and written to it.
         gradients: bytes that are summed over all devices at the end.
         statistics: bytes of batch statistics that are summed in between.
-        rounds: all-reduces of batch statistics, one after the other.
+        rounds: number of consecutive all-reduces of batch statistics.
     """
 
     flops: float
@@ -31,12 +31,12 @@ class Work(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What can be changed about the exchange.
+    """The settings of the exchange.
 
     Attributes:
-        group: devices over which batch statistics are taken; 0 for all.
-        gradient_width: bytes of a gradient's value as it is sent, 4 or 2.
-        accumulate: parts of the work that follow one another before the gradients are summed.
+        group: devices that share batch statistics; 0 for all.
+        gradient_width: bytes per gradient value that is sent, 4 or 2.
+        accumulate: number of consecutive parts of the work before the gradients are summed.
     """
 
     group: int = 0
@@ -51,7 +51,7 @@ class StepTime(NamedTuple):
         compute: arithmetic or memory traffic, whichever is longer.
         statistics: all-reduces of batch statistics, which the step waits for.
         gradients: all-reduces of gradients.
-        normalizer: that of the loss's normaliser, a scalar.
+        normalizer: all-reduce of the loss's normaliser, a scalar.
     """
 
     compute: float
@@ -60,22 +60,22 @@ class StepTime(NamedTuple):
     normalizer: float
 
     def total(self, *, overlap: bool) -> float:
-        """Seconds of the step; with `overlap` gradients are sent during the backward pass."""
+        """Return seconds of the step; with `overlap`, gradients are sent in the backward pass."""
         hidden = min(self.gradients, BACKWARD * self.compute) if overlap else 0.0
         return sum(self) - hidden
 
     def efficiency(self, *, overlap: bool) -> float:
-        """Images per second and device, as a share of those of one device alone."""
+        """Return images per second and device, as a share of those of a single device."""
         return self.compute / self.total(overlap=overlap)
 
 
 def work_of(counts: Mapping[str, Any], batch_size: int, *, chain: bool = False) -> Work:
-    """From the counts of a model; memory traffic between and beyond counted batches is linear.
+    """Return the work from a model's counts; memory traffic is linear in the batch size.
 
     Args:
         counts: `counting.count_step` of two batch sizes or more.
         batch_size: images on each device.
-        chain: whether all-reduces that do not depend on one another go together.
+        chain: whether independent all-reduces are combined.
     """
     sums = counts["all_reduces"]
     return Work(
@@ -89,7 +89,7 @@ def work_of(counts: Mapping[str, Any], batch_size: int, *, chain: bool = False) 
 
 
 def at_batch(counts: Mapping[str, Any], what: str, batch_size: int) -> float:
-    """A number of "work" at any batch size, on the line through the two batches counted."""
+    """Return a number of "work" at any batch size, on the line through the two counted ones."""
     low, high = min(counts["work"], key=int), max(counts["work"], key=int)
     first, last = counts["work"][low][what], counts["work"][high][what]
     return first + (last - first) * (batch_size - int(low)) / (int(high) - int(low))
@@ -98,14 +98,14 @@ def at_batch(counts: Mapping[str, Any], what: str, batch_size: int) -> float:
 def step_time(
     work: Work, devices: int, chip: Accelerator, cluster: Cluster, setup: Setup | None = None
 ) -> StepTime:
-    """Time of a step.
+    """Return the time of a step.
 
     Args:
-        work: of one step, or of one part where gradients are accumulated.
-        devices: a power of two.
-        chip: each of them.
-        cluster: how they are joined.
-        setup: of the exchange, by default as the project has it.
+        work: the work of one step, or of one part if gradients are accumulated.
+        devices: number of devices, a power of two.
+        chip: the accelerator.
+        cluster: how the devices are connected.
+        setup: the settings of the exchange, by default the project's.
     """
     setup = setup or Setup()
     compute = max(work.flops / chip.bfloat16, work.bytes / chip.bandwidth) / UTILIZATION

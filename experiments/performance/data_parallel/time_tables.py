@@ -1,4 +1,4 @@
-"""Tables of what the model of `step_time` and `clusters` says about numbers of devices."""
+"""Tables of the cost model in `step_time` and `clusters` for different numbers of devices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from experiments.performance.roofline import ACCELERATORS
 Found = Mapping[str, Counts]
 
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
-COCO_IMAGES = 118_287  # of train2017
+COCO_IMAGES = 118_287  # in train2017
 PAPER_BATCH = 128
 
 # Words, setup, images per device, and whether independent all-reduces go together.
@@ -40,13 +40,13 @@ def time_of(
     setup: Setup | None = None,
     chain: bool = False,
 ) -> StepTime:
-    """`step_time` of a counted model on a named accelerator."""
+    """Return `step_time` of a counted model on a named accelerator."""
     work = work_of(counts, batch_size, chain=chain)
     return step_time.step_time(work, devices, ACCELERATORS[chip], CLUSTERS[chip], setup)
 
 
 def constants_table() -> Table:
-    """Every number that the model takes from elsewhere, or assumes."""
+    """Return all numbers that the cost model takes from elsewhere or assumes."""
     rows: list[tuple[str, ...]] = []
     for what, show in _CONSTANTS.items():
         rows.append((what, *(show(ACCELERATORS[name], CLUSTERS[name]) for name in CLUSTERS)))
@@ -59,13 +59,13 @@ def constants_table() -> Table:
         "of H100 SXM and DGX H100 (NVLink 900 GB/s both ways, one 400 Gb/s port per GPU), "
         "Google's system architecture pages of v5e (1,600 Gb/s, 6.4 Tb/s of network for a pod "
         "of 256) and v5p (4,800 Gb/s, 50 Gb/s of network per chip). Latencies of H100 are the "
-        "constants by which the source of NCCL chooses its algorithms: a tree with the "
-        "low-latency protocol. Where a TPU's axes close to rings is told by How to Scale Your "
-        "Model, by the makers of JAX. Assumed by us, from no source: 1 µs for a hop on a TPU, "
-        "25 µs between TPU pods, and the shares in the next line.",
+        "constants in NCCL's source by which it chooses its algorithms: a tree with the "
+        "low-latency protocol. Where a TPU's axes close to rings is from How to Scale Your "
+        "Model, by the makers of JAX. Our assumptions, without a source: 1 µs for a hop on a "
+        "TPU, 25 µs between TPU pods, and the shares in the next line.",
         [
             f"For all: the step reaches {step_time.UTILIZATION:.0%} of peak and of memory "
-            f"bandwidth, an all-reduce {LINK_EFFICIENCY:.0%} of a link's; with overlap gradients "
+            f"bandwidth, an all-reduce {LINK_EFFICIENCY:.0%} of a link's; with overlap, gradients "
             f"are sent during the last {step_time.BACKWARD:.0%} of the arithmetic; all-reduces of "
             f"gradients hold {step_time.BUCKET // 2**20} MiB, as XLA combines them by default.",
         ],
@@ -73,7 +73,7 @@ def constants_table() -> Table:
 
 
 def efficiency_table(found: Found, chip: str, batch_size: int) -> Table:
-    """Efficiency against one device, without and with overlap of the gradients."""
+    """Return the efficiency against one device, without and with overlap of the gradients."""
     rows = []
     for name, counts in found.items():
         times = [time_of(counts, n, chip, batch_size) for n in DEVICES]
@@ -86,13 +86,13 @@ def efficiency_table(found: Found, chip: str, batch_size: int) -> Table:
         f"Efficiency on {chip}, {batch_size} images per device",
         [Column("model"), Column("ms without exchange", 1), *(Column(f"{n}") for n in DEVICES)],
         rows,
-        "Columns: devices. From no overlap to full overlap of the gradients' exchange. A step "
-        "takes the milliseconds of the second column divided by the efficiency.",
+        "Columns: devices. Ranges: from no overlap to full overlap of the gradients' exchange. A "
+        "step takes the milliseconds of the second column divided by the efficiency.",
     )
 
 
 def parts_table(found: Found, devices: int) -> Table:
-    """Where the time of a step goes at one number of devices."""
+    """Return the parts of a step's time at one number of devices."""
     rows = []
     for name, counts in found.items():
         times = [time_of(counts, devices, chip) for chip in CLUSTERS]
@@ -111,12 +111,12 @@ def parts_table(found: Found, devices: int) -> Table:
         ],
         rows,
         "Work: the roofline at the stated utilisation. Statistics: all-reduces that the step waits "
-        "for. Gradients: theirs, before any overlap.",
+        "for. Gradients: their all-reduces, without overlap.",
     )
 
 
 def changes_table(counts: Counts, name: str) -> Table:
-    """Efficiency of a model without overlap, with one thing changed at a time."""
+    """Return the efficiency of a model without overlap, with one change at a time."""
     sizes = (8, 64, 256, 1024)
     rows = []
     for words, setup, batch_size, chain in CHANGES:
@@ -131,13 +131,13 @@ def changes_table(counts: Counts, name: str) -> Table:
         f"What changes help {name}, efficiency without overlap",
         [Column("change"), *(Column(f"{chip}, {n}", 2) for chip in CLUSTERS for n in sizes)],
         rows,
-        "Each against one device with the same images per device, so rows with more images compare "
-        "with a slower step.",
+        "Each relative to one device with the same number of images, so rows with more images are "
+        "compared to a slower step.",
     )
 
 
 def fixed_batch_table(found: Found) -> Table:
-    """Milliseconds of a step of the paper's batch on more and more devices."""
+    """Return the milliseconds of a step of the paper's batch for growing numbers of devices."""
     sizes = [n for n in DEVICES if n <= PAPER_BATCH]
     rows = [
         (
@@ -152,12 +152,12 @@ def fixed_batch_table(found: Found) -> Table:
         f"Milliseconds of a step of {PAPER_BATCH} images on all devices together",
         [Column("model"), *(Column(f"{n}", 1) for n in sizes)],
         rows,
-        "Columns: devices. With full overlap of the gradients.",
+        "Columns: devices. With full overlap of the gradients' exchange.",
     )
 
 
 def rate_table(base: Any) -> Table:
-    """What the rule for the learning rate gives for growing batches, four images per device.
+    """Return the learning rate by the scaling rule for growing batches, four images per device.
 
     Args:
         base: the config of any released model.
