@@ -6,6 +6,11 @@ import os
 # JAX_PLATFORMS=cuda,cpu runs the tests on a GPU, with those devices that there are.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from quick_compilation import XLA_FLAGS
+
+# For this process and for those that tests start; of two values of a flag the last one counts.
+os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
+
 from pathlib import Path
 
 import hypothesis

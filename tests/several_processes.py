@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from quick_compilation import XLA_FLAGS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -45,6 +47,7 @@ def start(words: list[str], devices: int = 1, **environment: object) -> subproce
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "XLA_FLAGS": XLA_FLAGS,
             **{name: str(value) for name, value in environment.items()},
         },
         stdin=subprocess.DEVNULL,

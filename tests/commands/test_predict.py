@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from in_process import assert_refused, run_command
 
 from bifpn_jax.commands.predict import eval_images, find_images, picture_names, predict_images
 from bifpn_jax.data.sources.shapes import LABEL_MAP, draw_record
@@ -202,8 +204,6 @@ def test_the_command(trained, tmp_path):
     ],
 )
 def test_a_mistake_is_one_line(trained, tmp_path, words, message):
-    result = run(f"--weights={trained}", f"--output={tmp_path}", *words)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stdout == ""
+    ended = run_command("predict", f"--weights={trained}", f"--output={tmp_path}", *words)
+    assert_refused(ended, re.escape(message))
+    assert ended.out == ""
