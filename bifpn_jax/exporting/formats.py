@@ -14,7 +14,7 @@ EXPORTERS = Parts("format", {"safetensors": safetensors_file.EXPORTER})
 def export_detector(
     detector: Detector, path: str | Path, *, format: str | Exporter = "safetensors"
 ) -> None:
-    """Writes a detector in a format.
+    """Writes a detector to a file of a format.
 
     Args:
         detector: what to write, with its settings as they are now.

@@ -1,8 +1,4 @@
-<<<<<<< HEAD:bifpn_jax/exporting/safetensors_file.py
-"""One `.safetensors` that stands for the detector wherever weights are asked for."""
-=======
-"""Writes a trained detector to a file."""
->>>>>>> wtail/main:bifpn_jax/trained/saving.py
+"""One `.safetensors` file that can replace the detector wherever weights are expected."""
 
 import json
 from pathlib import Path
@@ -14,17 +10,8 @@ from bifpn_jax.trained.detector import Detector
 from bifpn_jax.weights import save_weights
 
 
-<<<<<<< HEAD:bifpn_jax/exporting/safetensors_file.py
 def write_safetensors(detector: Detector, path: Path) -> None:
     """Writes weights, config and classes, from which `load_detector` makes the same detector.
-=======
-def save_detector(path: str | Path, detector: Detector) -> None:
-    """Writes a detector to a file that `load_detector` reads back as the same detector.
-
-    Args:
-        path: the file, `.safetensors`; an existing one is replaced.
-        detector: the detector, with its current settings.
->>>>>>> wtail/main:bifpn_jax/trained/saving.py
 
     Raises:
         UserError: the model has a part that is not a name, or the file cannot be written.
