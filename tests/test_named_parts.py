@@ -167,6 +167,11 @@ def test_code_is_run_once_and_only_when_trusted(tmp_path):
         (None, "f", "no such file of code"),
         ("def f(:", "f", r"does not run: SyntaxError: .* \(part\.py, line 1\)$"),
         ("1 / 0", "f", r"does not run: ZeroDivisionError: .* by zero \(.*part\.py, line 1\)$"),
+        (
+            "import json\njson.loads('x')",
+            "f",
+            r"does not run: JSONDecodeError: .* \(.*part\.py, line 2\)$",
+        ),
         ("def squared(w): return w", "sqared", "there is no sqared in .*; did you mean squared"),
         ("", "f", "there is no f in "),
     ],
