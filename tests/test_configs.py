@@ -1,5 +1,6 @@
 """Every file in configs/: it loads, its checks pass, its model and training step have shapes."""
 
+import functools
 import importlib
 import inspect
 import json
@@ -15,9 +16,9 @@ from several_processes import finish, start
 from bifpn_jax.data.label_map import LabelMap
 from bifpn_jax.errors import UserError
 from bifpn_jax.losses import LossSettings
+from bifpn_jax.models import initial_values
 from bifpn_jax.models.cost import num_parameters
 from bifpn_jax.models.detector import create_model, make_anchors
-from bifpn_jax.models.initial_values import variable_shapes
 from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.recipe import base, building
 from bifpn_jax.recipe.checks import check_config
@@ -63,6 +64,18 @@ def shapes_of(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
+# Recipes and studies have many models in common, and tracing one takes seconds.
+variable_shapes = functools.cache(initial_values.variable_shapes)
+
+
+@functools.cache
+def forward_pass(model):
+    """Shapes of the variables, and of the outputs for two images."""
+    variables = variable_shapes(model)
+    images = jax.ShapeDtypeStruct((2, *model.image_hw, 3), np.float32)
+    return variables, jax.eval_shape(partial(model.apply, train=False), variables, images)
+
+
 EVERY = [
     *((name, ()) for name in CONFIGS),
     *((study, ("shapes",)) for study in STUDIES),
@@ -78,9 +91,7 @@ def test_the_forward_pass(name, arg):
     config = get_config(name, *arg)
     check_config(config)
     model = building.model(config, CLASSES)
-    variables = variable_shapes(model)
-    images = jax.ShapeDtypeStruct((2, *model.image_hw, 3), np.float32)
-    outputs = jax.eval_shape(partial(model.apply, train=False), variables, images)
+    variables, outputs = forward_pass(model)
     anchors = len(make_anchors(model, model.image_hw))
     assert outputs.class_logits.shape == (2, anchors, len(CLASSES))
     assert outputs.box_codes.shape == (2, anchors, 4)

@@ -108,6 +108,11 @@ def run_training():
     return run
 
 
+def checkpoint_steps(workdir, name):
+    """Steps of the checkpoints of a kind: latest, best or earlier_best."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints" / name).iterdir())
+
+
 class CocoShapes:
     """The images of the tiny run's data as files with a COCO JSON."""
 
