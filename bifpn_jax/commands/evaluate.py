@@ -137,7 +137,7 @@ def main(_: list[str]) -> None:
     if too_few := limit_warning(source, limit, "--max_detections"):
         print(too_few, flush=True)
     for image in source.left_out:
-        print(f"left out image {image.image_id}: {image}", flush=True)
+        print(f"skipped image {image.image_id}: {image}", flush=True)
     result = evaluate_detector(
         detector,
         source,

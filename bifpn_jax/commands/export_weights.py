@@ -27,7 +27,7 @@ def main(_: list[str]) -> None:
     """Runs the command."""
     path = Path(flags.FLAGS.output).expanduser()
     if path.suffix != ".safetensors":
-        raise UserError(f"--output={path}: let the name of the file end in .safetensors.")
+        raise UserError(f"--output={path}: the file name must end in .safetensors.")
     if not path.parent.is_dir():
         raise UserError(f"--output={path}: there is no folder {path.parent}; make it first.")
     save_detector(path, trained_model.load_from_flags())

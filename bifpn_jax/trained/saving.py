@@ -22,7 +22,7 @@ def save_detector(path: str | Path, detector: Detector) -> None:
     """
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise UserError(f"{path}: let the name of the file end in .safetensors.")
+        raise UserError(f"{path}: the file name must end in .safetensors.")
     name = detector.config.get("model", {}).get("name", "d0")
     own = config_of(
         detector.model,

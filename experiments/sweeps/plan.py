@@ -91,7 +91,7 @@ def read_rows(file: str) -> Rows:
         inspect.signature(sweep).bind(*arguments)
     except TypeError:
         raise UserError(
-            f"--config={file}: {path} is no study, it has no sweep({'text' if colon else ''}); "
+            f"--config={file}: {path} is not a study: it has no sweep({'text' if colon else ''}); "
             "take one from configs/ablations/, or train this config with experiments.main."
         ) from None
     rows = sweep(*arguments)

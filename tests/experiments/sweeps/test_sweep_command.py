@@ -65,6 +65,6 @@ def test_a_config_without_a_study_is_one_line(tmp_path):
     result = run_sweep_command("--config=configs/quickstart.py", f"--workdir={tmp_path}/out")
     assert result.returncode == 2
     assert result.stderr == (
-        "error: --config=configs/quickstart.py: configs/quickstart.py is no study, it has no "
+        "error: --config=configs/quickstart.py: configs/quickstart.py is not a study: it has no "
         "sweep(); take one from configs/ablations/, or train this config with experiments.main.\n"
     )
