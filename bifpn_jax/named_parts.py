@@ -32,8 +32,8 @@ class Parts(dict):
     def __setitem__(self, name: str, part: Any) -> NoReturn:
         """Refuses, because a trained model would name a part that cannot be found again."""
         raise UserError(
-            f"{self.what} {name!r}: one's own is not added to the named ones, where no other "
-            f"command would find it; set {self.what}=FILE.py:NAME, in Python the function itself."
+            f"{self.what} {name!r}: named parts cannot be extended, as no other command would "
+            f"find the new one; set {self.what}=FILE.py:NAME, in Python the function itself."
         )
 
     def find(self, name: Any) -> Any:
@@ -135,8 +135,8 @@ def load_code(name: str) -> Any:
     """
     if name not in _trusted:
         raise UserError(
-            f"{name} is code in a file, which is not run unasked: read it, and if you trust it, "
-            "set trust_code=True, or call bifpn_jax.trust_code with this name first."
+            f"{name} is code in a file, which is not run without consent: read it, and if you "
+            "trust it, set trust_code=True, or call bifpn_jax.trust_code with this name first."
         )
     place, _, attribute = name.rpartition(":")
     module = _run_file(Path(place).expanduser().absolute()) if place.endswith(".py") else None

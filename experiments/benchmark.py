@@ -49,11 +49,11 @@ def main(words: list[str]) -> None:
     known = [*PARTS, CEILINGS]
     for word in words:
         if word not in known:
-            raise UserError(f"{word} is no part of the benchmark; there are {', '.join(known)}.")
+            raise UserError(f"{word} is not a part of the benchmark; there are {', '.join(known)}.")
     parts = words or known
     # By default JAX would take most of a GPU's memory and leave none to the others.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    why = "left out by --nopeers" if not FLAGS.peers else effdet_peer.missing()
+    why = "not run because of --nopeers" if not FLAGS.peers else effdet_peer.missing()
     options = Options(
         rounds=FLAGS.rounds,
         forward=parse_cases("forward", FLAGS.forward),

@@ -65,11 +65,13 @@ def our_model(name: str, network: str = "", *, num_classes: int = 90) -> Efficie
     """Return our version of effdet's model `name`, with one of its feature networks."""
     published = find_published(name)
     if published is None or published.kind != "effdet":
-        raise UserError(f"{name} is no effdet model that is here; see fetch_weights --list.")
+        raise UserError(
+            f"{name} is not an effdet model that can be built here; see fetch_weights --list."
+        )
     settings = dict(published.settings)
     if network:
         if network not in NETWORKS:
-            raise UserError(f"{network} is no feature network of effdet: {', '.join(NETWORKS)}.")
+            raise UserError(f"{network} is not a feature network of effdet: {', '.join(NETWORKS)}.")
         settings["feature_network"], settings["fusion"] = NETWORKS[network]
     return create_model(published.model, num_classes=num_classes, **settings)
 

@@ -60,7 +60,7 @@ def choose(flag: str, words: Sequence[str], known: Sequence[str]) -> list[str]:
     """Return the words in the order of `known`; a word that is not in it is a UserError."""
     for word in words:
         if word not in known:
-            raise UserError(f"--{flag}={word}: there is no such one; use {', '.join(known)}.")
+            raise UserError(f"--{flag}={word}: not available; use {', '.join(known)}.")
     return [word for word in known if word in words]
 
 

@@ -248,7 +248,7 @@ def test_scaled_configs():
     whole = get_config("scaled", "phi=1,width=-2").model
     assert (whole.width, whole.network_repeats) == (32, 4)  # 64 * 1.35^-2 = 35.1
     assert get_config("scaled").model.backbone == "b0"
-    with pytest.raises(UserError, match="phi=: '' is no number; write phi="):
+    with pytest.raises(UserError, match="phi=: '' is not a number; write phi="):
         get_config("scaled", "phi=")
     with pytest.raises(UserError, match="there is no factor 'size'"):
         get_config("scaled", "phi=1,size=2")

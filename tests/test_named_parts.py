@@ -124,8 +124,14 @@ def test_a_feature_network_of_ones_own_is_a_linen_module(form, place):
         ({"feature_network": 5}, "feature_network=5 is not a graph"),
         ({"feature_network": dict}, "feature_network=dict must be a class of linen modules"),
         ({"feature_network": "bifn"}, "unknown feature_network 'bifn': did you mean 'bifpn'"),
-        ({"fusion": "nowhere.py:x"}, "nowhere.py:x is code in a file, which is not run unasked"),
-        ({"feature_network": "os:path"}, "os:path is code in a file, which is not run unasked"),
+        (
+            {"fusion": "nowhere.py:x"},
+            "nowhere.py:x is code in a file, which is not run without consent",
+        ),
+        (
+            {"feature_network": "os:path"},
+            "os:path is code in a file, which is not run without consent",
+        ),
     ],
 )
 def test_what_is_no_part_is_one_line(settings, message):
@@ -153,7 +159,7 @@ def test_code_is_run_once_and_only_when_trusted(tmp_path):
     file.write_text(
         f"with open({str(counter)!r}, 'a') as out:\n    out.write('x')\ndef f(w):\n    return w\n"
     )
-    with pytest.raises(UserError, match="not run unasked"):
+    with pytest.raises(UserError, match="not run without consent"):
         load_code(f"{file}:f")
     assert not counter.exists()
     trust_code(f"{file}:f")

@@ -159,7 +159,7 @@ def _call(
         if full is not None:
             fail(
                 f"{full}: no space is left on this disk; free some and start the same command "
-                "again. What was complete is intact, and a training run goes on from there."
+                "again. What was complete is intact, and a training run continues from there."
             )
         if not processes.several():
             try:

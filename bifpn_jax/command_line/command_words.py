@@ -47,7 +47,9 @@ def _check(word: str, previous: str) -> None:
                 f"{word}: the quotes have become part of the value; write {name}={value[1:-1]}."
             )
         if value[:1] in ("‘", "’", "“", "”"):
-            raise UserError(f"{word}: these quotes are none to a shell; write ' or \" instead.")
+            raise UserError(
+                f"{word}: a shell does not take these as quotes; write ' or \" instead."
+            )
     if not previous.startswith("-"):
         return
     if previous.endswith(",") and "=" in previous and not word.startswith("-"):

@@ -20,7 +20,7 @@ def read_network(value: str) -> str:
     try:
         text = Path(value).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise UserError(
             f"feature network {value}: cannot read this file ({reason}); name one with nodes, such "
             f"as 6:3,4 5:2,5, or a network: {', '.join(NETWORKS)}."

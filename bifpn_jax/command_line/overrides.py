@@ -143,7 +143,7 @@ def _load(value: str) -> ConfigDict:
     except TypeError:
         takes = f"get_config({'text' if colon else ''})"
         raise UserError(
-            f"--config={value}: {file} is no config, it has no {takes}; take one from configs/, "
+            f"--config={value}: {file} is not a config: it has no {takes}; take one from configs/, "
             "such as configs/d0.py."
         ) from None
     return get_config(*arguments)

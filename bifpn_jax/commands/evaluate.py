@@ -165,7 +165,7 @@ def main(_: list[str]) -> None:
         print(too_few, flush=True)
     metrics = given.metrics or trusted_metrics(config)
     for image in source.left_out:
-        print(f"left out image {image.image_id}: {image}", flush=True)
+        print(f"skipped image {image.image_id}: {image}", flush=True)
     result = evaluate_detector(
         detector,
         source,

@@ -51,7 +51,7 @@ def fetch_all(names: list[str]) -> None:
         try:
             print(fetch(entry), flush=True)
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here.", file=sys.stderr)
+            print("stopped; the same command continues from here.", file=sys.stderr)
             raise Interrupted(signal.SIGINT) from None
 
 

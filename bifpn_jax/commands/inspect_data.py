@@ -103,7 +103,7 @@ def inspect(config: ConfigDict, source: Source, output: Path, num_images: int = 
         captions = [f"{p.caption}\n{detail}" for p, detail in zip(places, details, strict=True)]
         sheet = contact_sheet(drawn, _COLUMNS, cell=_CELL, captions=captions, title=title)
         write_image(output / f"{stage}.jpg", sheet)
-    left_out = [f"left out image {image.image_id}: {image}" for image in source.left_out]
+    left_out = [f"skipped image {image.image_id}: {image}" for image in source.left_out]
     drawn = f"drawn: {which}: " + ", ".join(place.name for place in places)
     return "\n".join([source.summary(), *left_out, "", str(report), "", drawn])
 

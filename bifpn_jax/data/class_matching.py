@@ -64,9 +64,11 @@ class ClassMatch(NamedTuple):
                     other_ids.append(f"{name!r}, {here} for {there}")
         parts = []
         if self.by_id:
-            parts.append(f"categories are matched with {owner} by id, for names are only numbers")
+            parts.append(
+                f"categories are matched with {owner} by id, because names are only numbers"
+            )
         elif loose:
-            parts.append(f"names are taken in spite of their spelling: {some(loose)}")
+            parts.append(f"names are matched despite their spelling: {some(loose)}")
         if other_ids:
             parts.append(
                 f"{len(other_ids)} of {len(self.data)} categories have other ids than in {owner} "
@@ -77,7 +79,7 @@ class ClassMatch(NamedTuple):
             parts.append(f"unknown to {owner}, but without annotations: {some(names)}")
         if self.missing:
             names = [repr(self.model.names[label]) for label in self.missing]
-            parts.append(f"not evaluated, for they are no categories here: {some(names)}")
+            parts.append(f"not evaluated, because they are not categories here: {some(names)}")
         return "; ".join(parts)
 
 

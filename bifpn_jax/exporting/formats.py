@@ -79,7 +79,7 @@ def output_path(path: str | Path, exporter: Exporter) -> Path:
     """
     path = Path(path).expanduser()
     if not path.name.endswith(exporter.ending) or path.name == exporter.ending:
-        raise UserError(f"path={path}: let the name of the file end in {exporter.ending}.")
+        raise UserError(f"path={path}: the file name must end in {exporter.ending}.")
     if path.is_dir():
         raise UserError(f"path={path}: this is a folder; name a file in it.")
     if not path.parent.is_dir():

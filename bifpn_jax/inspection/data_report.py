@@ -71,7 +71,7 @@ class DataReport:
                 f"boxes           {len(self.labels)}, and {self.num_crowds} crowds",
                 f"boxes per image median {np.median(counts):.0f}, most {counts.max()}",
                 f"over the limit  {over} images with more than {self.max_boxes} boxes, "
-                f"{self.boxes_over_limit} boxes left out",
+                f"{self.boxes_over_limit} boxes dropped",
                 f"anchors         sizes from {self.anchor_sizes[0]:.0f} to "
                 f"{self.anchor_sizes[1]:.0f} pixels",
                 f"coverage        {self.coverage:.1%} of the boxes have an anchor with IoU >= "

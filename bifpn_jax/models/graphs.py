@@ -76,8 +76,8 @@ def parse_graph(text: str) -> Graph:
         match = re.fullmatch(r"(\d+):(\d+(?:,\d+)*)((?::\w+)*)", word)
         if match is None:
             raise UserError(
-                f"feature network: {word!r} is no node; write level:inputs, such as 5:2,6 for the "
-                "features 2 and 6 fused at level 5."
+                f"feature network: {word!r} is not a node; write level:inputs, such as 5:2,6 for "
+                "the features 2 and 6 fused at level 5."
             )
         node = Node(int(match[1]), tuple(map(int, match[2].split(","))))
         for name in match[3].split(":")[1:]:

@@ -63,7 +63,7 @@ def check_config(config: ConfigDict) -> None:
         try:
             re.compile(fields[name])
         except re.error as error:
-            _refuse(name, fields[name], f"it is no regular expression, {error}")
+            _refuse(name, fields[name], f"it is not a regular expression, {error}")
     if fields["init_only"] and not fields["init_from"]:
         _refuse("init_only", fields["init_only"], "it needs weights, config.init_from=NAME")
     check_best_metric(config)
@@ -121,7 +121,7 @@ def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: o
     if here != there:
         which = min(here ^ there)
         raise UserError(
-            f"{workdir} holds a run that left {len(there)} bad images out, and now {len(here)} are "
+            f"{workdir} holds a run that skipped {len(there)} bad images, and now {len(here)} are "
             f"bad: image {which} was {'bad' if which in there else 'good'}. Put the files back as "
             "they were to go on with it, or use another workdir."
         )

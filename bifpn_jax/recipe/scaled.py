@@ -41,4 +41,6 @@ def _factor(word: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise UserError(f"{word}: {value!r} is no number; write phi=1.5, for instance.") from None
+        raise UserError(
+            f"{word}: {value!r} is not a number; write phi=1.5, for instance."
+        ) from None

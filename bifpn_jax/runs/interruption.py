@@ -55,7 +55,9 @@ class StopRequest:
         if self.signal is None:
             self.signal, self._asked = signal.Signals(number), now
             if os.isatty(2):  # Not by print, which a signal can interrupt.
-                text = f"\n{self.signal.name}: stops after this step; once more ends at once\n"
+                text = (
+                    f"\n{self.signal.name}: stops after this step; a second signal stops at once\n"
+                )
                 os.write(2, text.encode())
         elif now - self._asked > _SAME_WISH:
             self._restore()

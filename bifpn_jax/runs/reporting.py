@@ -131,7 +131,7 @@ class Reporter:
         if run.bad_images.summary():
             say(run.bad_images.summary())
         if stopping is not None:
-            say(f"{stopping.name}: saved step {step}; the same command goes on there")
+            say(f"{stopping.name}: saved step {step}; the same command continues there")
             return
         if run.is_primary:
             write_finished(run.workdir, step=step, seconds=self._timer.seconds)

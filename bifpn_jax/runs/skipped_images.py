@@ -66,11 +66,11 @@ class SkippedImages:
         """Returns one line about all bad images, "" if there are none."""
         groups = (
             (
-                "left out of the training data",
+                "skipped in the training data",
                 [image.image_id for image in self._left_out["train"]],
             ),
             (
-                "left out of the evaluation data",
+                "skipped in the evaluation data",
                 [image.image_id for image in self._left_out["eval"]],
             ),
             ("replaced by the next good one in training", self.replaced),

@@ -68,7 +68,7 @@ def with_settings_of_weights(
             if is_code(theirs) and not (trust_code or is_trusted(theirs)):
                 raise UserError(
                     f"{config.init_from} was trained with {name}={theirs}, code in a file that is "
-                    "not run unasked: read it, and if you trust it, set trust_code=True or "
+                    "not run without consent: read it, and if you trust it, set trust_code=True or "
                     f"config.{name}={theirs}; or leave config.init_settings False."
                 )
             if is_code(theirs):

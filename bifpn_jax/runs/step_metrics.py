@@ -78,7 +78,7 @@ class StepMetrics:
         self.skipped_steps += 1
         if not self._skip:
             raise UserError(
-                f"{what}. What is saved is from before: look at these images, go on without such "
+                f"{what}. The saved state is from before: look at these images, skip such "
                 "steps by config.train.nonfinite=skip, or start in another workdir with a "
                 "lower config.schedule.base_rate."
             )

@@ -113,7 +113,7 @@ def _of_run(file: WeightFile, name: str, trust_code: bool) -> Detector:
         if not named_parts.is_trusted(place):
             raise UserError(
                 f"{file.source} has a model with {setting}={place}, code in a file that is not run "
-                "unasked: read it, and if you trust it, set trust_code=True."
+                "without consent: read it, and if you trust it, set trust_code=True."
             )
     try:
         label_map = LabelMap.from_json(json.loads(file.metadata["label_map"]))

@@ -14,7 +14,7 @@ from bifpn_jax.weights.formats.opening import WeightFile
 from bifpn_jax.weights.naming.scheme import Path
 
 _IMAGENET_HEAD = ("head_conv", "head_bn", "classifier")
-_LEFT_OUT = "left out, as asked"
+_LEFT_OUT = "skipped, as requested"
 
 
 class Resized(NamedTuple):

@@ -93,7 +93,7 @@ def run_all(
     if stop.signal is not None:
         line.write(
             f"{stop.signal.name}: stopped with {done} of {len(runs)} runs finished; the same "
-            "command goes on there"
+            "command continues there"
         )
         raise Interrupted(stop.signal)
     return failures

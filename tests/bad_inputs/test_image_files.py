@@ -231,7 +231,7 @@ def test_a_bad_image_is_refused_or_left_out(case, coco, train_on, tmp_path):
 
     assert [record.image_id for record in source] == [2, 3, 4]
     assert [image.image_id for image in source.left_out] == [1]
-    assert "; bad images left out: 1" in source.summary()
+    assert "; bad images skipped: 1" in source.summary()
     name = coco.content["images"][0]["file_name"]
     assert name == "." or repr(name)[1:-1] in str(source.left_out[0])
     truth = source.ground_truth()

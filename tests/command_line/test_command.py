@@ -138,10 +138,10 @@ def test_part_of_a_tuple_cannot_be_set():
             "configs",
             "there is no file configs; the configs are in configs/, and by name there are d0, ",
         ),
-        ("pyproject.toml", "pyproject.toml is no config"),
+        ("pyproject.toml", "pyproject.toml is not a config"),
         (
             "bifpn_jax/recipe/base.py",
-            "bifpn_jax/recipe/base.py is no config, it has no get_config()",
+            "bifpn_jax/recipe/base.py is not a config: it has no get_config()",
         ),
         ("configs/d0.py:debgu", "unknown switch 'debgu'"),
     ],

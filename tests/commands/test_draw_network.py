@@ -92,8 +92,8 @@ def test_what_names_no_file_stays(value):
     ("content", "message"),
     [
         (None, r"cannot read this file \(No such file or directory\); name one with nodes"),
-        (b"\xff\xfe", r"cannot read this file \(it is no text\)"),
-        (b"6:3,4 five", r"mine.txt: feature network: 'five' is no node"),
+        (b"\xff\xfe", r"cannot read this file \(it is not text\)"),
+        (b"6:3,4 five", r"mine.txt: feature network: 'five' is not a node"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path, content, message):

@@ -63,7 +63,7 @@ def test_ctrl_c_leaves_with_a_line(monkeypatch, capsys):
     monkeypatch.setattr(fetch_weights, "fetch", stop)
     with pytest.raises(Interrupted):
         fetch_weights.fetch_all(["tf_efficientdet_d0"])
-    assert capsys.readouterr().err == "stopped; the same command goes on from here.\n"
+    assert capsys.readouterr().err == "stopped; the same command continues from here.\n"
 
 
 def test_listing(monkeypatch, capsys):

@@ -276,7 +276,7 @@ def test_names_crowds_and_dropped_boxes_are_told(tmp_path, tiny_config, monkeypa
     for captions, _ in (augmented, matched):
         assert {caption.split("\n")[1] for caption in captions} == {"2 boxes, 1 dropped"}
     assert "写真.png" in report
-    assert "4 images with more than 2 boxes, 4 boxes left out" in report
+    assert "4 images with more than 2 boxes, 4 boxes dropped" in report
 
 
 def test_an_image_in_the_place_of_a_bad_one(tmp_path, tiny_config, monkeypatch):

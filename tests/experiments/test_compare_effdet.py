@@ -36,8 +36,8 @@ def test_variants_of_d0_have_their_size(network, parameters):
 @pytest.mark.parametrize(
     ("name", "network", "message"),
     [
-        ("resdet50", "", "resdet50 is no effdet model that is here"),
-        ("tf_efficientdet_d0", "bifpn", "bifpn is no feature network of effdet: bifpn_sum"),
+        ("resdet50", "", "resdet50 is not an effdet model that can be built here"),
+        ("tf_efficientdet_d0", "bifpn", "bifpn is not a feature network of effdet: bifpn_sum"),
     ],
 )
 def test_names_that_there_are_not(name, network, message):

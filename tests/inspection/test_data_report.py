@@ -69,7 +69,7 @@ def test_counts():
         "images          3, 1 of them without boxes",
         "boxes           3, and 1 crowds",
         "boxes per image median 1, most 2",
-        "1 images with more than 1 boxes, 1 boxes left out",
+        "1 images with more than 1 boxes, 1 boxes dropped",
         "33.3% of the boxes",
         "1 are smaller than every anchor",
         "1 are long and thin",

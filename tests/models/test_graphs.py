@@ -57,9 +57,9 @@ def test_nodes_may_have_every_fusion_that_there_is():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("6:3,4 5", "'5' is no node; write level:inputs, such as 5:2,6"),
-        ("6:", "'6:' is no node"),
-        ("6:3,-1", "'6:3,-1' is no node"),
+        ("6:3,4 5", "'5' is not a node; write level:inputs, such as 5:2,6"),
+        ("6:", "'6:' is not a node"),
+        ("6:3,-1", "'6:3,-1' is not a node"),
         ("6:3,4:avg", "'avg' in '6:3,4:avg' is neither a fusion .* nor an operation"),
     ],
 )

@@ -120,7 +120,7 @@ def test_sigterm_to_one_process_stops_both_at_the_same_step_and_one_process_goes
     assert [process.status for process in ended] == [75, 75], ended
     saved = [int(path.name) for path in (workdir / "checkpoints" / "latest").iterdir()]
     assert 2 < max(saved) < STEPS
-    assert f"SIGTERM: saved step {max(saved)}; the same command goes on there" in ended[0].stderr
+    assert f"SIGTERM: saved step {max(saved)}; the same command continues there" in ended[0].stderr
     assert_complete(finish(train(workdir, folder, 1, 1), 60 * MINUTES), workdir)
     assert_same_run(workdir, one)
 

@@ -77,7 +77,7 @@ def test_a_run_says_what_it_skipped(
     said = capsys.readouterr()
     last = (said.out + said.err).splitlines()[-2]
     assert last == (
-        f"bad images: 1 left out of the training data (ids {first}); 1 replaced by the next good "
+        f"bad images: 1 skipped in the training data (ids {first}); 1 replaced by the next good "
         f"one in training (ids {second}); 1 not evaluated (ids {bad_later}); all are in "
         f"{SKIPPED_FILE}"
     )
@@ -121,7 +121,7 @@ def test_a_resumed_run_must_leave_the_same_images_out():
     with pytest.raises(UserError) as error:
         check_same_run({**skip, "left_out": [3, 4]}, {**skip, "left_out": [3]}, "runs/x")
     assert str(error.value) == (
-        "runs/x holds a run that left 1 bad images out, and now 2 are bad: image 4 was good. Put "
+        "runs/x holds a run that skipped 1 bad images, and now 2 are bad: image 4 was good. Put "
         "the files back as they were to go on with it, or use another workdir."
     )
     with pytest.raises(UserError, match="image 3 was bad"):

@@ -151,7 +151,7 @@ def test_code_of_others_is_not_taken(exported, tmp_path):
     config = finetune.get_config("d0")
     config.init_from = str(tmp_path / "x.safetensors")
     with pytest.raises(
-        UserError, match=r"model\.fusion=evil\.py:f, code in a file that is not run unasked"
+        UserError, match=r"model\.fusion=evil\.py:f, code in a file that is not run without consent"
     ):
         settings_taken(config)
 

@@ -47,7 +47,7 @@ def test_an_exported_file_stands_for_the_workdir(trained, exported):
         load_detector(exported, "d1")
     with pytest.raises(UserError, match="one set of weights; leave step=20 out"):
         load_detector(exported, step=20)
-    with pytest.raises(UserError, match=r"let the name of the file end in \.safetensors"):
+    with pytest.raises(UserError, match=r"the file name must end in \.safetensors"):
         save_detector(exported.with_suffix(".bin"), ours)
 
 

@@ -239,7 +239,7 @@ def test_as_many_classes_but_others(model, variables, tmp_path, names):
 def test_a_part_alone_can_be_loaded(model, variables, state_dict):
     loaded, report = load(state_dict, model, only="backbone")
     assert all(name.startswith("backbone/") for name in report.loaded)
-    assert set(report.initial.values()) == {"left out, as asked"}
+    assert set(report.initial.values()) == {"skipped, as requested"}
     jax.tree.map(
         np.testing.assert_array_equal,
         loaded["params"]["backbone"],
@@ -265,7 +265,7 @@ def test_a_part_can_be_taken_from_another_model(model, scheme):
         loaded["params"]["backbone"],
         variables["params"]["backbone"],
     )
-    assert set(report.unused.values()) == {"left out, as asked"}
+    assert set(report.unused.values()) == {"skipped, as requested"}
     with pytest.raises(UserError, match="has entries that the model lacks: ") as raised:
         load(names, model, only="backbone|box_head/conv_0/depthwise")
     assert "box" in str(raised.value).split("lacks: ")[1]

@@ -135,7 +135,7 @@ def read_objects(
             f"{path}: annotation {ids[i]} (image {images.ids[row[i]]}, {images.names[row[i]]}, "
             f"{hw[i, 1]:.0f}x{hw[i, 0]:.0f}) has the box {xywh[i].tolist()} (x, y, width, height), "
             f"which {fault[i]} (the first of {bad.sum()} bad boxes); {hint}correct the file, or "
-            "set bad_boxes=skip (leave such boxes out) or =clip (cut them to the "
+            "set bad_boxes=skip (skip such boxes) or =clip (clip them to the "
             "image)"
         )
     far = overhang > OVERHANG

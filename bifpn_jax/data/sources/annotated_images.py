@@ -136,11 +136,11 @@ class AnnotatedImages:
             f"{len(self.label_map)} classes"
         )
         if objects.num_cut:
-            line += f"; boxes cut to their image: {objects.num_cut}"
+            line += f"; boxes clipped to their image: {objects.num_cut}"
         if objects.num_skipped:
-            line += f"; bad boxes left out: {objects.num_skipped}"
+            line += f"; bad boxes skipped: {objects.num_skipped}"
         if self.left_out:
-            line += f"; bad images left out: {len(self.left_out)}"
+            line += f"; bad images skipped: {len(self.left_out)}"
         return "; ".join([line, *self.objects.remarks, *self._remarks])
 
     def _own(self, index: int) -> slice:

@@ -165,7 +165,7 @@ def _check_server() -> None:
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
         raise UserError(
-            f"COCO 2017 cannot be downloaded: no {URL}{name} to be had ({reason})", INSTEAD
+            f"COCO 2017 cannot be downloaded: {URL}{name} is not available ({reason})", INSTEAD
         )
 
 

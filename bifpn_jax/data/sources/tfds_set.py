@@ -175,7 +175,7 @@ def _read_label_map(info: tfds.core.DatasetInfo, name: str) -> LabelMap:
         names = tuple(label.names)
     except (KeyError, TypeError, AttributeError):
         raise UserError(
-            f"TFDS set {name!r} is no detection set: it needs image, objects/bbox and "
+            f"TFDS set {name!r} is not a detection dataset: it needs image, objects/bbox and "
             f"objects/label but has {', '.join(sorted(features))}; choose another set"
         ) from None
     ids = (info.metadata or {}).get("category_ids", range(1, len(names) + 1))

@@ -49,7 +49,7 @@ def read_pth(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if not path.is_file():
-        problem = "is no file" if path.exists() else "does not exist"
+        problem = "is not a file" if path.exists() else "does not exist"
         raise UserError(f"{path} {problem}; pass the path of a PyTorch file, e.g. model.pth.")
     try:
         with _ShortReads(io.FileIO(path)) as file:
@@ -60,7 +60,7 @@ def read_pth(path: str | Path) -> dict[str, np.ndarray]:
                 return _read_zip(file, size)
             if start[:1] == b"\x80":
                 return _read_legacy(file, size)
-            raise RefusedError(f"no PyTorch file: it begins with {start!r}; {DAMAGED}")
+            raise RefusedError(f"not a PyTorch file: it begins with {start!r}; {DAMAGED}")
     except RefusedError as error:
         raise UserError(f"{path}: {error}.") from error
     except OSError as error:
@@ -147,7 +147,7 @@ def _read_legacy(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     magic, _ = read_pickle(file)
     version, _ = read_pickle(file) if magic == LEGACY_MAGIC else (None, {})
     if version != LEGACY_VERSION:
-        raise RefusedError("a pickle, but none of torch.save; save the state dict with torch.save")
+        raise RefusedError("a pickle, but not from torch.save; save the state dict with torch.save")
     # Facts about the machine are not needed: values are always little-endian.
     read_pickle(file)
     value, storages = read_pickle(file)
@@ -183,7 +183,7 @@ def _state_dict(value: Any) -> dict[str, Tensor]:
     for key, tensor in value.items():
         name = str(key).removeprefix("module.")
         if not isinstance(tensor, Tensor):
-            raise RefusedError(f"its entry {shown(name)} is no tensor; {ALONE}")
+            raise RefusedError(f"its entry {shown(name)} is not a tensor; {ALONE}")
         if name in tensors:
             raise RefusedError(f"it has two tensors {shown(name)}; {ALONE}")
         tensors[name] = tensor

@@ -22,7 +22,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
     """
     safetensors, path = _safetensors(), Path(path)
     if not path.is_file():
-        problem = "is no file" if path.exists() else "does not exist"
+        problem = "is not a file" if path.exists() else "does not exist"
         raise UserError(f"{path} {problem}; pass the path of a .safetensors file.")
     arrays = {}
     try:

@@ -133,7 +133,7 @@ class _Constants:
             raise ValueError(f"a constant of the type number {tensor.Type()}")
         buffer = self._model.Buffers(tensor.Buffer())
         if not buffer.DataLength():
-            raise ValueError("a kernel or bias that is no constant")
+            raise ValueError("a kernel or bias that is not a constant")
         values = buffer.DataAsNumpy().view(self._dtypes[tensor.Type()])
         self._left -= values.size
         if self._left < 0:

@@ -50,7 +50,7 @@ def saved_config(source: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     """The config that is kept with weights, as JSON.
 
     Raises:
-        UserError: it is no config.
+        UserError: it is not a config.
     """
     try:
         config = json.loads(metadata["config"])

@@ -62,5 +62,5 @@ def published(name: str) -> PublishedWeights:
             f"{', '.join(fitting[:8])}{more}."
         )
     near = difflib.get_close_matches(name, catalog, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "there is no name like it."
+    hint = f"did you mean {' or '.join(near)}?" if near else "there is no similar name."
     raise UserError(f"no published weights called {name!r}: {hint} weights_catalog() has all.")

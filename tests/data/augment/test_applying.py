@@ -205,7 +205,7 @@ def test_what_breaks_the_contract_is_named_before_anything_is_read(fields, said)
         ("flip(0.5)", r"settings cannot be read; write them as in flip\(size=16"),
         ("flip(probability=x)", "settings cannot be read"),
         ("flip(", "unknown augmentation"),
-        ("nowhere.py:f(by=2)", "nowhere.py:f is code in a file, which is not run unasked"),
+        ("nowhere.py:f(by=2)", "nowhere.py:f is code in a file, which is not run without consent"),
         (lambda example, rng: None, "returns NoneType, not an Example"),
         (lambda example: example, "fails on an image without content: TypeError"),
         (7, "is 7, not a function"),

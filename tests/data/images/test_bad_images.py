@@ -66,7 +66,7 @@ def test_bad_images_are_left_out_with_their_annotations(folder):
         opened(folder)
     source = opened(folder, bad_images="skip")
     assert len(source) == 8
-    assert "; bad images left out: 2" in source.summary()
+    assert "; bad images skipped: 2" in source.summary()
     assert [image.image_id for image in source.left_out] == [102, 105]
     assert "2.png: not an image" in str(source.left_out[0])
     assert "there is no image '5.png'" in str(source.left_out[1])

@@ -158,4 +158,4 @@ def test_a_dataset_says_once_what_is_not_used(tmp_path):
     )
     (tmp_path / "d.tif").write_bytes(b"no image")
     summary = CocoJson(tmp_path, tmp_path / "a.json", bad_images="skip").summary()
-    assert f"; bad images left out: 1; {ALPHA}: 2, such as b.png; {LOW_BITS}: 1" in summary
+    assert f"; bad images skipped: 1; {ALPHA}: 2, such as b.png; {LOW_BITS}: 1" in summary

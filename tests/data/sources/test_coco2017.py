@@ -115,7 +115,7 @@ def test_a_missing_archive_names_the_ways_out(server, tmp_path):
     with pytest.raises(UserError) as caught:
         coco2017.prepare_coco2017(tmp_path / "tfds")
     text = str(caught.value)
-    assert "zips/val2017.zip to be had (status 404)" in text
+    assert "zips/val2017.zip is not available (status 404)" in text
     assert "source=coco_json train_images=DIR" in text
     assert "source=shapes" in text
     assert "\n" not in text

@@ -108,7 +108,7 @@ def test_an_overhang_of_two_pixels_is_cut(coco_folder):
     coco_folder.write()
     source = coco_folder.open()
     assert source[0].boxes[1].tolist() == [30, 0, 40, 60]
-    assert "boxes cut to their image: 1" in source.summary()
+    assert "boxes clipped to their image: 1" in source.summary()
     boxes = {entry["id"]: entry["bbox"] for entry in source.ground_truth()["annotations"]}
     assert boxes[13] == [-1, 30, 63, 11.5]
 
@@ -146,7 +146,7 @@ def test_the_cure_for_a_bad_box_works(coco_folder, box, what):
     coco_folder.write()
     skipped = coco_folder.open(bad_boxes="skip")
     assert skipped[0].boxes.tolist() == [[0, 0, 40, 60], [1, 1, 6, 6]]
-    assert "bad boxes left out: 1" in skipped.summary()
+    assert "bad boxes skipped: 1" in skipped.summary()
     assert 13 not in {entry["id"] for entry in skipped.ground_truth()["annotations"]}
 
     clipped = coco_folder.open(bad_boxes="clip")
@@ -156,7 +156,7 @@ def test_the_cure_for_a_bad_box_works(coco_folder, box, what):
         assert (x0, x1) == (max(0, box[0]), min(60, box[0] + box[2]))
         entry = {e["id"]: e for e in clipped.ground_truth()["annotations"]}[13]
         assert entry["bbox"] == [x0, y0, x1 - x0, y1 - y0]
-        assert "boxes cut to their image: 1" in clipped.summary()
+        assert "boxes clipped to their image: 1" in clipped.summary()
     else:
         assert clipped[0].boxes.tolist() == skipped[0].boxes.tolist()
 

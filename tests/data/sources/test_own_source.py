@@ -101,7 +101,9 @@ def test_a_csv_file_is_trained_on(csv_config, run_training, tmp_path):
 
 
 def test_code_that_nobody_named_is_not_run(own):
-    with pytest.raises(UserError, match="open_csv is code in a file, which is not run unasked"):
+    with pytest.raises(
+        UserError, match="open_csv is code in a file, which is not run without consent"
+    ):
         open_source(own("open_csv"), "train")
 
 

@@ -117,7 +117,7 @@ def test_the_same_classes_need_no_matching():
             {1: "Cat", 2: "dog", 5: "C_O W"},
             [1, 5],
             [0, 1, 2],
-            "in spite of their spelling: 'Cat' for 'cat', 'C_O W' for 'cow'",
+            "despite their spelling: 'Cat' for 'cat', 'C_O W' for 'cow'",
         ),
         ({1: "1", 2: "2", 5: "5"}, [1, 5], [0, 1, 2], "matched with train.json by id"),
     ],
@@ -161,7 +161,9 @@ def test_many_foreign_classes_are_counted():
 def test_a_class_without_annotations_may_be_in_training_alone():
     train = Classes("train.json", {1: "cat", 2: "dog", 5: "cow"}, [1, 5])
     evaluation = match_classes(train, Classes("val.json", {1: "cat", 5: "cow"}))
-    assert evaluation.summary().endswith("not evaluated, for they are no categories here: 'dog'")
+    assert evaluation.summary().endswith(
+        "not evaluated, because they are not categories here: 'dog'"
+    )
     assert result_ids(evaluation).to_category_ids([0, 1, 2]).tolist() == [1, None, 5]
 
 
@@ -184,7 +186,7 @@ def test_published_coco_models_take_any_numbering_of_coco():
     assert source.result_ids.to_category_ids(theirs).tolist() == list(contiguous)
     assert "69 of 80 categories have other ids" in source.summary()
     few = Relabelled(Classes("few.json", {18: "dog", 1: "person"}), outputs)
-    assert "not evaluated, for they are no categories here: 'bicycle'" in few.summary()
+    assert "not evaluated, because they are not categories here: 'bicycle'" in few.summary()
     assert few.summary().endswith("… 78 in all")
 
 

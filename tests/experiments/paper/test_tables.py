@@ -344,7 +344,7 @@ def test_the_files(tmp_path, small_configs):
 
 def test_choosing_tables():
     assert choose("tables", ["5", "1"], ["1", "2", "5"]) == ["1", "5"]
-    with pytest.raises(UserError, match="--tables=3: there is no such one; use 1, 2, 5"):
+    with pytest.raises(UserError, match="--tables=3: not available; use 1, 2, 5"):
         choose("tables", ["3"], ["1", "2", "5"])
 
 
@@ -352,7 +352,7 @@ def test_choosing_tables():
     ("words", "status", "text"),
     [
         (["--tables=1,6", str(FUSION)], 0, "table1.md, table1.csv, table6.md, table6.csv, study"),
-        (["--tables=3"], 2, "error: --tables=3: there is no such one; use 1, 2, 4, 5, 6.\n"),
+        (["--tables=3"], 2, "error: --tables=3: not available; use 1, 2, 4, 5, 6.\n"),
         ([str(LOGS / "x")], 2, f"error: no sweep.json in {LOGS / 'x'}: there is no such folder;"),
     ],
 )

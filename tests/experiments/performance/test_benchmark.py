@@ -298,7 +298,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "COCO evaluation, 5 images" in printed
     assert "- peers: effdet is not installed" in printed
-    with pytest.raises(UserError, match="speed is no part of the benchmark; there are forward, "):
+    with pytest.raises(
+        UserError, match="speed is not a part of the benchmark; there are forward, "
+    ):
         benchmark.main(["speed"])
 
 

@@ -300,8 +300,8 @@ def test_legacy_values_that_do_not_fit_are_refused(tmp_path, tail):
         (b"<!DOCTYPE html>", "begins with b'<!DO'"),
         (b"version https://git-lfs", "begins with b'vers'"),
         (b"\x89HDF\r\n\x1a\n", "begins with"),
-        (b"\x80\x02K\x01.", "none of torch.save"),
-        (pickle.dumps(MAGIC, 2) + pickle.dumps(1002, 2), "none of torch.save"),
+        (b"\x80\x02K\x01.", "not from torch.save"),
+        (pickle.dumps(MAGIC, 2) + pickle.dumps(1002, 2), "not from torch.save"),
         (pickle.dumps({"x": np.ones(3)}, 2), "numpy"),
     ],
 )
@@ -313,6 +313,6 @@ def test_other_files_are_refused(tmp_path, content, told):
 
 def test_no_file_folders_and_pipes(tmp_path):
     assert "does not exist" in refusal(tmp_path / "absent.pth")
-    assert "is no file" in refusal(tmp_path)
+    assert "is not a file" in refusal(tmp_path)
     os.mkfifo(tmp_path / "pipe.pth")
-    assert "is no file" in refusal(tmp_path / "pipe.pth")
+    assert "is not a file" in refusal(tmp_path / "pipe.pth")

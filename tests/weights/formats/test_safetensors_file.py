@@ -122,7 +122,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, content):
 def test_no_file_and_folders(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read_safetensors(tmp_path / "absent.safetensors")
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         read_safetensors(tmp_path)
 
 

@@ -92,7 +92,7 @@ def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(UserError, match="did you mean tf_efficientdet_lite3x or") as error:
         published("tf_efficientdet_lite3-x")
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="there is no name like it"):
+    with pytest.raises(UserError, match="there is no similar name"):
         published("yolo")
     with pytest.raises(UserError, match="say which: efficientdet_lite0_int8, efficientdet_lite0_"):
         published("efficientdet_lite0.tflite")
