@@ -135,7 +135,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Drawn overlapping shapes of five classes on textured backgrounds.",
+            description="Drawn overlapping shapes of four classes on textured backgrounds.",
             features=detection_features(CLASSES),
             metadata=tfds.core.MetadataDict({"category_ids": list(LABEL_MAP.category_ids)}),
             disable_shuffling=True,
