@@ -94,8 +94,8 @@ def read_rows(file: str) -> Rows:
         # A recipe's name was replaced by a file, and nobody typed that.
         typed = file.removeprefix(f"{by_name.__file__}:")
         raise UserError(
-            f"--config={typed} is not a study: it has no function sweep"
-            f"{'(words)' if colon and typed == file else ''}; take "
+            f"--config={typed} is not a study: it has no "
+            f"sweep({'text' if colon and typed == file else ''}); take "
             "--config=configs/ablations/fusion.py or another file of that folder, or train this "
             f"config by itself, bifpn train --config={typed}."
         ) from None

@@ -53,7 +53,7 @@ def call():
 
 
 def test_all_commands_are_tested():
-    assert len(COMMANDS) == 17
+    assert len(COMMANDS) == 18
     assert set(WITH_CONFIG) < set(COMMANDS)
 
 

@@ -19,7 +19,7 @@ from bifpn_jax.models.scaling import MODELS
 from bifpn_jax.recipe.checks import check_config
 from bifpn_jax.weights.published.catalog import find_published, published
 from experiments import benchmark, compare_effdet, figures, tables
-from experiments.performance import device_scaling
+from experiments.performance import device_scaling, lowered_forms
 from experiments.performance.options import parse_cases
 from experiments.sweeps.plan import Study, parse_seeds, plan_runs, read_rows
 
@@ -164,6 +164,12 @@ def _released(given: dict[str, Any], _: list[str]) -> Meaning:
     return Meaning((), tuple(filter(None, (given.get("output"),))))
 
 
+def _lowered_forms(given: dict[str, Any], _: list[str]) -> Meaning:
+    assert given["model"] in MODELS
+    assert set(given["forms"]) <= set(lowered_forms.FORMS)
+    return Meaning((), ())
+
+
 def _output(given: dict[str, Any], _: list[str]) -> Meaning:
     return Meaning((), (given["output"],))
 
@@ -183,6 +189,7 @@ _KINDS: dict[str, Callable[[dict[str, Any], list[str]], Meaning]] = {
     "train": _main,
     "memorize": _memorize,
     "predict": _evaluate,
+    "performance.lowered_forms": _lowered_forms,
     "performance.roofline": _released,
     "performance.soak": _output,
     "sweep": _sweep,

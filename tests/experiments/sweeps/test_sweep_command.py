@@ -68,7 +68,7 @@ def test_a_config_without_a_study_is_one_line(typed, tmp_path):
     result = run_sweep_command(f"--config={typed}", f"--workdir={tmp_path}/out")
     assert result.returncode == 2
     assert result.stderr == (
-        f"error: --config={typed} is not a study: it has no function sweep; take "
+        f"error: --config={typed} is not a study: it has no sweep(); take "
         "--config=configs/ablations/fusion.py or another file of that folder, or train this "
         f"config by itself, bifpn train --config={typed}.\n"
     )

@@ -178,7 +178,7 @@ def test_an_override_of_a_part_or_the_whole_of_what_a_row_sets(make_study):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "it has no sweep(); take one from configs/ablations/, or train this config with "),
+        ("", "is not a study: it has no sweep(); take --config=configs/ablations/fusion.py or "),
         ("def sweep(a, b): pass", "it has no sweep()"),
         ("def sweep(): return {}", "sweep() must return rows"),
         ("def sweep(): return ['a']", "sweep() must return rows"),
@@ -198,7 +198,7 @@ def test_the_argument_arrives_in_the_rows(study_file):
     file = study_file("def sweep(arg=None): return {str(arg): {}}")
     assert list(read_rows(file)) == ["None"]
     assert list(read_rows(f"{file}:small")) == ["small"]
-    with pytest.raises(UserError, match=r"no study, it has no sweep\(text\)"):
+    with pytest.raises(UserError, match=r"not a study: it has no sweep\(text\)"):
         read_rows(f"{study_file('def sweep(): return {}')}:small")
 
 
