@@ -18,7 +18,7 @@ ASPECT_RATIOS = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
 def level_shapes(
     image_hw: tuple[int, int], min_level: int, max_level: int
 ) -> list[tuple[int, int]]:
-    """Returns height and width of each level's feature map; every level halves and rounds up.
+    """Return height and width of each level's feature map; every level halves and rounds up.
 
     Raises:
         UserError: the image is empty or the levels are not 0 <= min_level <= max_level.
@@ -40,7 +40,7 @@ def anchor_grid(
     num_scales: int = 3,
     aspect_ratios: Sequence[Aspect] = ASPECT_RATIOS,
 ) -> np.ndarray:
-    """Returns anchors [A, 4] float32 (y0, x0, y1, x1) in pixels for images of any size.
+    """Return anchors [A, 4] float32 (y0, x0, y1, x1) in pixels for images of any size.
 
     The stride of a level is image size / feature size along each axis, so it is fractional if the
     size is not divisible. Sizes are ``anchor_scale * stride * 2**(octave / num_scales)``, and
@@ -104,7 +104,7 @@ def _scale_per_level(anchor_scale: float | Sequence[float], num_levels: int) -> 
 
 
 def _aspect_factors(aspect: Aspect) -> tuple[float, float]:
-    """Returns (width factor, height factor) of one entry of aspect_ratios."""
+    """Return (width factor, height factor) of one entry of aspect_ratios."""
     try:
         pair = np.asarray(aspect, np.float64)
     except (TypeError, ValueError):  # text, or lists of different lengths

@@ -17,13 +17,13 @@ _SMALLEST_SIDE = 1e-8
 
 
 def area(boxes: Array) -> Array:
-    """Returns areas [...] of boxes [..., 4] in square pixels; 0 for empty or inverted boxes."""
+    """Return areas [...] of boxes [..., 4] in square pixels; 0 for empty or inverted boxes."""
     y0, x0, y1, x1 = _columns(boxes)
     return _extent(y1 - y0, x1 - x0)
 
 
 def pairwise_iou(a: Array, b: Array) -> Array:
-    """Returns intersection over union [N, M] of every box of a [N, 4] with every box of b [M, 4].
+    """Return intersection over union [N, M] of every box of a [N, 4] with every box of b [M, 4].
 
     In [0, 1]; 0 if the boxes do not intersect or either is empty. Bit-identical whether compiled or
     not, because matching must decide between anchors that contain the same box.
@@ -39,14 +39,14 @@ def pairwise_iou(a: Array, b: Array) -> Array:
 
 
 def clip(boxes: Array, hw: Array | tuple[float, float]) -> Array:
-    """Clips boxes [..., N, 4] to the image [0, h] x [0, w] with hw = (h, w), shape [..., 2]."""
+    """Clip boxes [..., N, 4] to the image [0, h] x [0, w] with hw = (h, w), shape [..., 2]."""
     xp = _namespace(boxes, hw)
     limit = xp.asarray(hw, boxes.dtype)[..., None, :]
     return xp.clip(boxes, 0, xp.concatenate([limit, limit], axis=-1))
 
 
 def encode(boxes: Array, anchors: Array) -> Array:
-    """Encodes boxes [..., 4] relative to anchors [..., 4] as box codes (ty, tx, th, tw) [..., 4].
+    """Encode boxes [..., 4] relative to anchors [..., 4] as box codes (ty, tx, th, tw) [..., 4].
 
     The offset of the centre in units of the anchor's size, and the logarithm of the ratio of sizes,
     without further scaling. Finite for every finite input: sides of empty boxes count as 1e-8 px.
@@ -63,7 +63,7 @@ def encode(boxes: Array, anchors: Array) -> Array:
 
 
 def decode(codes: Array, anchors: Array) -> Array:
-    """Decodes box codes [..., 4] with their anchors [..., 4] to boxes; the inverse of encode.
+    """Decode box codes [..., 4] with their anchors [..., 4] to boxes; the inverse of encode.
 
     The sizes are not clamped: th and tw above about 80 overflow to infinite boxes, which
     :func:`clip` clips to the image.
@@ -77,19 +77,19 @@ def decode(codes: Array, anchors: Array) -> Array:
 
 
 def from_xywh(boxes: Array) -> Array:
-    """Converts COCO's [x, y, width, height] to [y0, x0, y1, x1], both [..., 4] in pixels."""
+    """Convert COCO's [x, y, width, height] to [y0, x0, y1, x1], both [..., 4] in pixels."""
     x, y, w, h = _columns(boxes)
     return _namespace(boxes).stack([y, x, y + h, x + w], axis=-1)
 
 
 def to_xywh(boxes: Array) -> Array:
-    """Converts [y0, x0, y1, x1] to COCO's [x, y, width, height], both [..., 4] in pixels."""
+    """Convert [y0, x0, y1, x1] to COCO's [x, y, width, height], both [..., 4] in pixels."""
     y0, x0, y1, x1 = _columns(boxes)
     return _namespace(boxes).stack([x0, y0, x1 - x0, y1 - y0], axis=-1)
 
 
 def _extent(height: Array, width: Array) -> Array:
-    """Returns the product of the sides, 0 unless both are positive.
+    """Return the product of the sides, 0 unless both are positive.
 
     The selection after the product keeps compilers from contracting the product with a later sum
     into one operation that rounds once, which would depend on how the program is fused.
@@ -108,5 +108,5 @@ def _centre_and_size(boxes: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _namespace(*arrays: object) -> types.ModuleType:
-    """Returns jax.numpy if any argument is a JAX array (traced or not), else numpy."""
+    """Return jax.numpy if any argument is a JAX array (traced or not), else numpy."""
     return jnp if any(isinstance(array, jax.Array) for array in arrays) else np

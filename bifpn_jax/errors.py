@@ -26,18 +26,18 @@ class UserError(Exception):
     """
 
     def __init__(self, what: object = "", cure: str = "") -> None:
-        """Takes the whole message, or its two parts, "WHAT; CURE"."""
+        """Take the whole message, or its two parts, "WHAT; CURE"."""
         super().__init__(f"{what}; {cure}" if cure else what)
         self.what, self.cure = str(what), cure
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Replaces names in the message, as the function `rename` does."""
+        """Replace names in the message, as the function `rename` does."""
         self.args = (rename(str(self), names),)
         self.what, self.cure = rename(self.what, names), rename(self.cure, names)
 
 
 def rename(message: str, names: Mapping[str, str]) -> str:
-    """Replaces names of arguments, ``name=…``, and fields, ``config.group.name``, in a message.
+    """Replace names of arguments, ``name=…``, and fields, ``config.group.name``, in a message.
 
     Args:
         message: the message; text in quotes or backquotes is not changed.

@@ -22,7 +22,7 @@ PREDICT_FIELDS = ("image", "content_hw", "original_hw", "scale")
 def normalize_images(
     images: Array, content_hw: Array, mean_rgb: tuple[float, ...], std_rgb: tuple[float, ...]
 ) -> Array:
-    """Normalises uint8 images [B, H, W, 3]: (x - mean) / std, exactly 0 beyond the content.
+    """Normalise uint8 images [B, H, W, 3]: (x - mean) / std, exactly 0 beyond the content.
 
     Args:
         images: 0..255.
@@ -47,7 +47,7 @@ def predict_step(
     anchors: np.ndarray,
     **postprocessing: Any,
 ) -> Detections:
-    """Returns detections [B, D, …] in pixels of the original files. Pure: no jit, no devices.
+    """Return detections [B, D, …] in pixels of the original files. Pure: no jit, no devices.
 
     Args:
         variables: {"params", "batch_stats"}.
@@ -94,7 +94,7 @@ def make_detector(
     score_threshold: float = 0.05,
     **postprocessing: Any,
 ) -> Callable[[np.ndarray], ImageDetections]:
-    """Makes a function that detects objects in an image of any size.
+    """Make a function that detects objects in an image of any size.
 
     It is compiled at the first call, once for all image sizes.
 

@@ -9,7 +9,7 @@ from bifpn_jax.errors import UserError
 
 
 def read_json(path: str | Path) -> Any:
-    """Returns the content of a JSON file; raises a UserError if it cannot be read."""
+    """Return the content of a JSON file; raise a UserError if it cannot be read."""
     if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait forever
         raise UserError(f"cannot read {path}: a folder, pipe or device; check the path")
     try:
@@ -21,12 +21,12 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
-    """Writes an object, indented; returns the path."""
+    """Write an object, indented; return the path."""
     return replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def replace_text(path: str | Path, text: str) -> Path:
-    """Writes a temporary file and renames it, so that a reader never sees half a file.
+    """Write a temporary file and rename it, so that a reader never sees half a file.
 
     Creates folders if necessary; returns the path.
     """

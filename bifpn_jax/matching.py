@@ -30,7 +30,7 @@ class Targets(NamedTuple):
 def match(
     anchors: jax.Array, boxes: jax.Array, labels: jax.Array, iou_threshold: float = 0.5
 ) -> Targets:
-    """Returns the targets of one image for anchors [A, 4].
+    """Return the targets of one image for anchors [A, 4].
 
     Args:
         anchors: [A, 4] y0, x0, y1, x1 in pixels.

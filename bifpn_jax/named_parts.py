@@ -25,19 +25,19 @@ class Parts(dict):
     """The parts of one kind by name, which cannot be extended: other processes would not know."""
 
     def __init__(self, what: str, parts: Mapping[str, Any]) -> None:
-        """Takes the word for a part in messages, and the parts."""
+        """Take the word for a part in messages, and the parts."""
         super().__init__(parts)
         self.what = what
 
     def __setitem__(self, name: str, part: Any) -> NoReturn:
-        """Refuses, because a trained model would name a part that cannot be found again."""
+        """Refuse, because a trained model would name a part that cannot be found again."""
         raise UserError(
             f"{self.what} {name!r}: named parts cannot be extended, as no other command would "
             f"find the new one; set {self.what}=FILE.py:NAME, in Python the function itself."
         )
 
     def find(self, name: Any) -> Any:
-        """Returns the part for a name or a place of code, or `name` itself if it is not a string.
+        """Return the part for a name or a place of code, or `name` itself if it is not a string.
 
         Raises:
             UserError: there is no such part, or the code cannot be used.
@@ -52,7 +52,7 @@ class Parts(dict):
 
 
 def call_with_known(part: Callable[..., Any], settings: Mapping[str, Any], **always: Any) -> Any:
-    """Calls a part with those of the settings that it takes as keyword arguments.
+    """Call a part with those of the settings that it takes as keyword arguments.
 
     So a custom part lists only the settings that it needs.
     """
@@ -60,7 +60,7 @@ def call_with_known(part: Callable[..., Any], settings: Mapping[str, Any], **alw
 
 
 def bind_known(part: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
-    """Binds those of the settings that a part takes as keyword arguments."""
+    """Bind those of the settings that a part takes as keyword arguments."""
     return functools.partial(part, **{k: v for k, v in settings.items() if takes(part, k)})
 
 
@@ -70,7 +70,7 @@ def takes(part: Callable[..., Any], setting: str) -> bool:
 
 
 def unknown(what: str, name: Any, choices: Any) -> UserError:
-    """Returns the error for a name that is not among the choices."""
+    """Return the error for a name that is not among the choices."""
     near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}."
     return UserError(f"unknown {what} {name!r}: {hint}")
@@ -96,7 +96,7 @@ def is_code(name: Any) -> bool:
 
 
 def code_names(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields (name of the setting, place of code) of all settings that name code.
+    """Yield (name of the setting, place of code) of all settings that name code.
 
     Settings may be in groups, and one setting may be a list of names, or names joined by commas.
     """
@@ -112,12 +112,12 @@ def code_names(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def trust_code(name: str) -> None:
-    """Allows this process to run the code at a place, such as "my_fusion.py:squared"."""
+    """Allow this process to run the code at a place, such as "my_fusion.py:squared"."""
     _trusted.add(name)
 
 
 def trust_all(settings: Mapping[str, Any]) -> None:
-    """Trusts all the code that settings name."""
+    """Trust all the code that settings name."""
     for _, name in code_names(settings):
         trust_code(name)
 
@@ -128,7 +128,7 @@ def is_trusted(name: str) -> bool:
 
 
 def load_code(name: str) -> Any:
-    """Returns the function or class at a place, such as "my_fusion.py:squared"; runs the file once.
+    """Return the function or class at a place, such as "my_fusion.py:squared"; run the file once.
 
     Raises:
         UserError: the code is not trusted, there is no such file or name, or the file fails.

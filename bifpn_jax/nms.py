@@ -38,7 +38,7 @@ def nms(
     score_threshold: float | None = None,
     class_agnostic: bool = False,
 ) -> Kept:
-    """Keeps up to max_detections of N >= 1 boxes; ties are broken by the lower index.
+    """Keep up to max_detections of N >= 1 boxes; ties are broken by the lower index.
 
     Args:
         boxes: [N, 4] y0, x0, y1, x1.
@@ -80,7 +80,7 @@ def nms(
 
 
 def resolve_score_threshold(method: str, score_threshold: float | None) -> float:
-    """Returns the threshold of :func:`nms` or its default; a UserError for an unknown method."""
+    """Return the threshold of :func:`nms` or its default; a UserError for an unknown method."""
     if method not in SCORE_THRESHOLDS:
         known = ", ".join(SCORE_THRESHOLDS)
         raise UserError(f"unknown NMS method {method!r}: choose one of {known}")
@@ -88,5 +88,5 @@ def resolve_score_threshold(method: str, score_threshold: float | None) -> float
 
 
 def _alive(scores: jax.Array, score_threshold: float) -> jax.Array:
-    """Sets scores that are not above the threshold (including NaN) to minus infinity."""
+    """Set scores that are not above the threshold (including NaN) to minus infinity."""
     return jnp.where(scores > score_threshold, scores, -jnp.inf)

@@ -45,7 +45,7 @@ def check_postprocessing(
     sigma: float = PUBLISHED.sigma,
     **_: object,
 ) -> None:
-    """Raises a UserError for invalid arguments of `postprocess`."""
+    """Raise a UserError for invalid arguments of `postprocess`."""
     resolve_score_threshold(nms_method, None)
     for name, value in (("pre_nms_top_k", pre_nms_top_k), ("max_detections", max_detections)):
         if type(value) is not int or value < 1:
@@ -72,7 +72,7 @@ def postprocess(
     sigma: float = PUBLISHED.sigma,
     class_agnostic: bool = False,
 ) -> Detections:
-    """Detects objects in a batch: top-k, decode, scale to original pixels, clip to the image, NMS.
+    """Detect objects in a batch: top-k, decode, scale to original pixels, clip to the image, NMS.
 
     Args:
         class_logits: [B, A, K].
@@ -112,7 +112,7 @@ def postprocess(
 
 
 def top_pairs(class_logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the k highest logits of [A, K]: logits [k] float32, anchors [k], labels [k].
+    """Return the k highest logits of [A, K]: logits [k] float32, anchors [k], labels [k].
 
     They are sorted, best first; ties go to the lower anchor, then the lower class. There are fewer
     than k if A * K is smaller.
@@ -140,7 +140,7 @@ def _from_best_pairs(
     score_threshold: float,
     **nms_options: object,
 ) -> tuple[Detections, jax.Array]:
-    """Returns the detections of an image's k best pairs, and whether more would not change them."""
+    """Return the detections of an image's k best pairs, and whether more would not change them."""
     logits, rows, labels = top_pairs(class_logits, k)
     boxes = box_ops.decode(box_codes[rows].astype(jnp.float32), anchors[rows])
     boxes = box_ops.clip(boxes * scale, original_hw)

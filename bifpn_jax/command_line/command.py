@@ -54,7 +54,7 @@ Main = Callable[[list[str]], int | None]
 
 
 def define_config_flag() -> None:
-    """Defines ``--config=FILE[:WORDS]``, required, with its ``--config.x.y=VALUE`` overrides."""
+    """Define ``--config=FILE[:WORDS]``, required, with its ``--config.x.y=VALUE`` overrides."""
     config_flags.DEFINE_config_file(
         "config",
         None,
@@ -73,7 +73,7 @@ def define_config_flag() -> None:
 
 
 def run(main: Main, *, arguments: str = "", flag_names: Mapping[str, str] | None = None) -> None:
-    """Parses the flags and runs `main` with the positional arguments, if it takes any.
+    """Parse the flags and run `main` with the positional arguments, if it takes any.
 
     Its return value is the exit status; an interrupted run that saved exits with `SAVED`. Compiled
     programs are cached in ``~/.cache/bifpn_jax``, unless the environment variable
@@ -210,13 +210,13 @@ def _parse(argv: Sequence[str], *, main: Main, arguments: str) -> list[str]:
 
 
 def _names(flag_names: Mapping[str, str]) -> dict[str, str]:
-    """Returns the flags by their names in the library."""
+    """Return the flags by their names in the library."""
     of_config = flags_of_fields(flags.FLAGS.config) if "config" in flags.FLAGS else {}
     return of_config | flags_of_names(flag_names)
 
 
 def _near(name: str, fields: Mapping[str, object]) -> str:
-    """Returns a hint at what an unknown flag may mean."""
+    """Return a hint at what an unknown flag may mean."""
     own = [flag.name for flag in own_flags()]
     if near := difflib.get_close_matches(name.replace("-", "_"), own, 1):
         return f"did you mean --{near[0]}?"
@@ -236,7 +236,7 @@ def _print_config_help(file: str) -> None:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Returns the folder for the results, creating it if necessary, before anything is computed."""
+    """Return the folder for the results, creating it if necessary, before anything is computed."""
     folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -248,6 +248,6 @@ def make_folder(path: str | Path) -> Path:
 
 
 def fail(message: object, status: int = FAILED) -> NoReturn:
-    """Prints one line and exits."""
+    """Print one line and exits."""
     print(f"error: {message}", file=sys.stderr)
     processes.leave(status)

@@ -19,7 +19,7 @@ def asks_for_help(words: Sequence[str]) -> bool:
 
 
 def command_help(description: str, arguments: str = "", *, full: bool = False) -> str:
-    """Returns the help text for a terminal.
+    """Return the help text for a terminal.
 
     Args:
         description: what the command does, the docstring of its module.
@@ -43,7 +43,7 @@ def command_help(description: str, arguments: str = "", *, full: bool = False) -
 
 
 def program_name() -> str:
-    """Returns how this program is called: "bifpn train", "python -m experiments.tables"."""
+    """Return how this program is called: "bifpn train", "python -m experiments.tables"."""
     if sys.argv[0].startswith("bifpn "):
         return sys.argv[0]
     spec = sys.modules["__main__"].__spec__
@@ -55,7 +55,7 @@ def program_name() -> str:
 
 
 def own_flags() -> list[flags.Flag]:
-    """Returns the flags that this command and the shared modules define."""
+    """Return the flags that this command and the shared modules define."""
     of_module = flags.FLAGS.flags_by_module_dict()
     mine = [
         flag
@@ -85,7 +85,7 @@ def _flag_lines(flag: flags.Flag) -> Iterator[str]:
 
 
 def _value(flag: flags.Flag) -> str:
-    """Returns what follows the "=": gaussian|hard, NUMBER, ITEM,ITEM,… or TEXT."""
+    """Return what follows the "=": gaussian|hard, NUMBER, ITEM,ITEM,… or TEXT."""
     kind = flag.parser.flag_type()
     if isinstance(flag.parser, flags.EnumParser):
         return "|".join(flag.parser.enum_values)

@@ -10,7 +10,7 @@ from bifpn_jax.errors import UserError
 
 
 def check_values() -> None:
-    """Checks the values that the command line gave to the command's own flags.
+    """Check the values that the command line gave to the command's own flags.
 
     An empty value usually comes from an unset shell variable, and would silently mean the default.
 
@@ -26,14 +26,14 @@ def check_values() -> None:
 
 
 def explain_flag(message: str) -> str:
-    """Returns what is wrong with a value, from absl's message about one of the command's flags."""
+    """Return what is wrong with a value, from absl's message about one of the command's flags."""
     found = re.match(r"--(\w+)=.*?: ", message)
     wanted = [_wanted(flag) for flag in own_flags() if found and flag.name == found[1]]
     return f"{found[0]}{wanted[0]}." if any(wanted) else message
 
 
 def _wanted(flag: flags.Flag) -> str:
-    """Returns what a flag takes, "give a number from 0 to 1"; "" if there is nothing to say."""
+    """Return what a flag takes, "give a number from 0 to 1"; "" if there is nothing to say."""
     parser = flag.parser
     if flag.boolean:
         return "give true or false"

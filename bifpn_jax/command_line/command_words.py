@@ -21,7 +21,7 @@ _BOOLEANS = {"true": "true", "yes": "true", "1": "true"} | {
 
 
 def prepare_words(words: Sequence[str]) -> list[str]:
-    """Returns the words with ``~`` and a single number for the image size expanded.
+    """Return the words with ``~`` and a single number for the image size expanded.
 
     Args:
         words: words of the command line, without the program.

@@ -9,7 +9,7 @@ _TEXTS = tuple(map(os.strerror, _CODES))
 
 
 def full_disk(error: BaseException) -> str | None:
-    """Returns the file that could not be written because its disk or a quota is full.
+    """Return the file that could not be written because its disk or a quota is full.
 
     All errors that led to this one are searched; some libraries mention it only in their message.
 

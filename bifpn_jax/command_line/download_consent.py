@@ -10,12 +10,12 @@ from bifpn_jax.errors import UserError
 
 
 def define_download_flag() -> None:
-    """Defines ``--download``, which gives consent in advance."""
+    """Define ``--download``, which gives consent in advance."""
     flags.DEFINE_bool("download", False, "Download COCO 2017 without asking if it is not there.")
 
 
 def ask_before_download(data: ConfigDict, agreed: bool, instead: str = "") -> None:
-    """Says how large COCO is if it is needed and missing, and returns only with consent.
+    """Say how large COCO is if it is needed and missing, and return only with consent.
 
     Args:
         data: the data fields of the config.

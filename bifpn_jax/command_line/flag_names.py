@@ -18,7 +18,7 @@ _SWITCHED_ON = re.compile(r"(--(?!config\.)\w+)=True\b")
 
 
 def in_flags(message: str, names: Mapping[str, str]) -> str:
-    """Returns a message with the names of arguments and fields replaced by flags.
+    """Return a message with the names of arguments and fields replaced by flags.
 
     Args:
         message: a message of the library.
@@ -28,7 +28,7 @@ def in_flags(message: str, names: Mapping[str, str]) -> str:
 
 
 def flags_of_fields(config: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the flag of every field, ``--config.data.bad_boxes``, for a command with --config.
+    """Return the flag of every field, ``--config.data.bad_boxes``, for a command with --config.
 
     An argument gets the flag of the only field of its name; if there are several such fields,
     messages must name the field.
@@ -42,7 +42,7 @@ def flags_of_fields(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def flags_of_names(own: Mapping[str, str]) -> dict[str, str]:
-    """Returns the flags of a command that defines its own.
+    """Return the flags of a command that defines its own.
 
     Args:
         own: the flag of an argument, {"class_names": "class_names"}, or of a field, which then also

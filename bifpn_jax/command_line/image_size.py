@@ -6,7 +6,7 @@ from bifpn_jax.errors import UserError
 
 
 def parse_image_hw(text: str, flag: str) -> tuple[int, int]:
-    """Returns (height, width) in pixels; one number is a square.
+    """Return (height, width) in pixels; one number is a square.
 
     Args:
         text: the text to parse.

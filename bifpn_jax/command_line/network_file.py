@@ -10,7 +10,7 @@ from bifpn_jax.models.networks import NETWORKS
 
 
 def read_network(value: str) -> str:
-    """Returns the nodes in the file that `value` names, or `value` itself if it is not a file name.
+    """Return the nodes in the file that `value` names, or `value` itself if it is not a file name.
 
     Raises:
         UserError: the file does not exist, or contains anything but nodes.
@@ -32,5 +32,5 @@ def read_network(value: str) -> str:
 
 
 def inline_network_file(config: ConfigDict) -> None:
-    """Replaces the name of a file by the nodes in it, so that a run is self-contained."""
+    """Replace the name of a file by the nodes in it, so that a run is self-contained."""
     config.model.feature_network = read_network(config.model.feature_network)

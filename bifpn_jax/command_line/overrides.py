@@ -27,7 +27,7 @@ _WHERE = f"the configs are in configs/, and by name there are {', '.join(by_name
 
 
 def check_overrides(words: Sequence[str]) -> Fields:
-    """Checks that the config has all fields that the command line overrides.
+    """Check that the config has all fields that the command line overrides.
 
     Args:
         words: the command line.
@@ -64,7 +64,7 @@ def check_overrides(words: Sequence[str]) -> Fields:
 
 
 def keep_last(words: Sequence[str]) -> list[str]:
-    """Drops overrides that are repeated later; ml_collections would concatenate tuples."""
+    """Drop overrides that are repeated later; ml_collections would concatenate tuples."""
     names = [
         w.partition("=")[0] if re.match(r"--?config\..*=", w) else i for i, w in enumerate(words)
     ]
@@ -72,7 +72,7 @@ def keep_last(words: Sequence[str]) -> list[str]:
 
 
 def explain_value(message: str, fields: Fields) -> str:
-    """Returns what is wrong with a value, from the message of the flag that refused it."""
+    """Return what is wrong with a value, from the message of the flag that refused it."""
     message = " ".join(message.split())
     found = re.match(r"flag (--config\.([^=]+)=.*?): ", message)
     if found is None or found[2] not in fields:
@@ -88,7 +88,7 @@ def explain_value(message: str, fields: Fields) -> str:
 
 
 def with_recipe_files(words: Sequence[str]) -> list[str]:
-    """Returns the words with a recipe's name, ``--config=d1:debug``, replaced by its file."""
+    """Return the words with a recipe's name, ``--config=d1:debug``, replaced by its file."""
     value = config_file(words)
     place = _place(value)
     if place == value:
@@ -101,12 +101,12 @@ def with_recipe_files(words: Sequence[str]) -> list[str]:
 
 
 def config_file(words: Sequence[str]) -> str:
-    """Returns the value of --config on a command line, FILE or FILE:WORDS; "" if there is none."""
+    """Return the value of --config on a command line, FILE or FILE:WORDS; "" if there is none."""
     return _split(words)[0]
 
 
 def _split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Returns the value of --config, and the names of the overrides."""
+    """Return the value of --config, and the names of the overrides."""
     file, names = "", []
     for i, word in enumerate(words):
         if word == "--":
@@ -120,7 +120,7 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _place(value: str) -> str:
-    """Returns FILE:WORDS for a recipe's NAME:WORDS, and a file unchanged."""
+    """Return FILE:WORDS for a recipe's NAME:WORDS, and a file unchanged."""
     name = value.partition(":")[0]
     named = name in by_name.RECIPES and not Path(name).is_file()
     return f"{by_name.__file__}:{value}" if named else value
@@ -150,7 +150,7 @@ def _load(value: str) -> ConfigDict:
 
 
 def nearest_fields(name: str, fields: Mapping[str, object]) -> str:
-    """Returns a hint at the field closest to an unknown name, or those with a similar ending."""
+    """Return a hint at the field closest to an unknown name, or those with a similar ending."""
     ends = {field: field.rpartition(".")[2] for field in fields}
     end = name.rpartition(".")[2]
     near = difflib.get_close_matches(name, fields, 1, 0.85)

@@ -9,7 +9,7 @@ from bifpn_jax.recipe import building
 
 
 def own_eval_source(config: ConfigDict, num_classes: int, *, agreed: bool, instead: str) -> Source:
-    """Opens the evaluation data of the run that trained a model.
+    """Open the evaluation data of the run that trained a model.
 
     Args:
         config: config of that run.

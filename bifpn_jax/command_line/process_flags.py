@@ -19,7 +19,7 @@ FLAG_NAMES = {
 
 
 def define_process_flags() -> None:
-    """Defines ``--coordinator_address``, ``--process_id``, ``--process_count`` and the timeouts."""
+    """Define ``--coordinator_address``, ``--process_id``, ``--process_count`` and the timeouts."""
     flags.DEFINE_string(
         "coordinator_address",
         None,
@@ -39,7 +39,7 @@ def define_process_flags() -> None:
 
 
 def start_from_flags() -> None:
-    """Joins the other processes; must be called before any computation.
+    """Join the other processes; must be called before any computation.
 
     Raises:
         UserError: the flags do not fit together, or are incomplete.

@@ -24,7 +24,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def restart_with_huge_pages() -> None:
-    """Restarts this program in the same process, with freed memory kept in huge pages.
+    """Restart this program in the same process, with freed memory kept in huge pages.
 
     glibc reads the settings from GLIBC_TUNABLES when a process starts. Nothing happens if
     `is_chosen`, if glibc is older than 2.35, or if the system never or always gives huge pages.
@@ -37,7 +37,7 @@ def restart_with_huge_pages() -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Makes this process keep freed memory; must be called before other threads start.
+    """Make this process keep freed memory; must be called before other threads start.
 
     Its heap then grows by 64 MiB and never shrinks. Nothing is changed if `is_chosen`, or if the C
     library is not glibc.
@@ -55,7 +55,7 @@ def keep_freed_memory() -> bool:
 
 
 def tunables() -> str:
-    """Returns the value of GLIBC_TUNABLES with which freed memory is kept in huge pages."""
+    """Return the value of GLIBC_TUNABLES with which freed memory is kept in huge pages."""
     settings = {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 2**64 - 1, "top_pad": _HEAP_GROWS_BY}
     if _has_one_heap():
         settings["arena_max"] = 1
@@ -73,7 +73,7 @@ def is_chosen() -> bool:
 
 
 def collect_garbage_rarely() -> None:
-    """Makes Python look for unreachable cycles every 20,000 new objects instead of every 700.
+    """Make Python look for unreachable cycles every 20,000 new objects instead of every 700.
 
     Tracing a model makes millions of objects, nearly all of which stay; scanning them repeatedly
     takes a fifth of the tracing time. Objects without cycles are still freed at once.
@@ -86,7 +86,7 @@ def _has_one_heap() -> bool:
 
 
 def _glibc_version() -> tuple[int, ...]:
-    """Returns the version, such as (2, 36), or () with another C library."""
+    """Return the version, such as (2, 36), or () with another C library."""
     if not sys.platform.startswith("linux"):
         return ()
     name = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
@@ -95,7 +95,7 @@ def _glibc_version() -> tuple[int, ...]:
 
 
 def _policy() -> str:
-    """Returns the system's policy for huge pages: always, madvise, never."""
+    """Return the system's policy for huge pages: always, madvise, never."""
     if not _SYSTEM_POLICY.exists():
         return "never"
     chosen = re.search(r"\[(\w+)\]", _SYSTEM_POLICY.read_text())

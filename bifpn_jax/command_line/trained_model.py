@@ -20,7 +20,7 @@ FLAG_NAMES = {name: name for name in _SAME} | {"weights": "weights", "nms_method
 
 
 def define_flags() -> None:
-    """Defines the flags that say which weights to use, and how to use them."""
+    """Define the flags that say which weights to use, and how to use them."""
     flags.DEFINE_string(
         "model", "", "Name of the model, d0 … d7x or lite0 …; needed if the weights fit several."
     )
@@ -49,7 +49,7 @@ def define_flags() -> None:
 
 
 def define_trust_flag() -> None:
-    """Defines ``--trust_code``."""
+    """Define ``--trust_code``."""
     flags.DEFINE_bool(
         "trust_code",
         False,
@@ -58,7 +58,7 @@ def define_trust_flag() -> None:
 
 
 def load_from_flags() -> Detector:
-    """Loads the detector that the command line names, with its settings."""
+    """Load the detector that the command line names, with its settings."""
     given = flags.FLAGS
     step = given.step or None
     if step not in (None, "best", "latest"):
@@ -83,7 +83,7 @@ def load_from_flags() -> Detector:
 
 
 def run_config(detector: Detector) -> ConfigDict:
-    """Returns the complete config of the run that trained a detector.
+    """Return the complete config of the run that trained a detector.
 
     Fields that an earlier version lacked get the values of that time. For a detector without a
     training run, it is the config of its model.

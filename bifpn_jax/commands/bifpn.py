@@ -30,7 +30,7 @@ _HELP = ("help", "-h", "--help", "--helpshort", "--helpfull")
 
 
 def main() -> None:
-    """Runs the command that the first word of the command line names."""
+    """Run the command that the first word of the command line names."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name == "--version":
         from bifpn_jax import __version__
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run(name: str, words: list[str]) -> None:
-    """Runs one of `COMMANDS` with the words that follow its name; ends the process."""
+    """Run one of `COMMANDS` with the words that follow its name, then end the process."""
     _say_loading()
     sys.argv = [f"bifpn {name}", *words]
     from bifpn_jax.command_line import command

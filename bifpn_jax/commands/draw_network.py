@@ -21,14 +21,14 @@ ARGUMENTS = "NETWORK"
 
 
 def define_flags() -> None:
-    """Defines the flags of this command."""
+    """Define the flags of this command."""
     flags.DEFINE_string("output", ".", "Folder for the pictures.")
     flags.DEFINE_integer("min_level", 3, "The finest level.")
     flags.DEFINE_integer("max_level", 7, "The coarsest level.")
 
 
 def main(words: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     options = flags.FLAGS
     if not words:
         raise UserError(f"name a feature network to draw: {', '.join(NETWORKS)}, or its nodes.")

@@ -53,7 +53,7 @@ def open_data(
     bad_boxes: str = "",
     agreed: bool = False,
 ) -> Source:
-    """Opens the dataset to evaluate on.
+    """Open the dataset to evaluate on.
 
     Args:
         config: config of the run; its evaluation data is used if neither folder nor file is given.
@@ -102,7 +102,7 @@ def trusted_metrics(config: ConfigDict) -> list[str]:
 
 
 def define_flags() -> None:
-    """Defines the flags of this command."""
+    """Define the flags of this command."""
     trained_model.define_flags()
     define_download_flag()
     flags.DEFINE_string("images", "", "Folder of images.")
@@ -136,7 +136,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     given = flags.FLAGS
     command.check_devices()
     for name in given.metrics or ():

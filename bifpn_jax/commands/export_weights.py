@@ -17,7 +17,7 @@ FLAG_NAMES = {**trained_model.FLAG_NAMES, "path": "output", "format": "format"}
 
 
 def define_flags() -> None:
-    """Defines the flags of this command."""
+    """Define the flags of this command."""
     trained_model.define_flags()
     flags.DEFINE_string(
         "output", None, "The file to write, NAME.safetensors by default.", required=True
@@ -30,7 +30,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     given = flags.FLAGS
     # Who names code on the command line means it.
     trust_code(given.format)

@@ -24,7 +24,7 @@ _HEADINGS = ("name", "model", "file", "score", "measured as", "SHA-256", "licenc
 
 
 def table(entries: Iterable[PublishedWeights]) -> str:
-    """Formats the catalog for a terminal, a line per file."""
+    """Format the catalog for a terminal, a line per file."""
     rows = [_HEADINGS]
     for entry in entries:
         score = "-" if math.isnan(entry.score) else f"{entry.score:.3f}"
@@ -37,7 +37,7 @@ def table(entries: Iterable[PublishedWeights]) -> str:
 
 
 def fetch_all(names: list[str]) -> None:
-    """Downloads the named weights and prints their paths, after checking that all names are known.
+    """Download the named weights and print their paths, after checking that all names are known.
 
     Raises:
         Interrupted: by Ctrl-C; partial downloads are kept.
@@ -59,12 +59,12 @@ ARGUMENTS = "NAME"
 
 
 def define_flags() -> None:
-    """Defines the flags of this command."""
+    """Define the flags of this command."""
     flags.DEFINE_bool("list", False, "List the published files instead of downloading any.")
 
 
 def main(names: list[str]) -> None:
-    """Lists or downloads weights."""
+    """List or download weights."""
     if not flags.FLAGS.list:
         return fetch_all(names)
     print(table(weights_catalog().values()))

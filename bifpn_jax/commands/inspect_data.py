@@ -57,7 +57,7 @@ class _Place(NamedTuple):
 
 
 def inspect(config: ConfigDict, source: Source, output: Path, num_images: int = 12) -> str:
-    """Draws the first training images into the folder ``output``; returns the report.
+    """Draw the first training images into the folder ``output``; return the report.
 
     Args:
         config: config of the run.
@@ -111,7 +111,7 @@ def inspect(config: ConfigDict, source: Source, output: Path, num_images: int = 
 def first_training_images(
     config: ConfigDict, model: EfficientDet, source: Source, num_images: int
 ) -> Batch:
-    """Returns the first rows of a run's batches, joined, with all fields of `train_batches`."""
+    """Return the first rows of a run's batches, joined, with all fields of `train_batches`."""
     batches = building.training_batches(config, model, source)
     found: list[Batch] = []
     while sum(len(batch["mask"]) for batch in found) < num_images:
@@ -122,7 +122,7 @@ def first_training_images(
 def dropped_boxes(
     config: ConfigDict, model: EfficientDet, source: Source, batch: Mapping[str, np.ndarray]
 ) -> Dropped:
-    """Returns each image's boxes beyond ``config.data.max_boxes`` in `first_training_images`."""
+    """Return each image's boxes beyond ``config.data.max_boxes`` in `first_training_images`."""
     more = int(batch["dropped_boxes"].max())
     if not more:
         return [(np.zeros((0, 4), np.float32), np.zeros(0, np.int32))] * len(batch["mask"])
@@ -141,7 +141,7 @@ def dropped_boxes(
 def _without(
     whole: tuple[np.ndarray, np.ndarray], part: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns boxes and labels of a padded list that are not in a sublist of the same order."""
+    """Return boxes and labels of a padded list that are not in a sublist of the same order."""
     (boxes, labels), (kept_boxes, kept_labels) = whole, part
     left, next_kept = [], 0
     for index in np.flatnonzero(labels >= 0).tolist():
@@ -158,7 +158,7 @@ def _without(
 
 
 def _find(ids: Sequence[int], source: Source, images: Sequence[Mapping[str, Any]]) -> list[_Place]:
-    """Returns the places of images in a source, by their ids."""
+    """Return the places of images in a source, by their ids."""
     row_of = {image["id"]: row for row, image in enumerate(images)}
     places = []
     for image_id in ids:
@@ -169,7 +169,7 @@ def _find(ids: Sequence[int], source: Source, images: Sequence[Mapping[str, Any]
 
 
 def _index_of(image_id: int, row: int, source: Source, num_images: int) -> int:
-    """Returns the index of an image from its row in the ground truth, which has no bad images."""
+    """Return the index of an image from its row in the ground truth, which has no bad images."""
     if num_images == len(source):
         return row
     for index in range(row, row + len(source) - num_images + 1):
@@ -182,7 +182,7 @@ def _index_of(image_id: int, row: int, source: Source, num_images: int) -> int:
 
 
 def _name(image: Mapping[str, Any], source: Source) -> str:
-    """Returns the name of an image: its file, or its id if the data has no file names."""
+    """Return the name of an image: its file, or its id if the data has no file names."""
     name = str(image["file_name"])
     has_none = name.startswith(f"{source.name}, record ")
     return f"image id {image['id']}" if has_none else name
@@ -224,7 +224,7 @@ FLAG_NAMES = {"trust_code": "trust_code"}
 
 
 def define_flags() -> None:
-    """Defines the flags of this command."""
+    """Define the flags of this command."""
     command.define_config_flag()
     define_download_flag()
     define_trust_flag()
@@ -233,7 +233,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     config = flags.FLAGS.config
     check_config(config)
     output = command.make_folder(flags.FLAGS.output)

@@ -66,7 +66,7 @@ Remarks = list[tuple[str, list[str]]]
 
 
 def find_images(words: Sequence[str], remarks: Remarks | None = None) -> list[Image]:
-    """Returns the image files that words name, each once, in the order of the words.
+    """Return the image files that words name, each once, in the order of the words.
 
     Args:
         words: files, folders (the images directly in them) or globs.
@@ -82,7 +82,7 @@ def find_images(words: Sequence[str], remarks: Remarks | None = None) -> list[Im
 def eval_images(
     detector: Detector, count: int, *, agreed: bool = False, remarks: Remarks | None = None
 ) -> list[Image]:
-    """Returns the first images of the evaluation data of a detector's run.
+    """Return the first images of the evaluation data of a detector's run.
 
     Args:
         detector: the detector.
@@ -101,7 +101,7 @@ def eval_images(
 
 
 def picture_names(file_names: Sequence[str]) -> list[str]:
-    """Returns a distinct name for the picture of each file, even on case-insensitive systems."""
+    """Return a distinct name for the picture of each file, even on case-insensitive systems."""
     taken: set[str] = set()
     names = []
     for file in map(Path, file_names):
@@ -125,7 +125,7 @@ def predict_images(
     progress: bool = False,
     on_bad: Callable[[UserError], object] | None = None,
 ) -> list[dict[str, Any]]:
-    """Detects in every image and writes a picture of it and detections.json into a folder.
+    """Detect in every image and write a picture of it and detections.json into a folder.
 
     Args:
         detector: the detector.
@@ -227,7 +227,7 @@ def _files_of(word: str) -> list[Path]:
 
 
 def _summary(found: ImageDetections, drawn: np.ndarray) -> str:
-    """Returns what was drawn: "2 dog, 1 cat"."""
+    """Return what was drawn: "2 dog, 1 cat"."""
     counts = Counter(name for name, shown in zip(found.names, drawn, strict=True) if shown)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
 
@@ -242,7 +242,7 @@ FLAG_NAMES = trained_model.FLAG_NAMES
 
 
 def define_flags() -> None:
-    """Defines the flags of this command."""
+    """Define the flags of this command."""
     trained_model.define_flags()
     define_download_flag()
     flags.DEFINE_string("output", "runs/predict", "Folder for the pictures and detections.json.")
@@ -256,7 +256,7 @@ def define_flags() -> None:
 
 
 def main(words: list[str]) -> int:
-    """Runs the command; returns its exit status."""
+    """Run the command; return its exit status."""
     given = flags.FLAGS
     remarks: Remarks = []
     images = find_images(words, remarks)

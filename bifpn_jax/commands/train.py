@@ -26,7 +26,7 @@ FLAG_NAMES = {**process_flags.FLAG_NAMES, "trust_code": "trust_code"}
 
 
 def define_flags() -> None:
-    """Defines the flags of this command."""
+    """Define the flags of this command."""
     command.define_config_flag()
     define_download_flag()
     process_flags.define_process_flags()
@@ -35,7 +35,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     check_config(FLAGS.config)
     process_flags.start_from_flags()
     Waits(enabled=process_index() == 0 and FLAGS.config.log.progress).say("loading the program")

@@ -21,7 +21,7 @@ class LabelIds(Protocol):
     """Anything that knows the category id of a label: a ``LabelMap`` or ``ResultIds``."""
 
     def to_category_ids(self, labels: Iterable[int]) -> np.ndarray:
-        """Labels [N] -> category ids [N]."""
+        """Label [N] -> category ids [N]."""
         ...
 
 
@@ -64,7 +64,7 @@ class LabelMap:
             raise UserError(self._unknown(missing.args[0])) from None
 
     def to_category_ids(self, labels: Iterable[int]) -> np.ndarray:
-        """Labels [N] in 0..K-1 -> category ids [N] int64; any other label is a UserError."""
+        """Label [N] in 0..K-1 -> category ids [N] int64; any other label is a UserError."""
         return np.asarray(self.category_ids, np.int64)[_checked(labels, len(self))]
 
     def with_gaps(self, num_classes: int) -> "LabelMap":
@@ -119,7 +119,7 @@ class ResultIds:
     category_ids: tuple[int | None, ...]
 
     def to_category_ids(self, labels: Iterable[int]) -> np.ndarray:
-        """Labels [N] -> ids or None [N], as objects; a label out of range is a UserError."""
+        """Label [N] -> ids or None [N], as objects; a label out of range is a UserError."""
         ids = np.array(self.category_ids, object)
         return ids[_checked(labels, len(ids))]
 

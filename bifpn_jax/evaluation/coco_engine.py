@@ -25,7 +25,7 @@ class Engine(NamedTuple):
 
 
 def pycocotools_engine() -> Engine:
-    """Returns the reference implementation."""
+    """Return the reference implementation."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -33,7 +33,7 @@ def pycocotools_engine() -> Engine:
 
 
 def default_engine() -> Engine:
-    """Returns the fastest installed implementation."""
+    """Return the fastest installed implementation."""
     if importlib.util.find_spec("faster_coco_eval") is None:
         return pycocotools_engine()
     from faster_coco_eval import COCO, COCOeval_faster
@@ -51,7 +51,7 @@ def match_and_accumulate(
     max_detections: int,
     engine: Engine | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns precision [IoU, recall, class, area, limit] and recall [IoU, class, area, limit].
+    """Return precision [IoU, recall, class, area, limit] and recall [IoU, class, area, limit].
 
     They are -1 where there is nothing to find.
 

@@ -32,7 +32,7 @@ def evaluate_detections(
     image_ids: Iterable[int] | None = None,
     max_detections: int = COCO_LIMIT,
 ) -> CocoMetrics:
-    """Scores detections against a COCO annotation file or its content.
+    """Score detections against a COCO annotation file or its content.
 
     Args:
         ground_truth: a dict with ``images``, ``annotations`` and ``categories``, or the path of
@@ -84,7 +84,7 @@ def evaluate_detections(
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, max_detections: int) -> dict[str, float]:
-    """Averages precision [IoU, recall, class, area, limit] and recall, which lacks that axis."""
+    """Average precision [IoU, recall, class, area, limit] and recall, which lacks that axis."""
     every, small, medium, large = range(4)
     limits = detection_limits(max_detections)
     first, ten, hundred = (limits.index(min(limit, max_detections)) for limit in (1, 10, 100))
@@ -115,7 +115,7 @@ def _mean(values: np.ndarray) -> float:
 def _open_ground_truth(
     ground_truth: Mapping[str, Any] | str | Path,
 ) -> tuple[Mapping[str, Any], str]:
-    """Returns the annotation dict and what to call it in a message."""
+    """Return the annotation dict and what to call it in a message."""
     if not isinstance(ground_truth, Mapping):
         return read_annotation_file(Path(ground_truth), "annotations"), str(ground_truth)
     for key in ("images", "annotations", "categories"):
@@ -129,7 +129,7 @@ def _open_ground_truth(
 
 
 def _truth_annotations(annotations: list[Mapping[str, Any]], source: str) -> list[dict[str, Any]]:
-    """Returns the part of each annotation that matters for boxes, complete and with ids from 1 on.
+    """Return the part of each annotation that matters for boxes, complete and with ids from 1 on.
 
     The ids are renumbered because pycocotools takes a match with the object of id 0 for no match.
     """
@@ -168,7 +168,7 @@ def _result_annotations(
     known_categories: set[int],
     source: str,
 ) -> list[dict[str, Any]]:
-    """Checks detections and returns them in the form that pycocotools gives to a results file.
+    """Check detections and return them in the form that pycocotools gives to a results file.
 
     Categories that the ground truth does not have are ignored: a published model has outputs for
     ids that COCO does not use, and may be evaluated on only some of its classes.
@@ -219,7 +219,7 @@ def _evaluated_images(
 
 
 def _unique_names(names: Mapping[int, str]) -> list[str]:
-    """Returns class names in the order of the category ids, with the id appended to duplicates."""
+    """Return class names in the order of the category ids, with the id appended to duplicates."""
     uses = Counter(names.values())
     ordered = sorted(names.items())
     return [name if uses[name] == 1 else f"{name} ({category})" for category, name in ordered]

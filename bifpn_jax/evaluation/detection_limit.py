@@ -5,7 +5,7 @@ from bifpn_jax.data.records import Source
 
 
 def limit_warning(source: Source, max_detections: int, setting: str = "eval.max_detections") -> str:
-    """Returns a warning if there are more objects than detections, so that some are missed; or "".
+    """Return a warning if there are more objects than detections, so that some are missed; or "".
 
     COCO's evaluation takes up to ``max_detections`` per image and class, but the post-processing
     keeps as many per image over all classes. Crowds need not be found.

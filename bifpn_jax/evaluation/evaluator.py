@@ -22,7 +22,7 @@ class AnnotatedSource(Protocol):
     """Anything that returns its annotations as a COCO dict."""
 
     def ground_truth(self) -> Mapping[str, Any]:
-        """Returns ``images``, ``annotations`` and ``categories``."""
+        """Return ``images``, ``annotations`` and ``categories``."""
 
 
 def evaluate(
@@ -34,7 +34,7 @@ def evaluate(
     max_detections: int = COCO_LIMIT,
     progress: bool = False,
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
-    """Detects in all batches and scores the result against the annotations of the source.
+    """Detect in all batches and scores the result against the annotations of the source.
 
     Takes the arguments of `detect_all`, with the source in place of its ground truth, and
     `max_detections` of `evaluate_detections`, which should be that of the post-processing.
@@ -60,7 +60,7 @@ def detect_all(
     progress: bool = False,
     gather_rows: Callable[[list[Any]], list[Any]] | None = None,
 ) -> tuple[list[dict[str, Any]], list[int]]:
-    """Detects in all batches, which together hold every image of the ground truth once.
+    """Detect in all batches, which together hold every image of the ground truth once.
 
     Args:
         predict: maps a batch to its detections with a leading [B], jax or numpy arrays, boxes in
@@ -124,7 +124,7 @@ def detect_all(
 
 
 def without_images(ground_truth: Mapping[str, Any], image_ids: Sequence[int]) -> Mapping[str, Any]:
-    """Returns a COCO dict without some images and their annotations."""
+    """Return a COCO dict without some images and their annotations."""
     if not image_ids:
         return ground_truth
     gone = set(image_ids)
@@ -140,7 +140,7 @@ def without_images(ground_truth: Mapping[str, Any], image_ids: Sequence[int]) ->
 def _one_ahead(
     predict: Callable[[Batch], Detections], batches: Iterable[Batch]
 ) -> Iterable[tuple[Batch, Detections]]:
-    """Yields batches with their detections as numpy.
+    """Yield batches with their detections as numpy.
 
     The next batch is dispatched before the previous one is fetched: dispatch is asynchronous, so
     the device computes while the host converts detections and loads images.

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def ground_truth_fingerprint(ground_truth: Mapping[str, Any]) -> str:
-    """Returns 16 hexadecimal digits that depend on the objects in each image.
+    """Return 16 hexadecimal digits that depend on the objects in each image.
 
     Ids and sizes of the images, categories, boxes, areas and crowds count. File names, annotation
     ids and the order of all of these do not, so that data may be moved. Pixels are not read.
@@ -33,6 +33,6 @@ def ground_truth_fingerprint(ground_truth: Mapping[str, Any]) -> str:
 
 
 def fingerprint(content: Any) -> str:
-    """Returns 16 hexadecimal digits that depend on a JSON-compatible value."""
+    """Return 16 hexadecimal digits that depend on a JSON-compatible value."""
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -54,7 +54,7 @@ class CocoMetrics:
         return (*SUMMARY_NAMES[:6], *recalls, *SUMMARY_NAMES[9:])
 
     def to_json(self) -> dict[str, Any]:
-        """Returns a flat dict that any JSON reader accepts: NaN becomes null."""
+        """Return a flat dict that any JSON reader accepts: NaN becomes null."""
         return {
             **_nan_to_none(self.summary),
             "per_class": _nan_to_none(self.per_class),
@@ -87,12 +87,12 @@ class CocoMetrics:
 
 
 def detection_limits(max_detections: int = COCO_LIMIT) -> list[int]:
-    """Returns the numbers of detections at which recall is measured: COCO's and the limit."""
+    """Return the numbers of detections at which recall is measured: COCO's and the limit."""
     return sorted({min(limit, max_detections) for limit in (1, 10, 100)} | {max_detections})
 
 
 def summary_names(max_detections: int = COCO_LIMIT) -> tuple[str, ...]:
-    """Returns the names of the metrics: COCO's twelve, and "AR150" with a limit of 150.
+    """Return the names of the metrics: COCO's twelve, and "AR150" with a limit of 150.
 
     Args:
         max_detections: the limit of detections per image and class.
@@ -102,7 +102,7 @@ def summary_names(max_detections: int = COCO_LIMIT) -> tuple[str, ...]:
 
 
 def format_score(value: float | None) -> str:
-    """Formats an AP or AR in 0..1; NaN and None become "-" in the same width."""
+    """Format an AP or AR in 0..1; NaN and None become "-" in the same width."""
     if value is None or math.isnan(value):
         return f"{'-':^{2 + SCORE_DIGITS}}"
     return f"{value:.{SCORE_DIGITS}f}"

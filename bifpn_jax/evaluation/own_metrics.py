@@ -27,7 +27,7 @@ Metric = Callable[[Mapping[str, Any], list[dict[str, Any]]], Mapping[str, float]
 
 
 def find_metric(name: str | Metric) -> Metric:
-    """Returns the metric at a place in user code, or the function itself.
+    """Return the metric at a place in user code, or the function itself.
 
     Raises:
         UserError: the name is not a place in user code, or cannot be used.
@@ -67,7 +67,7 @@ def own_metrics(
     ground_truth: Mapping[str, Any],
     detections: list[dict[str, Any]],
 ) -> dict[str, float | None]:
-    """Returns the values of all these metrics by name; None for those that are not finite.
+    """Return the values of all these metrics by name; None for those that are not finite.
 
     Raises:
         UserError: a metric fails, returns anything but numbers, or a name that is taken.

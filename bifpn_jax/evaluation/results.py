@@ -25,7 +25,7 @@ EVALUATION_FILE = "metrics.json"
 def coco_results(
     image_id: int, detections: Detections, label_map: LabelIds
 ) -> list[dict[str, Any]]:
-    """Returns the detections of one image as COCO results, in the given order, without empty slots.
+    """Return the detections of one image as COCO results, in the given order, without empty slots.
 
     Args:
         image_id: the id in the annotation file.
@@ -66,13 +66,13 @@ def coco_results(
 
 
 def write_detections(path: str | Path, detections: list[dict[str, Any]]) -> None:
-    """Writes COCO results, one detection per line."""
+    """Write COCO results, one detection per line."""
     lines = (json.dumps(detection, allow_nan=False) for detection in detections)
     replace_text(path, "[\n" + ",\n".join(lines) + "\n]\n" if detections else "[]\n")
 
 
 def read_detections(path: str | Path) -> list[dict[str, Any]]:
-    """Reads a COCO results file; raises a UserError if it is not one."""
+    """Read a COCO results file; raise a UserError if it is not one."""
     detections = read_json(path)
     if not isinstance(detections, list):
         raise UserError(f"{path} is not a COCO results file: it must hold a list of detections")
@@ -81,7 +81,7 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
 
 
 def check_results(detections: Sequence[Mapping[str, Any]], source: str = "") -> None:
-    """Raises a UserError unless all are detections in COCO's results format.
+    """Raise a UserError unless all are detections in COCO's results format.
 
     Args:
         detections: should be dicts with integer image_id and category_id, bbox and score.
@@ -102,7 +102,7 @@ def check_results(detections: Sequence[Mapping[str, Any]], source: str = "") -> 
 
 
 def write_metrics(path: str | Path, metrics: CocoMetrics, **facts: Any) -> None:
-    """Writes the metrics as one JSON object, NaN as null.
+    """Write the metrics as one JSON object, NaN as null.
 
     Args:
         path: the file.
@@ -113,7 +113,7 @@ def write_metrics(path: str | Path, metrics: CocoMetrics, **facts: Any) -> None:
 
 
 def read_metrics(path: str | Path) -> CocoMetrics:
-    """Reads what ``write_metrics`` wrote; raises a UserError if the file is anything else."""
+    """Read what ``write_metrics`` wrote; raise a UserError if the file is anything else."""
     try:
         return CocoMetrics.from_json(read_json(path))
     except (KeyError, TypeError, AttributeError) as error:
@@ -121,7 +121,7 @@ def read_metrics(path: str | Path) -> CocoMetrics:
 
 
 def evaluated_step(path: str | Path) -> int | None:
-    """Returns the fact ``step`` that ``write_metrics`` wrote; None without file or fact."""
+    """Return the fact ``step`` that ``write_metrics`` wrote; None without file or fact."""
     if not Path(path).exists():
         return None
     values = read_json(path)

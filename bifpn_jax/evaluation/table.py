@@ -22,7 +22,7 @@ _WIDTH = 100
 
 
 def metrics_table(metrics: CocoMetrics, own: Mapping[str, float | None] | None = None) -> str:
-    """Returns the metrics with their meaning, then AP per class, from 0 to 1; "-" is undefined.
+    """Return the metrics with their meaning, then AP per class, from 0 to 1; "-" is undefined.
 
     Args:
         metrics: COCO's.
@@ -45,7 +45,7 @@ def metrics_table(metrics: CocoMetrics, own: Mapping[str, float | None] | None =
 
 
 def _columns(values: dict[str, float]) -> list[str]:
-    """Arranges cells "name value" in as many columns as fit, to be read downwards."""
+    """Arrange cells "name value" in as many columns as fit, to be read downwards."""
     longest = max(map(len, values))
     cells = [f"{name:<{longest}}  {format_score(value)}" for name, value in values.items()]
     columns = max(1, (_WIDTH + 4) // (max(map(len, cells)) + 4))

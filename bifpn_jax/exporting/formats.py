@@ -14,7 +14,7 @@ EXPORTERS = Parts("format", {"safetensors": safetensors_file.EXPORTER})
 def export_detector(
     detector: Detector, path: str | Path, *, format: str | Exporter = "safetensors"
 ) -> None:
-    """Writes a detector to a file of a format.
+    """Write a detector to a file of a format.
 
     Args:
         detector: what to write, with its settings as they are now.
@@ -43,7 +43,7 @@ def export_detector(
 
 
 def save_detector(path: str | Path, detector: Detector) -> None:
-    """Writes a detector to a file that `load_detector` reads back as the same detector.
+    """Write a detector to a file that `load_detector` reads back as the same detector.
 
     Args:
         path: of the file, `.safetensors`; one that is there is replaced.

@@ -11,7 +11,7 @@ from bifpn_jax.weights import save_weights
 
 
 def write_safetensors(detector: Detector, path: Path) -> None:
-    """Writes weights, config and classes, from which `load_detector` makes the same detector.
+    """Write weights, config and classes, from which `load_detector` makes the same detector.
 
     Raises:
         UserError: the model has a part that is not a name, or the file cannot be written.

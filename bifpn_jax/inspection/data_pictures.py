@@ -15,7 +15,7 @@ _NOTHING = np.zeros((0, 4), np.float32)
 def annotated_picture(
     record: Record, class_names: Sequence[str], *, side: int | None = None
 ) -> np.ndarray:
-    """Draws the original image with its boxes as annotated, crowds dashed: [H, W, 3] uint8 RGB.
+    """Draw the original image with its boxes as annotated, crowds dashed: [H, W, 3] uint8 RGB.
 
     Args:
         record: the image and its boxes.
@@ -45,7 +45,7 @@ def augmented_pictures(
     dropped: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     side: int | None = None,
 ) -> list[np.ndarray]:
-    """Draws the network's inputs with the boxes to train on, one picture per image of a batch.
+    """Draw the network's inputs with the boxes to train on, one picture per image of a batch.
 
     Args:
         batch: from `data.pipeline.train_batches`.
@@ -87,7 +87,7 @@ def matched_pictures(
     *,
     side: int | None = None,
 ) -> list[np.ndarray]:
-    """Draws the network's inputs with the anchors [A, 4] that are assigned to every box.
+    """Draw the network's inputs with the anchors [A, 4] that are assigned to every box.
 
     Args:
         batch: from `data.pipeline.train_batches`.
@@ -113,7 +113,7 @@ def matched_pictures(
 
 
 def _shrunk(image: np.ndarray, side: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns an image of at most the given side, and the factor for its boxes: [1, 4] float32."""
+    """Return an image of at most the given side, and the factor for its boxes: [1, 4] float32."""
     smaller = shrink(image, side)
     factors = np.divide(smaller.shape[:2], image.shape[:2], dtype=np.float32)
     return smaller, np.tile(factors, 2)[None]
@@ -122,7 +122,7 @@ def _shrunk(image: np.ndarray, side: int | None) -> tuple[np.ndarray, np.ndarray
 def _images(
     batch: Mapping[str, np.ndarray],
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Returns image, padded boxes and labels of every row that is not padding."""
+    """Return image, padded boxes and labels of every row that is not padding."""
     return [
         (batch["image"][row], batch["boxes"][row], batch["labels"][row])
         for row in np.flatnonzero(batch["mask"])

@@ -80,7 +80,7 @@ class DataReport:
         )
 
     def _uncovered(self) -> str:
-        """Returns why boxes have no good anchor, if the reason is obvious."""
+        """Return why boxes have no good anchor, if the reason is obvious."""
         missed = ~self._is_covered
         small = missed & (self.sizes < self.anchor_sizes[0])
         long = missed & ~small & (self.elongation > 2 * self.anchor_elongation)
@@ -127,7 +127,7 @@ def data_report(
     max_boxes: int,
     iou_threshold: float = 0.5,
 ) -> DataReport:
-    """Examines annotations in the network's frame, letterboxed and not augmented.
+    """Examine annotations in the network's frame, letterboxed and not augmented.
 
     Args:
         ground_truth: a COCO dict whose images state ``height`` and ``width``.
@@ -165,7 +165,7 @@ def data_report(
 
 
 def best_anchor_iou(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Returns the highest IoU of each box [N, 4] with any anchor [A, 4], as [N] float64.
+    """Return the highest IoU of each box [N, 4] with any anchor [A, 4], as [N] float64.
 
     Exact, and fast enough for a million boxes: among anchors of one shape on a grid, the one with
     the nearest centre along both axes overlaps most, so one anchor per shape is enough.
@@ -197,7 +197,7 @@ def best_anchor_iou(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 
 
 def _nearly_equal(values: np.ndarray) -> np.ndarray:
-    """Returns a number for every group of values that differ only by rounding."""
+    """Return a number for every group of values that differ only by rounding."""
     order = np.argsort(values)
     starts_group = np.diff(values[order], prepend=values[order[0]]) > 1e-3 * values[order]
     group = np.empty(len(values), int)
@@ -210,7 +210,7 @@ def _nearest(grid: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns the IoU of row i of a [N, 4] with row i of b [N, 4]."""
+    """Return the IoU of row i of a [N, 4] with row i of b [N, 4]."""
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     intersection = np.maximum(sides, 0).prod(axis=1)
     union = area(a) + area(b) - intersection

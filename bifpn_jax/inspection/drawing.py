@@ -42,14 +42,14 @@ class Caption(NamedTuple):
 
 
 def class_color(label: int) -> Color:
-    """Returns the RGB colour of a class, which is fixed and far from those of adjacent classes."""
+    """Return the RGB colour of a class, which is fixed and far from those of adjacent classes."""
     hue = (0.35 + label * _GOLDEN_RATIO) % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, *_TONES[label % len(_TONES)])
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def style_for(picture: np.ndarray) -> Style:
-    """Returns lines and text in proportion to the picture [H, W, 3], but always readable."""
+    """Return lines and text in proportion to the picture [H, W, 3], but always readable."""
     side = math.sqrt(picture.shape[0] * picture.shape[1])
     scale = max(0.36, side / 1250)
     weight = max(1, round(1.2 * scale))
@@ -65,7 +65,7 @@ def style_for(picture: np.ndarray) -> Style:
 
 
 def pixels_of(box: np.ndarray, picture: np.ndarray) -> Corners | None:
-    """Returns the pixels that a box yxyx touches, at least one, or None if it is outside."""
+    """Return the pixels that a box yxyx touches, at least one, or None if it is outside."""
     height, width = picture.shape[:2]
     if not np.isfinite(box).all():
         return None
@@ -80,7 +80,7 @@ def pixels_of(box: np.ndarray, picture: np.ndarray) -> Corners | None:
 def draw_frame(
     picture: np.ndarray, corners: Corners, color: Color, line: int, *, dashed: bool = False
 ) -> None:
-    """Draws a rectangle on the border pixels of a box; thick lines are centred on the border."""
+    """Draw a rectangle on the border pixels of a box; thick lines are centred on the border."""
     if dashed:
         whole = picture.copy()
         draw_frame(whole, corners, color, line)
@@ -99,7 +99,7 @@ def draw_frame(
 
 
 def make_caption(text: str, color: Color, style: Style, picture: np.ndarray) -> Caption:
-    """Makes a caption that is not yet placed; text wider than the picture is shortened."""
+    """Make a caption that is not yet placed; text wider than the picture is shortened."""
     room = picture.shape[1] - 2 * style.margin
     while len(text) > 1 and _text_width(text, style) > room:
         text = text[:-1]
@@ -110,7 +110,7 @@ def make_caption(text: str, color: Color, style: Style, picture: np.ndarray) -> 
 def place_caption(
     caption: Caption, corners: Corners, placed: list[Caption], picture: np.ndarray
 ) -> tuple[Caption, float]:
-    """Places a caption at its box, inside the picture, where earlier captions hide least of it.
+    """Place a caption at its box, inside the picture, where earlier captions hide least of it.
 
     Returns:
         The caption, and the share of it that is hidden.
@@ -133,7 +133,7 @@ def place_caption(
 
 
 def draw_caption(picture: np.ndarray, caption: Caption, style: Style) -> None:
-    """Fills the background with the caption's colour and writes on it in black or white."""
+    """Fill the background with the caption's colour and write on it in black or white."""
     rows = slice(caption.top, caption.top + caption.height)
     columns = slice(caption.left, caption.left + caption.width)
     patch = np.empty_like(picture[rows, columns])
@@ -159,7 +159,7 @@ def draw_caption(picture: np.ndarray, caption: Caption, style: Style) -> None:
 
 
 def _letter_size(style: Style) -> int:
-    """Returns the font size at which accents stay inside a caption."""
+    """Return the font size at which accents stay inside a caption."""
     return round((style.ascent + style.margin) / lettering.ASCENT)
 
 

@@ -22,22 +22,22 @@ def can_write(text: str) -> bool:
 
 
 def writable(text: str) -> str:
-    """Returns the text with a question mark for every character that the font lacks."""
+    """Return the text with a question mark for every character that the font lacks."""
     return "".join(c if ord(c) in _characters() else "?" for c in text)
 
 
 def text_width(text: str, size: int) -> int:
-    """Returns the width of a line in pixels, rounded up."""
+    """Return the width of a line in pixels, rounded up."""
     return int(np.ceil(_font(size).getlength(writable(text))))
 
 
 def line_height(size: int) -> int:
-    """Returns the height of a line in pixels, including the space between lines."""
+    """Return the height of a line in pixels, including the space between lines."""
     return int(np.ceil(LINE * size))
 
 
 def shorten(text: str, size: int, width: int) -> str:
-    """Shortens a text to ``width`` pixels by an ellipsis, keeping more of its end than its start.
+    """Shorten a text to ``width`` pixels by an ellipsis, keeping more of its end than its start.
 
     The ends of file names are what distinguishes them.
     """
@@ -52,7 +52,7 @@ def shorten(text: str, size: int, width: int) -> str:
 
 
 def wrap(text: str, size: int, width: int) -> list[str]:
-    """Splits text at spaces into lines of at most ``width`` pixels; longer words are shortened."""
+    """Split text at spaces into lines of at most ``width`` pixels; longer words are shortened."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -71,7 +71,7 @@ def write_line(
     size: int,
     color: tuple[int, int, int],
 ) -> None:
-    """Writes a line onto a picture [H, W, 3] uint8; what does not fit is cut off.
+    """Write a line onto a picture [H, W, 3] uint8; what does not fit is cut off.
 
     Args:
         picture: modified.

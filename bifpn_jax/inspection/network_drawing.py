@@ -20,7 +20,7 @@ class Place(NamedTuple):
 
 
 def layout(graph: Graph, min_level: int, max_level: int) -> list[Place]:
-    """Returns the places of the inputs and all nodes, in the order of their ids.
+    """Return the places of the inputs and all nodes, in the order of their ids.
 
     A node is to the right of the features of its own level and not left of any other that it reads,
     so that a top-down or bottom-up path is a column.
@@ -50,7 +50,7 @@ def is_bent(start: Place, end: Place, places: list[Place]) -> bool:
 def draw_network(
     graph: Graph, min_level: int, max_level: int, title: str, paths: list[Path]
 ) -> None:
-    """Draws a graph and writes it to every path, in the format of its suffix.
+    """Draw a graph and write it to every path, in the format of its suffix.
 
     Circles are nodes with activation, convolution and batch norm; squares are nodes without the
     convolution; a double ring is NAS-FPN's attention. Outputs have a dark rim.

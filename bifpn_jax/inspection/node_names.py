@@ -12,7 +12,7 @@ from bifpn_jax.models.graphs import Graph, Node, level_of, output_ids
 
 
 def feature_names(graph: Graph, min_level: int, max_level: int) -> list[str]:
-    """Returns the names of all inputs and nodes in id order: "P6 in", "P6 td", "P6 out"."""
+    """Return the names of all inputs and nodes in id order: "P6 in", "P6 td", "P6 out"."""
     outputs = set(output_ids(graph, min_level, max_level))
     names = [f"P{level} in" for level in range(min_level, max_level + 1)]
     count = len(names)
@@ -28,7 +28,7 @@ def feature_names(graph: Graph, min_level: int, max_level: int) -> list[str]:
 
 
 def edge_names(graph: Graph, min_level: int, max_level: int) -> list[list[str]]:
-    """Returns the names of the inputs of every node, in order: "P6 in", "P7 in (top-down)"."""
+    """Return the names of the inputs of every node, in order: "P6 in", "P7 in (top-down)"."""
     names = feature_names(graph, min_level, max_level)
     edges = []
     for node in graph:

@@ -26,7 +26,7 @@ _DARK, _TITLE_INK, _CAPTION_INK = 24, (255, 255, 255), (215, 215, 215)
 
 
 def zoom_for(image: np.ndarray, side: int = 512) -> int:
-    """Returns the integer, at least 1, that scales an image's longer side closest to ``side``."""
+    """Return the integer, at least 1, that scales an image's longer side closest to ``side``."""
     return max(1, round(side / max(image.shape[:2])))
 
 
@@ -41,7 +41,7 @@ def draw_boxes(
     dashed: Sequence[bool] | None = None,
     zoom: int = 1,
 ) -> np.ndarray:
-    """Draws boxes with class names, and scores if given.
+    """Draw boxes with class names, and scores if given.
 
     Args:
         image: [H, W, 3] uint8, RGB; not modified.
@@ -91,7 +91,7 @@ def draw_matches(
     iou_threshold: float | None = None,
     zoom: int = 1,
 ) -> np.ndarray:
-    """Draws ground-truth boxes with the anchors matched to them, one colour for each box.
+    """Draw ground-truth boxes with the anchors matched to them, one colour for each box.
 
     Args:
         image: [H, W, 3] uint8, RGB; shown darker. Not modified.
@@ -128,7 +128,7 @@ def draw_matches(
 
 
 def _count_text(box: np.ndarray, matched: np.ndarray, iou_threshold: float | None) -> str:
-    """Returns the number of anchors of a box, and the best IoU if none reaches the threshold."""
+    """Return the number of anchors of a box, and the best IoU if none reaches the threshold."""
     if iou_threshold is not None and len(matched):
         best = float(pairwise_iou(box[None], matched).max())
         if best < iou_threshold:
@@ -145,7 +145,7 @@ def contact_sheet(
     captions: Sequence[str] | None = None,
     title: str = "",
 ) -> np.ndarray:
-    """Puts images side by side on a dark sheet, row after row.
+    """Put images side by side on a dark sheet, row after row.
 
     Args:
         images: at least one [H, W, 3] uint8 image of any size.
@@ -189,7 +189,7 @@ def contact_sheet(
 
 
 def shrink(image: np.ndarray, side: int | None) -> np.ndarray:
-    """Shrinks an image [H, W, 3] so that its longer side is at most ``side``, if given."""
+    """Shrink an image [H, W, 3] so that its longer side is at most ``side``, if given."""
     if side is None or max(image.shape[:2]) <= side:
         return image
     factor = side / max(image.shape[:2])
@@ -198,7 +198,7 @@ def shrink(image: np.ndarray, side: int | None) -> np.ndarray:
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Writes an RGB image in the format of the file's suffix (png, jpg, …), creating its folder."""
+    """Write an RGB image in the format of the file's suffix (png, jpg, …), creating its folder."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,10 +210,10 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def _enlarge(image: np.ndarray, zoom: int) -> np.ndarray:
-    """Returns a contiguous copy with every pixel repeated ``zoom`` times in both directions."""
+    """Return a contiguous copy with every pixel repeated ``zoom`` times in both directions."""
     return np.ascontiguousarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
 
 
 def _write(place: np.ndarray, text: str, size: int, ink: drawing.Color) -> None:
-    """Writes a line of text into a region of a sheet with the height of a line."""
+    """Write a line of text into a region of a sheet with the height of a line."""
     lettering.write_line(place, text, round(lettering.ASCENT * size), _GAP, size, ink)

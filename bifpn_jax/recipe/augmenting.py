@@ -9,7 +9,7 @@ from bifpn_jax.data.augment.applying import Step, find_steps, split_settings
 
 
 def augmentation_steps(config: ConfigDict) -> list[Step]:
-    """Returns the augmentations of a config's recipe, in order.
+    """Return the augmentations of a config's recipe, in order.
 
     Raises:
         UserError: there is no such augmentation, or a custom one does not work.
@@ -24,5 +24,5 @@ def augmentation_steps(config: ConfigDict) -> list[Step]:
 
 
 def augmentation_names(config: ConfigDict) -> Iterator[str]:
-    """Yields the names in a config's recipe, without settings."""
+    """Yield the names in a config's recipe, without settings."""
     return (split_settings(entry)[0] for entry in config.augment.recipe)

@@ -49,7 +49,7 @@ _EPOCHS = {"d7": 600.0, "d7x": 600.0}
 
 
 def get_config(name: str, arg: str | None = None) -> ConfigDict:
-    """Returns the published recipe for one model.
+    """Return the published recipe for one model.
 
     Args:
         name: key of `bifpn_jax.models.scaling.MODELS`.
@@ -87,7 +87,7 @@ def get_config(name: str, arg: str | None = None) -> ConfigDict:
 
 
 def split_words(arg: str | None) -> list[str]:
-    """Returns the words after the colon of ``--config=FILE:WORDS``."""
+    """Return the words after the colon of ``--config=FILE:WORDS``."""
     return [word.strip() for word in (arg or "").split(",") if word.strip()]
 
 
@@ -98,7 +98,7 @@ def apply_switches(
     *,
     keep_model: bool = False,
 ) -> None:
-    """Changes a config according to the words after the colon of ``--config=FILE:WORDS``.
+    """Change a config according to the words after the colon of ``--config=FILE:WORDS``.
 
     "debug" makes it a short run, most of whose time is compilation: about a minute on a laptop,
     with two evaluations and checkpoints. It keeps what determines which code runs: feature network,
@@ -215,7 +215,7 @@ def _optimizer() -> ConfigDict:
 
 
 def _default(function: Callable[..., Any], argument: str) -> Any:
-    """Returns the default of a function's argument, so that it is written only once."""
+    """Return the default of a function's argument, so that it is written only once."""
     return inspect.signature(function).parameters[argument].default
 
 
@@ -232,7 +232,7 @@ def _evaluation() -> ConfigDict:
 
 
 def _shrink_model(config: ConfigDict) -> None:
-    """Reduces a model to as few operations as possible, because they determine compile time."""
+    """Reduce a model to as few operations as possible, because they determine compile time."""
     model = config.model
     model.backbone = "nano"
     model.width = min(model.width, 16)
@@ -240,7 +240,7 @@ def _shrink_model(config: ConfigDict) -> None:
 
 
 def _shrink(config: ConfigDict) -> None:
-    """Reduces a run to a few steps on a few small drawn images."""
+    """Reduce a run to a few steps on a few small drawn images."""
     config.data.source = "shapes"
     config.data.shapes = ConfigDict({"num_train": 64, "num_eval": 16, "seed": 0})
     config.model.image_hw = (64, 64)

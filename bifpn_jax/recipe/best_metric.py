@@ -16,7 +16,7 @@ def measured_names(config: ConfigDict, own: Collection[str] = ()) -> list[str]:
 
 
 def check_best_metric(config: ConfigDict, own: Collection[str] | None = None) -> None:
-    """Refuses a `checkpoint.best_metric` that evaluations do not have.
+    """Refuse a `checkpoint.best_metric` that evaluations do not have.
 
     Args:
         config: of the run.

@@ -39,19 +39,19 @@ class RunLength(NamedTuple):
     steps_per_epoch: float
 
     def steps(self, epochs: float) -> int:
-        """Returns the number of whole steps in some epochs, at least one."""
+        """Return the number of whole steps in some epochs, at least one."""
         return max(1, round(epochs * self.steps_per_epoch))
 
 
 def run_length(config: ConfigDict, num_images: int) -> RunLength:
-    """Returns the length of a run; ``train.steps`` overrides ``train.epochs`` unless it is 0."""
+    """Return the length of a run; ``train.steps`` overrides ``train.epochs`` unless it is 0."""
     per_epoch = num_images / config.train.batch_size
     total = config.train.steps or max(1, round(config.train.epochs * per_epoch))
     return RunLength(total, per_epoch)
 
 
 def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
-    """Opens the "train" or "eval" part of the config's dataset.
+    """Open the "train" or "eval" part of the config's dataset.
 
     Training data has the labels that the config asks for, with `num_classes` outputs if those are
     category ids; evaluation data has those of its file, to be matched with the model's classes.
@@ -79,7 +79,7 @@ def source(config: ConfigDict, split: str, num_classes: int = 0) -> Source:
 
 
 def sources(config: ConfigDict) -> tuple[Source, Source]:
-    """Opens training and evaluation data, both with the labels of the training data."""
+    """Open training and evaluation data, both with the labels of the training data."""
     train, evaluation = source(config, "train"), source(config, "eval")
     return train, match_classes(train, evaluation)
 
@@ -87,7 +87,7 @@ def sources(config: ConfigDict) -> tuple[Source, Source]:
 def model(
     config: ConfigDict, label_map: LabelMap | None, axis_name: str | None = None
 ) -> EfficientDet:
-    """Makes the config's model, with as many classes as the label map has."""
+    """Make the config's model, with as many classes as the label map has."""
     num_classes = config.model.num_classes
     if label_map is not None:
         if num_classes not in (0, len(label_map)):
@@ -101,7 +101,7 @@ def model(
 
 
 def schedule(config: ConfigDict, length: RunLength) -> optax.Schedule:
-    """Returns the learning rate as a function of the step.
+    """Return the learning rate as a function of the step.
 
     Raises:
         UserError: the warm-up does not fit in the run.
@@ -132,7 +132,7 @@ def schedule(config: ConfigDict, length: RunLength) -> optax.Schedule:
 def optimizer(
     config: ConfigDict, rate: optax.Schedule, params: Any
 ) -> optax.GradientTransformation:
-    """Makes the optimizer for parameters, or their shapes."""
+    """Make the optimizer for parameters, or their shapes."""
     settings = config.optimizer
     return make_optimizer(
         rate,
@@ -147,12 +147,12 @@ def optimizer(
 
 
 def loss_settings(config: ConfigDict) -> LossSettings:
-    """Returns the loss and its constants."""
+    """Return the loss and its constants."""
     return LossSettings(**config.loss)
 
 
 def check_devices(config: ConfigDict) -> None:
-    """Raises a UserError unless the devices can share the batches as the config splits them."""
+    """Raise a UserError unless the devices can share the batches as the config splits them."""
     with renaming(fields_of(config, "train") | fields_of(config, "model")):
         devices.check_batch_size(config.train.batch_size, config.train.accumulate)
         devices.check_batch_norm_group(config.model.batch_norm_group)
@@ -164,7 +164,7 @@ def training_step(
     optimizer: optax.GradientTransformation,
     rate: optax.Schedule,
 ) -> TrainStep:
-    """Makes the training step of (state, batch) from the config."""
+    """Make the training step of (state, batch) from the config."""
     return make_train_step(
         model=model,
         anchors=make_anchors(model, model.image_hw),
@@ -180,12 +180,12 @@ def training_step(
 
 
 def postprocessing(config: ConfigDict) -> dict[str, Any]:
-    """Returns the arguments of `postprocess` for an evaluation."""
+    """Return the arguments of `postprocess` for an evaluation."""
     return configured_postprocessing(config)
 
 
 def predict_fn(config: ConfigDict, model: EfficientDet) -> Callable[[Any, Any], Detections]:
-    """Returns a function (variables, host batch) -> detections [B, …] that uses all devices."""
+    """Return a function (variables, host batch) -> detections [B, …] that uses all devices."""
     step = devices.map_predict_step(
         partial(
             predict_step,
@@ -205,7 +205,7 @@ def training_batches(
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> TrainBatches:
-    """Returns endless augmented batches, or one shard of them."""
+    """Return endless augmented batches, or one shard of them."""
     return train_batches(
         source,
         batch_size=config.train.batch_size,
@@ -230,7 +230,7 @@ def evaluation_batches(
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> EvalBatches:
-    """Returns the batches of one evaluation, or one shard; batch size 0 is the config's."""
+    """Return the batches of one evaluation, or one shard; batch size 0 is the config's."""
     return eval_batches(
         source,
         batch_size=devices.round_up_batch_size(batch_size or config.eval.batch_size),

@@ -24,7 +24,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe(name: str) -> Recipe:
-    """Returns the recipe of a name, the `get_config` of a config file.
+    """Return the recipe of a name, the `get_config` of a config file.
 
     Raises:
         UserError: there is none; the message suggests the closest.
@@ -35,6 +35,6 @@ def recipe(name: str) -> Recipe:
 
 
 def get_config(arg: str) -> ConfigDict:
-    """Returns the config of "NAME" or "NAME:WORDS", so this file is a config for all recipes."""
+    """Return the config of "NAME" or "NAME:WORDS", so this file is a config for all recipes."""
     name, colon, words = arg.partition(":")
     return recipe(name)(*((words,) if colon else ()))

@@ -47,7 +47,7 @@ _FREE_TO_CHANGE = (
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises a UserError for the first field out of range, or an unknown model."""
+    """Raise a UserError for the first field out of range, or an unknown model."""
     fields = _flat(config)
     for name, value in fields.items():
         if not all(map(math.isfinite, _floats(value))):
@@ -98,7 +98,7 @@ def check_config(config: ConfigDict) -> None:
 
 
 def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: object) -> None:
-    """Raises a UserError if a resumed run has other fields, images or classes than before.
+    """Raise a UserError if a resumed run has other fields, images or classes than before.
 
     Args:
         meta: config, label map, training data and ids of the skipped images of the run that is

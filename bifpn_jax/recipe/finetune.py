@@ -29,7 +29,7 @@ from bifpn_jax.recipe import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the recipe for a model.
+    """Return the recipe for a model.
 
     Args:
         arg: name of the model, by default lite0, "backbone" if the weights are for the backbone

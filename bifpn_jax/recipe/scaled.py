@@ -17,7 +17,7 @@ from bifpn_jax.recipe import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the recipe for a scaled model.
+    """Return the recipe for a scaled model.
 
     Args:
         arg: "phi=1.5", with single factors "phi=0,width=2", and switches of

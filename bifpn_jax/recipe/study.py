@@ -15,7 +15,7 @@ Rows = dict[str, dict[str, Any]]
 
 
 def get_config(study: str, model: str, arg: str | None = None) -> ConfigDict:
-    """Returns the config that a study varies.
+    """Return the config that a study varies.
 
     Args:
         study: name of the study.
@@ -36,7 +36,7 @@ def is_small(arg: str | None) -> bool:
 
 
 def small_config() -> ConfigDict:
-    """Returns a config with five levels at 96 pixels, a nano backbone and a schedule of minutes.
+    """Return a config with five levels at 96 pixels, a nano backbone and a schedule of minutes.
 
     As in the paper, runs are meant to start from one trained backbone, by `init_from` and
     `init_only=backbone`; the schedule is too short to train from scratch.

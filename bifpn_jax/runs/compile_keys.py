@@ -10,12 +10,12 @@ from bifpn_jax.train import devices
 
 
 def training_key(config: ConfigDict) -> str:
-    """Returns the key of the training step."""
+    """Return the key of the training step."""
     return _key("training", config, "model", "train", "optimizer", "loss", "data.max_boxes")
 
 
 def evaluation_key(config: ConfigDict) -> str:
-    """Returns the key of the evaluation."""
+    """Return the key of the evaluation."""
     return _key("evaluation", config, "model", "eval")
 
 

@@ -50,7 +50,7 @@ def make_evaluation(
     on_skipped: Callable[[Sequence[int]], object] = lambda _: None,
     waits: Waits | None = None,
 ) -> Callable[[TrainState, Path], dict[str, Any]]:
-    """Returns a function that evaluates a state, writes the files and returns the metrics.
+    """Return a function that evaluates a state, writes the files and returns the metrics.
 
     Each process runs the detector on its share of the images. The first scores all detections and
     writes the files, and all return its metrics, with the conditions under "evaluated_with". With
@@ -124,7 +124,7 @@ def make_evaluation(
 
 
 def ask_for_best_metric(config: ConfigDict, source: Source) -> None:
-    """Refuses a `checkpoint.best_metric` that evaluations will not have, as far as is known.
+    """Refuse a `checkpoint.best_metric` that evaluations will not have, as far as is known.
 
     Metrics of one's own are asked what they return where nothing is detected; of one that fails at
     that, the first evaluation knows.
@@ -137,7 +137,7 @@ def ask_for_best_metric(config: ConfigDict, source: Source) -> None:
 
 
 def conditions(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """Returns what metrics depend on besides the model: kind of weights, settings and data."""
+    """Return what metrics depend on besides the model: kind of weights, settings and data."""
     truth = source.ground_truth()
     return {
         **settings(config),
@@ -148,7 +148,7 @@ def conditions(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the part of `conditions` that the config determines."""
+    """Return the part of `conditions` that the config determines."""
     evaluation, data = config["eval"], config["data"]
     found = {name: evaluation[name] for name in ("weights", "pre_nms_top_k", "max_detections")}
     used = "sigma" if evaluation["nms_method"] == "gaussian" else "iou_threshold"
@@ -159,7 +159,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def comparable(metrics: Mapping[str, Any], best_metric: str) -> str:
-    """Returns a fingerprint that is equal if the `best_metric` of two evaluations is comparable."""
+    """Return a fingerprint that is equal if the `best_metric` of two evaluations is comparable."""
     measured = dict(metrics["evaluated_with"])
     if measured["weights"] == "both":  # Each number is of one kind of weights.
         measured["weights"] = "raw" if best_metric.startswith("raw_") else "ema"
@@ -174,7 +174,7 @@ def measure_best_again(
     workdir: Path,
     say: Callable[[str], object],
 ) -> None:
-    """Evaluates the best checkpoint under the current conditions, so that it can stay the best.
+    """Evaluate the best checkpoint under the current conditions, so that it can stay the best.
 
     Args:
         config: config of the run.
@@ -192,7 +192,7 @@ def measure_best_again(
 
 
 def score_line(config: ConfigDict, step: int, metrics: Mapping[str, Any]) -> str:
-    """Returns the line about an evaluation for the log."""
+    """Return the line about an evaluation for the log."""
     ap, ap50 = (format_score(metrics[name]) for name in ("AP", "AP50"))
     return f"step {step}: AP {ap}  AP50 {ap50}  ({config.eval.weights} weights)"
 
@@ -200,7 +200,7 @@ def score_line(config: ConfigDict, step: int, metrics: Mapping[str, Any]) -> str
 def earlier_evaluation(
     workdir: Path, step: int, config: Mapping[str, Any], source: Source
 ) -> tuple[dict[str, Any] | None, str]:
-    """Returns the metrics already in a workdir, or None and the reason why they do not apply.
+    """Return the metrics already in a workdir, or None and the reason why they do not apply.
 
     If there are several processes, all get the result of the first.
 
@@ -235,7 +235,7 @@ def _read_earlier(
 
 
 def differences(measured: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Returns the differences between the conditions of two evaluations, in words."""
+    """Return the differences between the conditions of two evaluations, in words."""
     # If only one depends on a setting, such as sigma, the method says enough.
     names = [name for name in wanted if measured.get(name, wanted[name]) != wanted[name]]
     told = [

@@ -9,7 +9,7 @@ from bifpn_jax.train import devices
 
 
 def finish_again(run: Run) -> dict[str, Any]:
-    """Returns the metrics of a run that has no steps left.
+    """Return the metrics of a run that has no steps left.
 
     They are read from its workdir. If they are missing there, or are of other settings, data or
     weights, the run is evaluated now. Its best checkpoint is then evaluated as well, because it

@@ -15,14 +15,14 @@ _LENGTH_FIELDS = ("epochs", "steps")
 
 
 def training_fingerprint(source: Source) -> str:
-    """Returns a fingerprint of training data, wherever it is; "" for a set too large to read."""
+    """Return a fingerprint of training data, wherever it is; "" for a set too large to read."""
     if source.box_counts() is None:
         return ""
     return ground_truth_fingerprint(source.ground_truth())
 
 
 def length_before(saved: Mapping[str, Any], num_images: int) -> RunLength:
-    """Returns the length that a run had when it saved a checkpoint.
+    """Return the length that a run had when it saved a checkpoint.
 
     Args:
         saved: meta of the checkpoint. In those of earlier versions the length is missing; it then
@@ -37,7 +37,7 @@ def length_before(saved: Mapping[str, Any], num_images: int) -> RunLength:
 def schedule_change(
     config: ConfigDict, length: RunLength, saved: Mapping[str, Any], num_images: int, step: int
 ) -> str:
-    """Returns one line about a schedule that is longer or shorter than before, "" if unchanged.
+    """Return one line about a schedule that is longer or shorter than before, "" if unchanged.
 
     Args:
         config: current config of the run.
@@ -73,6 +73,6 @@ def schedule_change(
 
 
 def with_length_of(config: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a config, as JSON, with the length of the run taken from a saved config."""
+    """Return a config, as JSON, with the length of the run taken from a saved config."""
     lengths = {name: saved["config"]["train"][name] for name in _LENGTH_FIELDS}
     return {**config, "train": {**config["train"], **lengths}}

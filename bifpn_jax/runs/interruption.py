@@ -93,7 +93,7 @@ class StopAtOnce:
         self.end()
 
     def end(self) -> None:
-        """Ends the handling of signals before the context ends."""
+        """End the handling of signals before the context ends."""
         while self._previous:
             signal.signal(*self._previous.popitem())
 

@@ -12,7 +12,7 @@ from bifpn_jax.train import devices
 
 
 def introduce(run: Run, *remarks: str) -> None:
-    """Prints what is known before the first step.
+    """Print what is known before the first step.
 
     Args:
         run: the run to introduce.

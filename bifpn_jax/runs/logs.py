@@ -33,7 +33,7 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: str | Path, *, first_step: int = 0, enabled: bool = True) -> None:
-        """Opens the files.
+        """Open the files.
 
         Args:
             workdir: folder of the run, created if necessary.
@@ -54,7 +54,7 @@ class MetricWriter:
         )
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes and flushes one line.
+        """Write and flush one line.
 
         Args:
             step: number of updates made.
@@ -73,7 +73,7 @@ class MetricWriter:
         self._events.flush()
 
     def write_fusion_weights(self, step: int, weights: Mapping[str, Any]) -> None:
-        """Appends {"step": …, "weights": {node: [weight of each edge]}}, unless there are none."""
+        """Append {"step": …, "weights": {node: [weight of each edge]}}, unless there are none."""
         if self._workdir is None or not weights:
             return
         rounded = {
@@ -83,7 +83,7 @@ class MetricWriter:
             file.write(json.dumps({"step": int(step), "weights": rounded}) + "\n")
 
     def close(self) -> None:
-        """Closes the files; further calls are errors."""
+        """Close the files; further calls are errors."""
         if self._file is not None:
             self._file.close()
             self._events.close()
@@ -96,24 +96,24 @@ class MetricWriter:
 
 
 def write_config(workdir: str | Path, config: Mapping[str, Any]) -> Path:
-    """Writes the whole config to ``config.json``, replacing an older one atomically."""
+    """Write the whole config to ``config.json``, replacing an older one atomically."""
     return write_json(Path(workdir) / CONFIG_FILE, config)
 
 
 def write_finished(workdir: str | Path, *, step: int, seconds: float) -> Path:
-    """Marks a run as finished, with its last step and its training time in seconds."""
+    """Mark a run as finished, with its last step and its training time in seconds."""
     return write_json(
         Path(workdir) / FINISHED_FILE, {"step": int(step), "seconds": round(seconds, 3)}
     )
 
 
 def remove_finished(workdir: str | Path) -> None:
-    """Removes the mark from a run that is continued or evaluated again."""
+    """Remove the mark from a run that is continued or evaluated again."""
     (Path(workdir) / FINISHED_FILE).unlink(missing_ok=True)
 
 
 def write_parameter_overview(workdir: str | Path, params: Any) -> str:
-    """Writes the table of all parameters, with their total, to ``parameters.txt`` and returns it.
+    """Write the table of all parameters, with their total, to ``parameters.txt`` and return it.
 
     Args:
         workdir: folder of the run, created if necessary.
@@ -135,7 +135,7 @@ def _number(name: str, value: Any) -> int | float | None:
 
 
 def _drop_unfinished_line(path: Path) -> None:
-    """Removes an unfinished last line, which a killed run can leave behind."""
+    """Remove an unfinished last line, which a killed run can leave behind."""
     if not path.exists():
         return
     content = path.read_bytes()

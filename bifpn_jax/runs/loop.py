@@ -25,7 +25,7 @@ from bifpn_jax.train.gradients import TRAIN_FIELDS
 def train_and_evaluate(
     config: ConfigDict, workdir: str | Path, *, trust_code: bool = False
 ) -> dict[str, Any]:
-    """Trains, evaluates and checkpoints according to the config; all processes must call it.
+    """Train, evaluate and checkpoint according to the config; all processes must call it.
 
     Args:
         config: from a file in `configs/`, or `bifpn_jax.recipe.base.get_config`.

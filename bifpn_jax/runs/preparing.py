@@ -137,7 +137,7 @@ def _open_data(
     say: Callable[[str], object],
     trust_code: bool,
 ) -> tuple[ConfigDict, Source, Source]:
-    """Returns the config with the settings of its weights, and the data; process 0 goes first."""
+    """Return the config with the settings of its weights, and the data; process 0 goes first."""
     with exchange.together(), exchange.primary_first():
         config = with_settings_of_weights(config, workdir, say, trust_code=trust_code)
         waits.say("reading the data")
@@ -145,7 +145,7 @@ def _open_data(
 
 
 def _take_workdir(workdir: Path, locks: ExitStack) -> None:
-    """Locks the workdir for all processes, until the end of `locks`."""
+    """Lock the workdir for all processes, until the end of `locks`."""
     is_primary = devices.process_index() == 0
     with exchange.together():
         holder = locks.enter_context(lock_workdir(workdir)) if is_primary else ""
@@ -156,7 +156,7 @@ def _take_workdir(workdir: Path, locks: ExitStack) -> None:
 
 
 def _write_beginning(run: Run) -> None:
-    """Writes the files that are in the workdir before the first step."""
+    """Write the files that are in the workdir before the first step."""
     if not run.is_complete:
         remove_finished(run.workdir)
         write_config(run.workdir, run.meta["config"])

@@ -35,7 +35,7 @@ class Timer:
         seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Sets up the timer; it counts training time from now on.
+        """Set up the timer; it counts training time from now on.
 
         Args:
             batch_size: images per step, over all devices.
@@ -52,7 +52,7 @@ class Timer:
         self._start = self._last = None
 
     def start(self, step: int) -> None:
-        """Starts measuring at `step`; earlier time is training time, but not used for the speed."""
+        """Start measuring at `step`; earlier time is training time, but not used for the speed."""
         self._start = self._last = (step, self.seconds)
 
     @contextmanager
@@ -72,7 +72,7 @@ class Timer:
         return now - self._origin - self._paused
 
     def measure(self, step: int) -> Speed:
-        """Returns the speed up to `step`; NaN if no step was made since the last call."""
+        """Return the speed up to `step`; NaN if no step was made since the last call."""
         now = (step, self.seconds)
         recent, average = _seconds_per_step(self._last, now), _seconds_per_step(self._start, now)
         self._last = now
@@ -84,7 +84,7 @@ class Timer:
         )
 
     def state(self) -> dict[str, float]:
-        """Returns the state to checkpoint: ``Timer(..., **state)`` continues from there."""
+        """Return the state to checkpoint: ``Timer(..., **state)`` continues from there."""
         return {"seconds": self.seconds}
 
 
@@ -92,7 +92,7 @@ class StatusLine:
     """A bar on a terminal; elsewhere only plain lines."""
 
     def __init__(self, total: int, *, file: TextIO | None = None, enabled: bool = True) -> None:
-        """Shows nothing yet.
+        """Show nothing yet.
 
         Args:
             total: length of the bar.
@@ -114,7 +114,7 @@ class StatusLine:
             )
 
     def show(self, done: int, text: str) -> None:
-        """Sets the bar to `done`, followed by `text`, or prints the text."""
+        """Set the bar to `done`, followed by `text`, or print the text."""
         if self._bar is not None:
             self._bar.n = done
             self._bar.set_description_str(text)
@@ -127,14 +127,14 @@ class StatusLine:
         return self._bar is not None
 
     def write(self, text: str) -> None:
-        """Prints a separate line above the bar."""
+        """Print a separate line above the bar."""
         if self._bar is not None:
             tqdm.write(text, file=self._file)
         elif self._enabled:
             print(text, file=self._file, flush=True)
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
 
@@ -150,7 +150,7 @@ class ProgressLine(StatusLine):
         self._total_steps = total_steps
 
     def update(self, step: int, loss: float, speed: Speed) -> None:
-        """Shows the state of the run at `step`."""
+        """Show the state of the run at `step`."""
         self.show(
             step,
             f"step {step}/{self._total_steps}  loss {float(loss):.4f}  "
@@ -163,7 +163,7 @@ def _rate(images_per_second: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Formats seconds as 1:02:03 or 2 days, 0:00:01; "?" for NaN and infinity."""
+    """Format seconds as 1:02:03 or 2 days, 0:00:01; "?" for NaN and infinity."""
     return str(timedelta(seconds=round(seconds))) if math.isfinite(seconds) else "?"
 
 

@@ -28,7 +28,7 @@ class Reporter:
     """
 
     def __init__(self, run: Run) -> None:
-        """Starts the clock, and continues with what the run has not logged yet."""
+        """Start the clock, and continue with what the run has not logged yet."""
         config, model, saved = run.config, run.model, run.unlogged
         self._run = run
         self._timer = Timer(
@@ -49,7 +49,7 @@ class Reporter:
         self._writer.close()
 
     def add(self, step: int, on_device: Any, host_batch: Mapping[str, np.ndarray]) -> None:
-        """Adds a step that has been started.
+        """Add a step that has been started.
 
         Args:
             step: its number.
@@ -67,7 +67,7 @@ class Reporter:
             self._timer.start(step)
 
     def wait_for_steps(self) -> None:
-        """Waits for the devices, and adds up over the processes, all of which must call it.
+        """Wait for the devices, and add up over the processes, all of which must call it.
 
         Raises:
             UserError: the loss or the gradient of the last step is not finite.
@@ -78,7 +78,7 @@ class Reporter:
         self._run.bad_images.share()
 
     def log(self, step: int) -> None:
-        """Writes the means since the last log, the speed, and the weights of the fusion."""
+        """Write the means since the last log, the speed, and the weights of the fusion."""
         speed = self._timer.measure(step)
         means = self._steps.take_means()
         self._run.line.update(step, means.get("loss", math.nan), speed)
@@ -94,7 +94,7 @@ class Reporter:
         self._writer.write_fusion_weights(step, jax.device_get(weights))
 
     def log_evaluation(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Writes the scores of an evaluation."""
+        """Write the scores of an evaluation."""
         self._run.line.write(score_line(self._run.config, step, metrics))
         scores = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
         self._writer.write(step, {f"eval/{name}": score for name, score in scores.items()})
@@ -104,7 +104,7 @@ class Reporter:
         return self._timer.pause()
 
     def unlogged(self) -> dict[str, Any]:
-        """Returns what a resumed run starts from, as JSON; call `wait_for_steps` first."""
+        """Return what a resumed run starts from, as JSON; call `wait_for_steps` first."""
         return {
             "timer": self._timer.state(),
             "dropped_boxes": self._dropped_boxes,
@@ -113,7 +113,7 @@ class Reporter:
         }
 
     def end(self, step: int, stopping: Signals | None) -> None:
-        """Reports how the run ended, and marks it as finished unless a signal stopped it.
+        """Report how the run ended, and mark it as finished unless a signal stopped it.
 
         Args:
             step: the last step.

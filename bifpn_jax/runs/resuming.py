@@ -47,7 +47,7 @@ class Start(NamedTuple):
 
 
 def describe_run(config: ConfigDict, length: RunLength, train_data: Source) -> dict[str, Any]:
-    """Returns a checkpoint's record of its run, as JSON: what must not change, or is needed."""
+    """Return a checkpoint's record of its run, as JSON: what must not change, or is needed."""
     return {
         "config": json.loads(config.to_json()),
         "label_map": train_data.label_map.to_json(),
@@ -66,7 +66,7 @@ def start_anew(
     position: Any,
     say: Callable[[str], object],
 ) -> Start:
-    """Returns the start of a new run, with the same values in all processes.
+    """Return the start of a new run, with the same values in all processes.
 
     Args:
         config: config of the run.
@@ -97,7 +97,7 @@ def go_on(
     target: TrainState,
     workdir: Path,
 ) -> Start:
-    """Returns the start of a run that resumes from its newest checkpoint.
+    """Return the start of a run that resumes from its newest checkpoint.
 
     Args:
         config: current config of the run.
@@ -126,7 +126,7 @@ def go_on(
 
 
 def restore_target(model: EfficientDet, optimizer: optax.GradientTransformation) -> TrainState:
-    """Returns the shapes of the state on the devices, as a target for `Checkpoints.restore`."""
+    """Return the shapes of the state on the devices, as a target for `Checkpoints.restore`."""
     shapes = variable_shapes(model)
     state = jax.eval_shape(lambda variables: create_state(variables, optimizer), shapes)
     return devices.replicated_shapes(state)

@@ -85,7 +85,7 @@ class Run:
             yield stop
 
     def evaluate(self) -> dict[str, Any]:
-        """Evaluates the state, writes the files of the evaluation and returns the metrics.
+        """Evaluate the state, write the files of the evaluation and return the metrics.
 
         Raises:
             Interrupted: during compilation; nothing is written.
@@ -93,7 +93,7 @@ class Run:
         return self.evaluate_state(self.state, self.workdir)
 
     def save(self, step: int, unlogged: dict[str, Any], metrics: dict[str, Any] | None) -> None:
-        """Writes a checkpoint of the state.
+        """Write a checkpoint of the state.
 
         Args:
             step: number of updates made.

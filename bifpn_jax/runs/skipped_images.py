@@ -24,7 +24,7 @@ class SkippedImages:
     """The bad images of a run: those that were skipped from the start, and those found later."""
 
     def __init__(self, train: Source, evaluation: Source) -> None:
-        """Collects the images that the sources skipped.
+        """Collect the images that the sources skipped.
 
         Args:
             train: the training data.
@@ -46,24 +46,24 @@ class SkippedImages:
         return sorted(self._replaced)
 
     def note(self, batch: Mapping[str, np.ndarray]) -> None:
-        """Records the images that a training batch of this process skips."""
+        """Record the images that a training batch of this process skips."""
         self._new += skipped_ids(batch)
 
     def note_replaced(self, image_ids: Sequence[int]) -> None:
-        """Records images that a resumed run had already replaced, over all processes."""
+        """Record images that a resumed run had already replaced, over all processes."""
         self._replaced.update(image_ids)
 
     def note_evaluation(self, image_ids: Sequence[int]) -> None:
-        """Records the images that could not be evaluated, over all processes."""
+        """Record the images that could not be evaluated, over all processes."""
         self._not_evaluated.update(image_ids)
 
     def share(self) -> None:
-        """Shares the records of this process with the others; all of them must call it."""
+        """Share the records of this process with the others; all of them must call it."""
         self._replaced.update(exchange.gather_rows(sorted(set(self._new))))
         self._new.clear()
 
     def summary(self) -> str:
-        """Returns one line about all bad images, "" if there are none."""
+        """Return one line about all bad images, "" if there are none."""
         groups = (
             (
                 "skipped in the training data",
@@ -80,7 +80,7 @@ class SkippedImages:
         return f"bad images: {'; '.join(told)}; all are in {SKIPPED_FILE}" if told else ""
 
     def write(self, workdir: Path) -> None:
-        """Writes the file, if there is anything to write."""
+        """Write the file, if there is anything to write."""
         lines = [
             f"{part}\t{image.image_id}\tleft out: {image}"
             for part, images in self._left_out.items()

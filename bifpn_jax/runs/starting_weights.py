@@ -33,7 +33,7 @@ def with_settings_of_weights(
     *,
     trust_code: bool = False,
 ) -> ConfigDict:
-    """Returns the config with the model settings that its initial weights were trained with.
+    """Return the config with the model settings that its initial weights were trained with.
 
     Settings in which the config differs from the released model are kept. Nothing changes without
     `init_settings`.
@@ -79,7 +79,7 @@ def with_settings_of_weights(
 
 
 def _settings_of_weights(config: ConfigDict) -> tuple[dict[str, Any], bool]:
-    """Returns attributes of the model, and antialias."""
+    """Return attributes of the model, and antialias."""
     try:
         file = open_weights(config.init_from)
     except UserError as error:
@@ -94,7 +94,7 @@ def _settings_of_weights(config: ConfigDict) -> tuple[dict[str, Any], bool]:
 def initial_variables(
     config: ConfigDict, model: EfficientDet, source: Source, say: Callable[[str], object] = print
 ) -> dict[str, Any]:
-    """Returns the variables for the first step, the same on every host.
+    """Return the variables for the first step, the same on every host.
 
     Args:
         config: config of the run; `init_from` and `init_only` say which weights to load.

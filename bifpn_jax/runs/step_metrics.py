@@ -29,7 +29,7 @@ class StepMetrics:
         skipped_steps: int = 0,
         skipped_in_a_row: int = 0,
     ) -> None:
-        """Starts empty, or with the saved `state` of a resumed run.
+        """Start empty, or with the saved `state` of a resumed run.
 
         Args:
             nonfinite: "error" stops a run at a non-finite loss or gradient; "skip" reports it and
@@ -45,7 +45,7 @@ class StepMetrics:
         self._unfetched: tuple[int, Any, np.ndarray] | None = None
 
     def add(self, step: int, on_device: Any, image_ids: np.ndarray) -> None:
-        """Adds the metrics of a step that has been started, and fetches those of the one before.
+        """Add the metrics of a step that has been started, and fetch those of the one before.
 
         Args:
             step: number of the step.
@@ -59,7 +59,7 @@ class StepMetrics:
         self._unfetched = (step, on_device, image_ids)
 
     def fetch(self) -> None:
-        """Waits for the last step; raises as `add` does."""
+        """Wait for the last step; raise as `add` does."""
         if self._unfetched is None:
             return
         (step, on_device, image_ids), self._unfetched = self._unfetched, None
@@ -90,7 +90,7 @@ class StepMetrics:
         self._say(f"{what}: this step changes nothing")
 
     def take_means(self) -> dict[str, float]:
-        """Returns means since the last log, and the last learning rate; empty without steps."""
+        """Return means since the last log, and the last learning rate; empty without steps."""
         recent, self._recent = self._recent, []
         if not recent:
             return {}
@@ -98,7 +98,7 @@ class StepMetrics:
         return means | {"learning_rate": recent[-1]["learning_rate"]}
 
     def state(self) -> dict[str, Any]:
-        """Returns what a resumed run starts from, as JSON; everything must have been fetched."""
+        """Return what a resumed run starts from, as JSON; everything must have been fetched."""
         return {
             "recent": self._recent,
             "skipped_steps": self.skipped_steps,

@@ -37,12 +37,12 @@ class Durations:
         self._path = Path(path) if path is not None else None
 
     def last(self, key: str) -> float | None:
-        """Returns the duration in seconds, or None if it is unknown."""
+        """Return the duration in seconds, or None if it is unknown."""
         seconds = self._read().get(key)
         return float(seconds) if isinstance(seconds, int | float) else None
 
     def note(self, key: str, seconds: float) -> None:
-        """Records a duration, if the file can be written."""
+        """Record a duration, if the file can be written."""
         if self._path is None or not key:
             return
         kept = {k: v for k, v in self._read().items() if k != key} | {key: round(seconds, 1)}
@@ -76,7 +76,7 @@ class Waits:
         durations: Durations | None = None,
         stop: Callable[[], Signals | None] = lambda: None,
     ) -> None:
-        """Prints nothing yet.
+        """Print nothing yet.
 
         Args:
             file: where to write; by default standard error if that is a terminal, else standard
@@ -92,13 +92,13 @@ class Waits:
         self.stop = stop
 
     def say(self, text: str) -> None:
-        """Writes what begins now; on a terminal, later lines overwrite it."""
+        """Write what begins now; on a terminal, later lines overwrite it."""
         if self._enabled:
             self._file.write(f"\r\033[K{text} …" if self._file.isatty() else f"{text} …\n")
             self._file.flush()
 
     def run(self, what: str, function: Callable[[], Any], *, key: str = "") -> Any:
-        """Calls a function in another thread and returns its result.
+        """Call a function in another thread and return its result.
 
         Args:
             what: what is being done, in words: "compiling the training step".
@@ -148,7 +148,7 @@ class Waits:
     def first(
         self, what: str, function: Callable[..., Any], *, key: str = ""
     ) -> Callable[..., Any]:
-        """Wraps a function so that its first call, which compiles, goes through `run`."""
+        """Wrap a function so that its first call, which compiles, goes through `run`."""
         compiled = False
 
         def call(*arguments: Any) -> Any:
@@ -162,7 +162,7 @@ class Waits:
         return call
 
     def end(self) -> None:
-        """Clears the line on a terminal, for other output."""
+        """Clear the line on a terminal, for other output."""
         self._end("")
 
     def _end(self, text: str) -> None:
@@ -175,7 +175,7 @@ class Waits:
 
 
 def leave_at_once(status: int) -> None:
-    """Ends the process with a status if threads were abandoned: a normal exit would wait for them.
+    """End the process with a status if threads were abandoned: a normal exit would wait for them.
 
     Everything must be saved and closed by then.
     """
@@ -186,17 +186,17 @@ def leave_at_once(status: int) -> None:
 
 
 def compile_durations() -> Durations:
-    """Returns the durations of compilation, kept next to the compilation cache if there is one."""
+    """Return the durations of compilation, kept next to the compilation cache if there is one."""
     folder = jax.config.jax_compilation_cache_dir
     return Durations(Path(folder) / "seconds.json" if folder else None)
 
 
 def waits_on_terminal() -> Waits:
-    """Returns waits that print only on a terminal, for commands whose output is their results."""
+    """Return waits that print only on a terminal, for commands whose output is their results."""
     return Waits(enabled=sys.stderr.isatty(), durations=compile_durations())
 
 
 def program_key(**facts: Any) -> str:
-    """Returns a short key for a compiled program, from all that its compilation time depends on."""
+    """Return a short key for a compiled program, from all that its compilation time depends on."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ _SEEN_WITHIN_SECONDS = 30.0
 
 @contextmanager
 def lock_workdir(workdir: str | Path) -> Iterator[str]:
-    """Locks a workdir, creating it if necessary, and yields the content of the lock file.
+    """Lock a workdir, creating it if necessary, and yield the content of the lock file.
 
     The lock belongs to the open file, so it ends with the process, however that ends. A file left
     by a crash is taken over.
@@ -62,7 +62,7 @@ def lock_workdir(workdir: str | Path) -> Iterator[str]:
 def check_shared(
     workdir: str | Path, holder: str, *, seconds: float = _SEEN_WITHIN_SECONDS
 ) -> None:
-    """Raises a UserError unless this process sees the lock that the first process holds.
+    """Raise a UserError unless this process sees the lock that the first process holds.
 
     Args:
         workdir: folder of the run.

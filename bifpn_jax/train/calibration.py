@@ -24,7 +24,7 @@ _MOMENTS = "moments"
 def calibrate_batch_norms(
     model: nn.Module, variables: dict[str, Any], batches: Iterable[np.ndarray]
 ) -> dict[str, Any]:
-    """Returns variables for the same function in evaluation, with statistics measured on images.
+    """Return variables for the same function in evaluation, with statistics measured on images.
 
     Args:
         model: the network.
@@ -70,7 +70,7 @@ def calibrate_batch_norms(
 
 
 def _measure(model: nn.Module, variables: dict[str, Any], images: jax.Array) -> Any:
-    """Returns {module: …: {"moments": (moments,)}} of the input of every batch norm.
+    """Return {module: …: {"moments": (moments,)}} of the input of every batch norm.
 
     Moments are mean [C], mean of squares [C], number of positions and the batch norm's epsilon.
     """

@@ -21,7 +21,7 @@ EARLIER_BEST = "earlier_best"
 
 
 def restore_meta(workdir: str | Path, step: int | str | None = None) -> dict:
-    """Reads the meta of a checkpoint: the config, the label map and other facts about the run.
+    """Read the meta of a checkpoint: the config, the label map and other facts about the run.
 
     Args:
         workdir: folder of a run.
@@ -37,7 +37,7 @@ def restore_meta(workdir: str | Path, step: int | str | None = None) -> dict:
 def read_weights(
     workdir: str | Path, step: int | str | None = None, *, ema: bool = True
 ) -> dict[str, Any]:
-    """Reads the variables {"params": …, "batch_stats": …} as numpy arrays, without the model.
+    """Read the variables {"params": …, "batch_stats": …} as numpy arrays, without the model.
 
     Args:
         workdir: folder of a run.
@@ -69,7 +69,7 @@ def read_weights(
 
 
 def find_checkpoint(workdir: Path, step: int | str | None) -> Path:
-    """Finds the folder of a checkpoint: a step, "latest", "best", or None for best else latest."""
+    """Find the folder of a checkpoint: a step, "latest", "best", or None for best else latest."""
     folders = {name: workdir / FOLDER / name for name in ("latest", "best")}
     kept = {name: _steps(folder) for name, folder in folders.items()}
     if not any(kept.values()):
@@ -94,7 +94,7 @@ def has_checkpoint(workdir: str | Path) -> bool:
 
 
 def _steps(folder: Path) -> list[int]:
-    """Returns the steps in a folder, the one that the folder is for (newest or best) last."""
+    """Return the steps in a folder, the one that the folder is for (newest or best) last."""
     if not folder.is_dir():
         return []
     best_fn = (lambda metrics: next(iter(metrics.values()))) if folder.name == "best" else None
@@ -104,7 +104,7 @@ def _steps(folder: Path) -> list[int]:
 
 
 def as_target(tree: Any) -> Any:
-    """Returns a tree of `jax.ShapeDtypeStruct`s with the shape, type and sharding of each array."""
+    """Return a tree of `jax.ShapeDtypeStruct`s with the shape, type and sharding of each array."""
 
     def describe(leaf: Any) -> jax.ShapeDtypeStruct:
         if getattr(leaf, "sharding", None) is None:
@@ -115,7 +115,7 @@ def as_target(tree: Any) -> Any:
 
 
 def read_state(path: Path, target: Any) -> Any:
-    """Reads the state of the checkpoint in a folder.
+    """Read the state of the checkpoint in a folder.
 
     Args:
         path: the folder.
@@ -131,14 +131,14 @@ def read_state(path: Path, target: Any) -> Any:
 
 
 def read_json(path: Path, *items: str) -> list[dict]:
-    """Reads the named JSON items of the checkpoint in a folder."""
+    """Read the named JSON items of the checkpoint in a folder."""
     with _opened(ocp.JsonCheckpointHandler()) as handler:
         return [handler.restore(path / item) for item in items]
 
 
 @contextmanager
 def _opened(handler: Any) -> Iterator[Any]:
-    """Yields the handler, closes it, and silences the reads that are pending after a failed one.
+    """Yield the handler, close it, and silence the reads that are pending after a failed one.
 
     Each of those would print a traceback from a thread, thousands for a real model.
     """
@@ -166,7 +166,7 @@ def _opened(handler: Any) -> Iterator[Any]:
 
 
 def _check_fit(path: Path, saved: Any, target: Any) -> None:
-    """Raises a UserError that names the first array that differs between file and target."""
+    """Raise a UserError that names the first array that differs between file and target."""
     here, there = _arrays(target), _arrays(saved)
     for name in dict.fromkeys([*here, *there]):
         if here.get(name) != there.get(name):
@@ -178,7 +178,7 @@ def _check_fit(path: Path, saved: Any, target: Any) -> None:
 
 
 def _arrays(tree: Any) -> dict[str, str]:
-    """Returns path -> "float32 (3, 3, 64, 810)" of every array of a tree."""
+    """Return path -> "float32 (3, 3, 64, 810)" of every array of a tree."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype} {tuple(leaf.shape)}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -186,12 +186,12 @@ def _arrays(tree: Any) -> dict[str, str]:
 
 
 def first_line(error: Exception) -> str:
-    """Returns the type and first line of an orbax error, whose message can have 1,000 lines."""
+    """Return the type and first line of an orbax error, whose message can have 1,000 lines."""
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
 
 
 def no_checkpoint(workdir: Path) -> UserError:
-    """Returns the error for a workdir without a checkpoint."""
+    """Return the error for a workdir without a checkpoint."""
     return UserError(
         f"{workdir}: no checkpoint below {FOLDER}/; name the workdir of a training run that has "
         "saved one"
@@ -199,7 +199,7 @@ def no_checkpoint(workdir: Path) -> UserError:
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """Returns the error for a checkpoint that cannot be read."""
+    """Return the error for a checkpoint that cannot be read."""
     return UserError(
         f"{path}: the checkpoint is damaged ({first_line(error)}); move it away to use another "
         "one, or start again in another workdir"

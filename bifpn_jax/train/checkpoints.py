@@ -48,7 +48,7 @@ class Checkpoints:
         keep_best: int = 1,
         best_metric: str = "AP",
     ) -> None:
-        """Opens the folder ``checkpoints`` of `workdir`, creating it if necessary.
+        """Open the folder ``checkpoints`` of `workdir`, creating it if necessary.
 
         Args:
             workdir: folder of the run.
@@ -74,7 +74,7 @@ class Checkpoints:
         measured: str = "",
         latest: bool = True,
     ) -> None:
-        """Saves a checkpoint, unless that step is already saved.
+        """Save a checkpoint, unless that step is already saved.
 
         Args:
             step: number of updates made.
@@ -111,7 +111,7 @@ class Checkpoints:
         *,
         check: Callable[[dict], None] | None = None,
     ) -> tuple[Any, dict, dict]:
-        """Returns (state, iterator_state, meta) of a checkpoint.
+        """Return (state, iterator_state, meta) of a checkpoint.
 
         Args:
             target: tree of the state, with `jax.ShapeDtypeStruct`s that have a sharding, or arrays,
@@ -163,12 +163,12 @@ class Checkpoints:
         return self._best.best_step()
 
     def wait(self) -> None:
-        """Waits until every file is written; raises any error of the background threads."""
+        """Wait until every file is written; raise any error of the background threads."""
         self._latest.wait_until_finished()
         self._best.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then ends the background threads."""
+        """Wait, then end the background threads."""
         self._latest.close()
         self._best.close()
 
@@ -209,7 +209,7 @@ class Checkpoints:
         return len(kept) < self._keep_best or self._score(metrics) > min(scores)
 
     def _set_apart(self) -> None:
-        """Moves away the best checkpoints whose metric cannot be compared with new ones."""
+        """Move away the best checkpoints whose metric cannot be compared with new ones."""
         self._best.wait_until_finished()  # The scores are read from the files.
 
         def incomparable() -> list[int]:
@@ -233,7 +233,7 @@ class Checkpoints:
         self._best.reload()
 
     def _set_aside(self, paths: list[Path]) -> None:
-        """Moves damaged checkpoints away, because the run will save the same steps again."""
+        """Move damaged checkpoints away, because the run will save the same steps again."""
         if not paths:
             return
         if ocp.multihost.is_primary_host(0):
@@ -246,7 +246,7 @@ class Checkpoints:
 
 
 def _move(path: Path, shelf: Path) -> None:
-    """Moves a checkpoint, replacing any that is already there."""
+    """Move a checkpoint, replacing any that is already there."""
     shutil.rmtree(shelf, ignore_errors=True)
     shelf.parent.mkdir(exist_ok=True)
     shutil.move(path, shelf)

@@ -22,29 +22,29 @@ AXIS = "devices"
 
 
 def device_count() -> int:
-    """Returns the number of devices over which a batch is split."""
+    """Return the number of devices over which a batch is split."""
     return jax.device_count()
 
 
 def device_name() -> str:
-    """Returns the kind of device in words: "NVIDIA H100 80GB HBM3", "cpu, 2 cores"."""
+    """Return the kind of device in words: "NVIDIA H100 80GB HBM3", "cpu, 2 cores"."""
     device = jax.devices()[0]
     cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
     return f"{device.device_kind}{cores}"
 
 
 def process_index() -> int:
-    """Returns the index of this process, 0 for the one that writes the logs."""
+    """Return the index of this process, 0 for the one that writes the logs."""
     return jax.process_index()
 
 
 def process_count() -> int:
-    """Returns the number of processes."""
+    """Return the number of processes."""
     return jax.process_count()
 
 
 def check_batch_size(batch_size: int, accumulate: int = 1) -> int:
-    """Returns the number of images of a global batch that this process reads.
+    """Return the number of images of a global batch that this process reads.
 
     Args:
         batch_size: the global batch size.
@@ -75,24 +75,24 @@ def check_batch_size(batch_size: int, accumulate: int = 1) -> int:
 
 
 def check_batch_norm_group(group: int) -> None:
-    """Raises a UserError if the devices cannot be split into groups of this size; 0 means all."""
+    """Raise a UserError if the devices cannot be split into groups of this size; 0 means all."""
     if group:
         replica_groups(jax.device_count(), group)
 
 
 def round_up_batch_size(batch_size: int) -> int:
-    """Rounds up to a batch size that all devices can share; for evaluation, which may pad rows."""
+    """Round up to a batch size that all devices can share; for evaluation, which may pad rows."""
     devices = jax.device_count()
     return -(-batch_size // devices) * devices
 
 
 def replicate(tree: Any) -> Any:
-    """Copies every array of `tree` to all local devices; shapes do not change."""
+    """Copy every array of `tree` to all local devices; shapes do not change."""
     return jax.device_put(tree, _sharding(PartitionSpec()))
 
 
 def replicated_shapes(tree: Any) -> Any:
-    """Returns shapes with the sharding of `replicate`, as a target for restoring a checkpoint."""
+    """Return shapes with the sharding of `replicate`, as a target for restoring a checkpoint."""
     sharding = _sharding(PartitionSpec())
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
@@ -100,7 +100,7 @@ def replicated_shapes(tree: Any) -> Any:
 
 
 def one_copy(array: jax.Array) -> jax.Array:
-    """Returns a replicated array in the form to save; orbax would save a slice of each copy.
+    """Return a replicated array in the form to save; orbax would save a slice of each copy.
 
     On one host this is one of the copies, on several the array over all devices.
     """
@@ -116,7 +116,7 @@ def one_copy(array: jax.Array) -> jax.Array:
 
 
 def split(batch: dict[str, np.ndarray], fields: tuple[str, ...]) -> dict[str, jax.Array]:
-    """Sends `fields` of a host batch [B, …] to the devices as [devices, B / devices, …]."""
+    """Send `fields` of a host batch [B, …] to the devices as [devices, B / devices, …]."""
     local = jax.local_device_count()
     sharding = _sharding(PartitionSpec(AXIS))
     parts = {k: batch[k].reshape(local, -1, *batch[k].shape[1:]) for k in fields}
@@ -124,7 +124,7 @@ def split(batch: dict[str, np.ndarray], fields: tuple[str, ...]) -> dict[str, ja
 
 
 def map_train_step(step: TrainStep) -> StepPrograms:
-    """Maps (state, batch) -> (state, metrics) to all devices; state and metrics are replicated."""
+    """Map (state, batch) -> (state, metrics) to all devices; state and metrics are replicated."""
     gradients = jax.pmap(step.gradients, AXIS, in_axes=(None, 0), out_axes=None)
     update = jax.jit(step.update, donate_argnums=0)
     # Wait for processes that compile for longer: the connections of the first call time out after
@@ -144,7 +144,7 @@ def map_as_one_program(step: TrainStep) -> Callable[[Any, Any], tuple[Any, Any]]
 
 
 def map_predict_step(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Maps (variables, batch) -> results [B, …] to all devices, each with a part of the batch."""
+    """Map (variables, batch) -> results [B, …] to all devices, each with a part of the batch."""
     mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=0)
 
     def run(variables: Any, batch: Any) -> Any:
@@ -156,7 +156,7 @@ def map_predict_step(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], An
 def prefetch(
     iterator: Any, fields: tuple[str, ...]
 ) -> Iterator[tuple[dict[str, jax.Array], dict[str, np.ndarray], Any]]:
-    """Yields (batch on the devices, host batch, position after it), one batch ahead.
+    """Yield (batch on the devices, host batch, position after it), one batch ahead.
 
     Args:
         iterator: iterator of host batches, with `get_state()`.
@@ -181,7 +181,7 @@ def _sharding(spec: PartitionSpec) -> NamedSharding:
 
 
 def check_devices() -> None:
-    """Checks that the devices requested by JAX_PLATFORMS exist, if it is set.
+    """Check that the devices requested by JAX_PLATFORMS exist, if it is set.
 
     Raises:
         UserError: there are none.

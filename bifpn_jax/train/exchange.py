@@ -17,7 +17,7 @@ from bifpn_jax.errors import UserError
 
 
 def gather(data: bytes) -> list[bytes]:
-    """Returns what each process passed, in the order of the processes."""
+    """Return what each process passed, in the order of the processes."""
     if jax.process_count() == 1:
         return [data]
     lengths = multihost_utils.process_allgather(np.array(len(data), np.int32)).ravel()
@@ -29,7 +29,7 @@ def gather(data: bytes) -> list[bytes]:
 
 
 def gather_rows(rows: list[Any]) -> list[Any]:
-    """Returns the rows of all processes in one list; process p of N has its rows p, p + N, ….
+    """Return the rows of all processes in one list; process p of N has its rows p, p + N, ….
 
     Args:
         rows: this process's rows, as JSON; tuples come back as lists. None may end a shorter share.
@@ -41,21 +41,21 @@ def gather_rows(rows: list[Any]) -> list[Any]:
 
 
 def from_primary(make: Callable[[], Any]) -> Any:
-    """Returns the result of `make` in process 0, as JSON; the others wait for it."""
+    """Return the result of `make` in process 0, as JSON; the others wait for it."""
     if jax.process_count() == 1:
         return make()
     return json.loads(gather(json.dumps(make()).encode() if jax.process_index() == 0 else b"")[0])
 
 
 def add_up(count: int) -> int:
-    """Returns the sum over the processes, which must be below 2^31."""
+    """Return the sum over the processes, which must be below 2^31."""
     if jax.process_count() == 1:
         return count
     return int(multihost_utils.process_allgather(np.array(count, np.int32)).sum())
 
 
 def same_everywhere(tree: Any) -> Any:
-    """Returns the arrays of process 0: those that others computed may differ in the last bits."""
+    """Return the arrays of process 0: those that others computed may differ in the last bits."""
     return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 

@@ -11,7 +11,7 @@ from bifpn_jax.models.layers import BatchNorm
 
 
 def frozen_norms(freeze: str | None) -> AbstractContextManager[None]:
-    """Returns a context in which batch norms that `freeze` matches use and keep their statistics.
+    """Return a context in which batch norms that `freeze` matches use and keep their statistics.
 
     A frozen layer after a batch norm that still follows the batch would not be frozen at all.
 

@@ -43,7 +43,7 @@ class Assigned(NamedTuple):
 def assign(
     anchors: np.ndarray, boxes: Array, labels: Array, iou_threshold: float, axis_name: str | None
 ) -> Assigned:
-    """Matches the anchors to the boxes of a batch.
+    """Match the anchors to the boxes of a batch.
 
     Args:
         anchors: [A, 4].
@@ -76,7 +76,7 @@ def loss_fn(
     settings: LossSettings,
     freeze: str | None = None,
 ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
-    """Computes the loss of a batch in training mode, with its by-products.
+    """Compute the loss of a batch in training mode, with its by-products.
 
     Args:
         params: parameters of `model`.
@@ -130,7 +130,7 @@ class Found(NamedTuple):
 
 
 def found_shapes(state: TrainState) -> Found:
-    """Returns the shapes of the results of `find_gradients` for a state, without tracing it."""
+    """Return the shapes of the results of `find_gradients` for a state, without tracing it."""
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     params, batch_stats = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (state.params, state.batch_stats)
@@ -196,7 +196,7 @@ def _gradients(
     freeze: str | None,
     parts: int,
 ) -> tuple[tuple[dict[str, Array], Any], Any]:
-    """Returns (({"loss", "class_loss", "box_loss"}, new batch_stats), gradients) of one replica."""
+    """Return (({"loss", "class_loss", "box_loss"}, new batch_stats), gradients) of one replica."""
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
     loss = partial(loss_fn, model=model, anchors=anchors, settings=settings, freeze=freeze)
 

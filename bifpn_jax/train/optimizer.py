@@ -49,7 +49,7 @@ def make_optimizer(
     clip_each_norm: float | None = 10.0,
     freeze: str | None = None,
 ) -> optax.GradientTransformation:
-    """Makes the complete update as one optax transformation.
+    """Make the complete update as one optax transformation.
 
     The structure of the optimizer state does not depend on freezing or clipping, so a run can be
     resumed with other settings of those.
@@ -81,7 +81,7 @@ def make_optimizer(
 
 
 def decay_mask(params: Any) -> Any:
-    """Returns a tree of bools: True for kernels, the only parameters with weight decay.
+    """Return a tree of bools: True for kernels, the only parameters with weight decay.
 
     Biases, batch norm scales and fusion weights have none.
     """
@@ -91,7 +91,7 @@ def decay_mask(params: Any) -> Any:
 
 
 def freeze_mask(params: Any, freeze: str | None) -> Any:
-    """Returns a tree of bools: True if the regular expression `freeze` matches a parameter's path.
+    """Return a tree of bools: True if the regular expression `freeze` matches a parameter's path.
 
     It must match from the start of the path, but not to its end: "backbone" freezes the whole
     backbone. None freezes nothing.
@@ -121,18 +121,18 @@ def freeze_mask(params: Any, freeze: str | None) -> Any:
 
 
 def ema_decay(step: jax.typing.ArrayLike, decay: float = 0.9998) -> jax.Array:
-    """Returns the averages' decay after `step` updates: min(decay, (1 + step) / (10 + step))."""
+    """Return the averages' decay after `step` updates: min(decay, (1 + step) / (10 + step))."""
     step = jnp.asarray(step).astype(jnp.float32)
     return jnp.minimum(jnp.float32(decay), (1 + step) / (10 + step))
 
 
 def update_ema(ema: Any, new: Any, decay: jax.typing.ArrayLike) -> Any:
-    """Moves the average towards the new tree: decay · ema + (1 - decay) · new."""
+    """Move the average towards the new tree: decay · ema + (1 - decay) · new."""
     return optax.incremental_update(new, ema, 1 - decay)
 
 
 def _clip(max_each: float | None, max_all: float | None) -> optax.GradientTransformation:
-    """Scales each gradient to a norm of at most `max_each`, then all to one of `max_all` together.
+    """Scale each gradient to a norm of at most `max_each`, then all to one of `max_all` together.
 
     The norms after the first clip follow from those before it, so every gradient is read once. The
     factors are one scalar per gradient, not entries of a vector: gradients of the same shape then
@@ -165,7 +165,7 @@ def _clip(max_each: float | None, max_all: float | None) -> optax.GradientTransf
 
 
 def _zero(mask: Any) -> optax.GradientTransformation:
-    """Sets the updates to zero where the mask is True."""
+    """Set the updates to zero where the mask is True."""
     return optax.stateless(
         lambda updates, params: jax.tree.map(
             lambda update, zero: jnp.zeros_like(update) if zero else update, updates, mask
@@ -178,7 +178,7 @@ def _path_name(path: tuple) -> str:
 
 
 def _closest(pattern: str, names: list[str]) -> list[str]:
-    """Returns up to three paths, or beginnings of paths, that resemble the pattern."""
+    """Return up to three paths, or beginnings of paths, that resemble the pattern."""
     parts = [name.split("/") for name in names]
     beginnings = {
         "/".join(part[:depth]): None for part in parts for depth in range(1, len(part) + 1)

@@ -40,7 +40,7 @@ def start(
     heartbeat_timeout: int = 100,
     spelled: Callable[[str], str] = str,
 ) -> None:
-    """Joins the other processes of this run, if there are any; call it before any computation.
+    """Join the other processes of this run, if there are any; call it before any computation.
 
     Missing arguments are taken from the scheduler's environment, as JAX detects it: Slurm, Cloud
     TPU, Kubernetes (with the package `kubernetes`) and Open MPI up to 4. If the others do not join
@@ -112,7 +112,7 @@ def several() -> bool:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process; if there are several, without a proper exit, which could wait forever."""
+    """End the process; if there are several, without a proper exit, which could wait forever."""
     if several():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -123,7 +123,7 @@ def leave(status: int) -> NoReturn:
 
 
 def _check(address: str | None, number: int | None, count: int | None) -> None:
-    """Raises a UserError for arguments that can never be right."""
+    """Raise a UserError for arguments that can never be right."""
     if address is not None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -139,7 +139,7 @@ def _check(address: str | None, number: int | None, count: int | None) -> None:
 
 
 def _check_free(address: str) -> None:
-    """Raises a UserError if the port is in use, as JAX may then end in a segmentation fault."""
+    """Raise a UserError if the port is in use, as JAX may then end in a segmentation fault."""
     port = int(address.rpartition(":")[2])
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
@@ -161,7 +161,7 @@ def _count_and_id_of_environment() -> tuple[int | None, int | None]:
 
 
 def _check_alone(asked: bool, count: int | None) -> None:
-    """Raises a UserError if anything indicates that there are other processes."""
+    """Raise a UserError if anything indicates that there are other processes."""
     if asked:
         raise UserError(
             f"there is no scheduler to ask for the rest: give all of {_NEEDED}, or none of them."

@@ -44,7 +44,7 @@ def drops(
     total_steps: int,
     drops: tuple[tuple[float, float], ...] = ((2 / 3, 0.1), (5 / 6, 0.01)),
 ) -> jax.Array:
-    """Multiplies the peak by a factor from each of `drops`, (fraction of the run, factor), on.
+    """Multiply the peak by a factor from each of `drops`, (fraction of the run, factor), on.
 
     The default is the published one: 0.1 from epoch 200 of 300, 0.01 from epoch 250.
     """
@@ -55,7 +55,7 @@ def drops(
 
 
 def constant(step: jax.Array, *, peak: float) -> jax.Array:
-    """Stays at the peak."""
+    """Stay at the peak."""
     return jnp.float32(peak)
 
 
@@ -66,7 +66,7 @@ DECAYS = Parts("decay", {"cosine": cosine, "step": drops, "constant": constant})
 
 
 def peak_learning_rate(batch_size: int, base: float = 0.08) -> float:
-    """Returns the peak rate for a global batch size; `base` is the rate at batch size 64."""
+    """Return the peak rate for a global batch size; `base` is the rate at batch size 64."""
     return base * batch_size / 64
 
 
@@ -80,7 +80,7 @@ def learning_rate(
     decay: str | Rate = "cosine",
     **settings: object,
 ) -> jax.Array:
-    """Returns the learning rate at `step`, a float32 scalar.
+    """Return the learning rate at `step`, a float32 scalar.
 
     Args:
         step: number of updates already made, an integer, traced or not.
@@ -104,7 +104,7 @@ def learning_rate(
 def longest_warmup(
     total_steps: int, decay: str | Rate = "cosine", offset_cosine: bool = False
 ) -> int:
-    """Returns the longest warm-up, in steps, after which the rate still falls or stays."""
+    """Return the longest warm-up, in steps, after which the rate still falls or stays."""
     if decay == "cosine" and not offset_cosine:
         return max(0, total_steps - 1) // 2
     return max(0, total_steps - 1)
@@ -119,7 +119,7 @@ def make_schedule(
     offset_cosine: bool = False,
     **settings: object,
 ) -> optax.Schedule:
-    """Returns `learning_rate` as a function of the step alone, after checking its settings.
+    """Return `learning_rate` as a function of the step alone, after checking its settings.
 
     Takes the keywords of `learning_rate`.
 

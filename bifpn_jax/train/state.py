@@ -31,14 +31,14 @@ class TrainState(flax.struct.PyTreeNode):
     ema_batch_stats: Any
 
     def variables(self, *, ema: bool) -> dict[str, Any]:
-        """Returns the variables for `model.apply`: the averaged weights, or the raw ones."""
+        """Return the variables for `model.apply`: the averaged weights, or the raw ones."""
         if ema:
             return {"params": self.ema_params, "batch_stats": self.ema_batch_stats}
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
-    """Returns the state before the first step; the averages start at the variables themselves."""
+    """Return the state before the first step; the averages start at the variables themselves."""
     # Copies, because the step donates its input: no buffer may be donated twice, and the caller's
     # buffers must stay alive.
     own, averages = (jax.device_put(variables, may_alias=False) for _ in range(2))

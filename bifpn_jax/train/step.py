@@ -61,7 +61,7 @@ def make_train_step(
     accumulate: int = 1,
     skip_nonfinite: bool = False,
 ) -> TrainStep:
-    """Makes a training step.
+    """Make a training step.
 
     Args:
         model: the model, with `axis_name` if the batch is split.

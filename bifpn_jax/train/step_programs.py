@@ -46,7 +46,7 @@ class StepPrograms:
         return self.update(state, self.gradients(state, batch))
 
     def compile(self, state: Any, batch: Any) -> None:
-        """Compiles both for arguments of these shapes, which may be shapes only.
+        """Compile both for arguments of these shapes, which may be shapes only.
 
         Raises:
             ValueError: the first half returns other shapes than the second was compiled for.

@@ -8,7 +8,7 @@ from bifpn_jax.postprocessing import PUBLISHED
 
 
 def configured_model(config: Mapping[str, Any], num_classes: int, **changes: Any) -> EfficientDet:
-    """Returns the model of a config, with the given number of classes.
+    """Return the model of a config, with the given number of classes.
 
     Args:
         config: config of a run, or its JSON form.
@@ -22,13 +22,13 @@ def configured_model(config: Mapping[str, Any], num_classes: int, **changes: Any
 
 
 def configured_postprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of `postprocess` in a config, or the published ones if it has none."""
+    """Return the arguments of `postprocess` in a config, or the published ones if it has none."""
     evaluation = config.get("eval", {})
     return {name: evaluation.get(name, value) for name, value in PUBLISHED._asdict().items()}
 
 
 def model_attributes(model: EfficientDet) -> dict[str, Any]:
-    """Returns the attributes of a model that are config fields."""
+    """Return the attributes of a model that are config fields."""
     return {
         field: getattr(model, field)
         for field in EfficientDet.__dataclass_fields__
@@ -39,7 +39,7 @@ def model_attributes(model: EfficientDet) -> dict[str, Any]:
 def config_of(
     model: EfficientDet, *, name: str, antialias: bool, postprocessing: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Makes the config fields that the functions above read, for a model without a training run.
+    """Make the config fields that the functions above read, for a model without a training run.
 
     Args:
         model: the network.

@@ -57,7 +57,7 @@ class Detector:
         return self.model.image_hw
 
     def __call__(self, image: np.ndarray) -> ImageDetections:
-        """Detects objects in an image [H, W, 3] uint8 RGB; boxes are in its pixels, best first.
+        """Detect objects in an image [H, W, 3] uint8 RGB; boxes are in its pixels, best first.
 
         Raises:
             UserError: the array is not an image.

@@ -57,7 +57,7 @@ def evaluate_detector(
     progress: bool = False,
     around_step: Callable[[Step], Step] = lambda step: step,
 ) -> Evaluation:
-    """Evaluates a detector on a dataset, on all devices of this process.
+    """Evaluate a detector on a dataset, on all devices of this process.
 
     Args:
         detector: the detector, with the settings of its post-processing.

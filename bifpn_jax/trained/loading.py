@@ -54,7 +54,7 @@ def load_detector(
     trust_code: bool = False,
     **settings: Any,
 ) -> Detector:
-    """Loads a detector that works as it did when it was trained or published.
+    """Load a detector that works as it did when it was trained or published.
 
     Model, classes, input size, normalisation, anchors, resizing and post-processing come from the
     source. Arguments override them.
@@ -105,7 +105,7 @@ def load_detector(
 
 
 def _of_run(file: WeightFile, name: str, trust_code: bool) -> Detector:
-    """Returns the detector of a run of this project, from its workdir or an exported file."""
+    """Return the detector of a run of this project, from its workdir or an exported file."""
     config = saved_config(file.source, file.metadata)
     if trust_code:
         named_parts.trust_all(config)
@@ -227,7 +227,7 @@ def _check_count(source: str, num_classes: int, names: Sequence[str]) -> None:
 
 
 def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Splits settings into attributes of the model and arguments of `postprocess`."""
+    """Split settings into attributes of the model and arguments of `postprocess`."""
     attributes = EfficientDet.__dataclass_fields__.keys() - {"parent", "name", "num_classes"}
     for name in settings:
         if name not in attributes | _POSTPROCESSING:
@@ -241,7 +241,7 @@ def _split(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _changed(detector: Detector, attributes: dict[str, Any]) -> EfficientDet:
-    """Returns the model with other attributes, which are checked as for any model."""
+    """Return the model with other attributes, which are checked as for any model."""
     if not attributes:
         return detector.model
     model = create_model(**{**model_attributes(detector.model), **attributes})

@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     is_backbone: bool = False
 
     def __str__(self) -> str:
-        """Returns the call that makes the model."""
+        """Return the call that makes the model."""
         if self.is_backbone:
             return f"one with the backbone {self.name}"
         classes = {} if self.num_classes == 90 else {"num_classes": self.num_classes}
@@ -41,7 +41,7 @@ class Candidate(NamedTuple):
 def fitting_models(
     file: WeightFile, kind: type[EfficientDet] | type[Classifier] = EfficientDet
 ) -> list[Candidate]:
-    """Finds released models whose variables all have values in a file, with nothing left over.
+    """Find released models whose variables all have values in a file, with nothing left over.
 
     Weights of an ImageNet classifier fit all models with its backbone, so only that is named.
     """
@@ -88,7 +88,7 @@ def _deepest_fit(file: WeightFile, model: EfficientDet | Classifier) -> bool:
 
 
 def _telling(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
-    """Returns {path: shape} of the last layers of backbone, feature network and heads."""
+    """Return {path: shape} of the last layers of backbone, feature network and heads."""
     is_detector = isinstance(model, EfficientDet)
     _, blocks = block_table(VARIANTS[backbone_of(model)])
     last = blocks[-1]

@@ -32,7 +32,7 @@ def load_weights(
     seed: int = 0,
     report: Callable[[LoadReport], object] | None = print,
 ) -> Variables:
-    """Returns the variables of `model` with the values of published or own weights.
+    """Return the variables of `model` with the values of published or own weights.
 
     Args:
         source: a path (effdet or timm `.pth` and `.safetensors`, a TensorFlow checkpoint, an
@@ -79,7 +79,7 @@ def load_weights(
 
 
 def _without_other_classes(file: WeightFile, match: Match, names: tuple[str, ...]) -> Match:
-    """Returns the match with a new class predictor if the file's classes differ from these."""
+    """Return the match with a new class predictor if the file's classes differ from these."""
     if not names or "label_map" not in file.metadata:
         return match
     theirs = LabelMap.from_json(json.loads(file.metadata["label_map"])).names
@@ -99,7 +99,7 @@ def _without_other_classes(file: WeightFile, match: Match, names: tuple[str, ...
 def _check_predictors(
     file: WeightFile, match: Match, *, new_classes: bool, new_anchors: bool
 ) -> None:
-    """Raises a UserError for a predictor that would be new without having been asked for."""
+    """Raise a UserError for a predictor that would be new without having been asked for."""
     allowed = {"classes": new_classes, "anchors": new_anchors}
     for what, theirs, ours in match.resized.values():
         if not allowed[what]:

@@ -49,7 +49,7 @@ class Match(NamedTuple):
 
 
 def variable_shapes(model: EfficientDet | Classifier) -> dict[Path, tuple[int, ...]]:
-    """Returns {(collection, module, …, leaf): shape} of a model's variables, without computing."""
+    """Return {(collection, module, …, leaf): shape} of a model's variables, without computing."""
     variables = traverse_util.flatten_dict(initial_values.variable_shapes(model))
     return {path: leaf.shape for path, leaf in variables.items()}
 
@@ -57,7 +57,7 @@ def variable_shapes(model: EfficientDet | Classifier) -> dict[Path, tuple[int, .
 def match_names(
     file: WeightFile, model: EfficientDet | Classifier, only: str | None = None
 ) -> Match:
-    """Finds the value of every variable of a model in a file.
+    """Find the value of every variable of a model in a file.
 
     Args:
         file: opened weights.
@@ -127,7 +127,7 @@ def _only(only: str | None, shapes: dict[Path, tuple[int, ...]]) -> set[Path]:
 
 
 def _module(name: str) -> str:
-    """Returns the outermost module in an entry's name, in any of the schemes."""
+    """Return the outermost module in an entry's name, in any of the schemes."""
     return re.match(r"((params|batch_stats)/)?[^./]*", name)[0]
 
 
@@ -138,7 +138,7 @@ def _other_predictor(
     file: WeightFile,
     model: EfficientDet | Classifier,
 ) -> Resized | None:
-    """Returns why a predictor has another number of outputs, None if anything else differs."""
+    """Return why a predictor has another number of outputs, None if anything else differs."""
     if theirs[:-1] != ours[:-1] or len(theirs) != len(ours):
         return None
     if path[1] == "classifier":
@@ -155,12 +155,12 @@ def _other_predictor(
 
 
 def num_anchors(file: WeightFile, model: EfficientDet) -> int:
-    """Returns the anchors per location of a file: a quarter of the box predictor's outputs."""
+    """Return the anchors per location of a file: a quarter of the box predictor's outputs."""
     return num_outputs(file, model, "box_head") // 4
 
 
 def num_outputs(file: WeightFile, model: EfficientDet, head: str) -> int:
-    """Returns the number of outputs of a head's predictor in a file, 0 if there is none."""
+    """Return the number of outputs of a head's predictor in a file, 0 if there is none."""
     path = (head, "predictor", "pointwise", "bias")
     (name,) = file.scheme.entries(path, model, file.entries.keys())
     return np.size(file.entries.get(name, ()))

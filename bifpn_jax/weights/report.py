@@ -28,7 +28,7 @@ class LoadReport(NamedTuple):
     differences: Mapping[str, tuple[Any, Any]] = {}
 
     def __str__(self) -> str:
-        """Returns a few lines: one for what was loaded, one for every reason."""
+        """Return a few lines: one for what was loaded, one for every reason."""
         lines = [f"weights: {self.source} ({self.label}): {len(self.loaded)} arrays loaded"]
         for what, entries in (("new in the model", self.initial), ("unused", self.unused)):
             for reason in dict.fromkeys(entries.values()):

@@ -11,7 +11,7 @@ from bifpn_jax.weights.naming.own import flat_names
 def save_weights(
     path: str | Path, variables: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes variables to a file that `load_weights` reads back, bit for bit.
+    """Write variables to a file that `load_weights` reads back, bit for bit.
 
     Args:
         path: the file, `.safetensors`; an existing one is replaced.

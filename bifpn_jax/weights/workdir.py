@@ -38,7 +38,7 @@ class Checkpoint(NamedTuple):
 
 
 def read_workdir(path: Path, step: int | str | None = None, *, ema: bool = True) -> Checkpoint:
-    """Reads a checkpoint.
+    """Read a checkpoint.
 
     Args:
         path: the workdir.
@@ -66,7 +66,7 @@ def read_workdir(path: Path, step: int | str | None = None, *, ema: bool = True)
 
 
 def _current_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the groups of `_CURRENT` with which the run was last started."""
+    """Return the groups of `_CURRENT` with which the run was last started."""
     file = path / CONFIG_FILE
     if not file.exists():
         return {}

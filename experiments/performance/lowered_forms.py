@@ -145,7 +145,7 @@ def to_markdown(found: Mapping[str, Mapping[str, list[float]]]) -> str:
 
 
 def main(_: list[str]) -> None:
-    """Runs the command."""
+    """Run the command."""
     if FLAGS.model not in MODELS:
         raise UserError(f"--model: there is no {FLAGS.model}; there are {', '.join(MODELS)}.")
     for form in FLAGS.forms:

@@ -49,7 +49,7 @@ class Sample(NamedTuple):
 
 
 def main(_: list[str]) -> int:
-    """Runs the command."""
+    """Run the command."""
     from bifpn_jax.runs.loop import train_and_evaluate
 
     if FLAGS.every < 1 or FLAGS.steps < 5 * FLAGS.every:

@@ -24,7 +24,7 @@ _WANTED = re.compile(r"checkpoint|[^/]+\.index|[^/]+\.data-\d+-of-\d+")
 
 
 def unpack_checkpoint(path: Path, folder: Path) -> None:
-    """Writes a checkpoint's files, found anywhere in the archive at `path`, into `folder`.
+    """Write a checkpoint's files, found anywhere in the archive at `path`, into `folder`.
 
     Links, other files and folders in the archive are skipped.
 

@@ -54,7 +54,7 @@ def open_weights(
     step: int | str | None = None,
     ema: bool = True,
 ) -> WeightFile:
-    """Reads weights of any format.
+    """Read weights of any format.
 
     Args:
         source: a path, the name of published weights (downloaded if necessary), or a state dict
@@ -108,7 +108,7 @@ def open_weights(
 
 
 def locate(source: str | Path) -> Path:
-    """Returns the path of weights; published ones are first downloaded to the cache."""
+    """Return the path of weights; published ones are first downloaded to the cache."""
     path = Path(source).expanduser()
     if path.exists() or path.with_name(path.name + ".index").exists():
         return path

@@ -38,7 +38,7 @@ ZIP_ERRORS = (zipfile.BadZipFile, struct.error, NotImplementedError, EOFError)
 
 
 def read_pth(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of a state dict, by name, without ever executing the file's pickle.
+    """Read the tensors of a state dict, by name, without ever executing the file's pickle.
 
     A state dict inside a training checkpoint is found under one of `WRAPPERS`; the prefix "module."
     of data-parallel training is removed. bfloat16 becomes float32, other types are kept. Tensors
@@ -109,7 +109,7 @@ def _read_zip(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """Returns the members by name, after checking that none is compressed and all fit the file."""
+    """Return the members by name, after checking that none is compressed and all fit the file."""
     members = {info.filename: info for info in archive.infolist()}
     if len(members) != len(archive.infolist()):
         raise RefusedError(f"two of its members have the same name; {DAMAGED}")
@@ -125,7 +125,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
 
 
 def _member_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytearray:
-    """Reads a member, whose size has been checked, into contiguous memory."""
+    """Read a member, whose size has been checked, into contiguous memory."""
     data = bytearray(info.file_size)
     with archive.open(info) as member:
         for start in range(0, len(data), CHUNK):
@@ -174,7 +174,7 @@ def _read_legacy(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
 
 
 def _state_dict(value: Any) -> dict[str, Tensor]:
-    """Returns the tensors of a state dict or of a checkpoint that wraps one."""
+    """Return the tensors of a state dict or of a checkpoint that wraps one."""
     if isinstance(value, dict):
         value = next((value[key] for key in WRAPPERS if isinstance(value.get(key), dict)), value)
     if not isinstance(value, dict) or not value:
@@ -199,7 +199,7 @@ def _dtype(storage: Storage) -> np.dtype:
 
 
 def _values(storage: Storage, data: bytearray, order: str) -> np.ndarray:
-    """Returns the values of a storage, in this machine's byte order; bfloat16 as float32."""
+    """Return the values of a storage, in this machine's byte order; bfloat16 as float32."""
     values = np.frombuffer(data, _dtype(storage).newbyteorder(order))
     if storage.dtype == "bfloat16":
         # The upper half of a float32's bits.
@@ -208,7 +208,7 @@ def _values(storage: Storage, data: bytearray, order: str) -> np.ndarray:
 
 
 def _view(name: str, tensor: Tensor, values: np.ndarray) -> np.ndarray:
-    """Returns the tensor as a view of its storage's values, after checking that it fits."""
+    """Return the tensor as a view of its storage's values, after checking that it fits."""
     shape, strides, offset = tensor.shape, tensor.strides, tensor.offset
     elements = math.prod(shape)
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))

@@ -15,7 +15,7 @@ READABLE = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads the arrays of a file by name, and its metadata.
+    """Read the arrays of a file by name, and its metadata.
 
     Raises:
         UserError: the file is not a safetensors file, is damaged, or has an unsupported type.
@@ -47,7 +47,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
 def write_safetensors(
     path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes arrays and metadata; the file gets its name only when it is complete.
+    """Write arrays and metadata; the file gets its name only when it is complete.
 
     Raises:
         UserError: the folder is missing, not writable or full.

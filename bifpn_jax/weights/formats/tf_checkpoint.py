@@ -42,7 +42,7 @@ def is_tf_checkpoint(path: str | Path) -> bool:
 
 
 def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads {name of a variable: array} from a checkpoint, in the file's types and layouts.
+    """Read {name of a variable: array} from a checkpoint, in the file's types and layouts.
 
     Args:
         path: a checkpoint's folder, its prefix ("…/model.ckpt-7"), one of its files, or the .tar.gz
@@ -62,7 +62,7 @@ def read_tf_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def find_prefix(path: Path, named: Path | None = None) -> Path:
-    """Returns the prefix of a checkpoint: the path of its files without their suffixes.
+    """Return the prefix of a checkpoint: the path of its files without their suffixes.
 
     Args:
         path: a folder, a prefix or one of the files.
@@ -96,7 +96,7 @@ def _index_of(prefix: Path) -> Path:
 
 
 def _latest(folder: Path) -> Path | None:
-    """Reads the file `checkpoint`; only the base name counts, the rest is of another machine."""
+    """Read the file `checkpoint`; only the base name counts, the rest is of another machine."""
     try:
         with (folder / "checkpoint").open(errors="replace") as file:
             match = _STATE.search(file.read(1 << 16))
@@ -146,7 +146,7 @@ def _numeric(tf: Any, reader: Any) -> list[str]:
 
 
 def _check_size(tf: Any, reader: Any, keys: list[str], prefix: Path) -> None:
-    """Refuses shapes that are too large for the files, before allocating anything of that size."""
+    """Refuse shapes that are too large for the files, before allocating anything of that size."""
     shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     claimed = sum(math.prod(shapes[key]) * types[key].size for key in keys)
     files = [
@@ -158,7 +158,7 @@ def _check_size(tf: Any, reader: Any, keys: list[str], prefix: Path) -> None:
 
 
 def _names(reader: Any, keys: list[str]) -> dict[str, str]:
-    """Returns {name of a variable: its key in the file}."""
+    """Return {name of a variable: its key in the file}."""
     if not reader.has_tensor(_OBJECT_GRAPH):
         return {key: key for key in keys}
     full_names = dict(_full_names(reader.get_tensor(_OBJECT_GRAPH)))
@@ -171,7 +171,7 @@ def _names(reader: Any, keys: list[str]) -> dict[str, str]:
 
 
 def _full_names(graph: bytes) -> Iterator[tuple[str, str]]:
-    """Yields (key in the file, name) of the variables by object, without those of optimizers."""
+    """Yield (key in the file, name) of the variables by object, without those of optimizers."""
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     for node in trackable_object_graph_pb2.TrackableObjectGraph.FromString(graph).nodes:

@@ -30,7 +30,7 @@ _SCOPE = re.compile(
 
 
 def read_tflite(path: str | Path) -> Entries:
-    """Reads {name as in a checkpoint of google/automl: array} from an EfficientDet-Lite.
+    """Read {name as in a checkpoint of google/automl: array} from an EfficientDet-Lite.
 
     Args:
         path: an int8 or float file, with raw outputs of the heads, or boxes and NMS after them.
@@ -72,7 +72,7 @@ def _stem(scope: str, convolutions: list[Convolution]) -> Entries:
 
 
 def _block(scope: str, convolutions: list[Convolution]) -> Entries:
-    """Reads expand, depthwise, project in execution order; block 0 has no expand."""
+    """Read expand, depthwise, project in execution order; block 0 has no expand."""
     if [conv.depthwise for conv in convolutions] not in ([False, True, False], [True, False]):
         raise ValueError(f"{len(convolutions)} convolutions in another order")
     entries, points = {}, 0

@@ -40,7 +40,7 @@ class Convolution(NamedTuple):
 
 
 def read_convolutions(path: str | Path) -> list[Convolution]:
-    """Reads all convolutions of the file's first graph.
+    """Read all convolutions of the file's first graph.
 
     Raises:
         UserError: the file cannot be read, is not a TensorFlow Lite file, is damaged, or `tflite`
@@ -117,11 +117,11 @@ class _Constants:
         self._source: dict[int, int] = {}
 
     def pass_on(self, source: int, output: int) -> None:
-        """Records that the graph itself dequantises one tensor into another."""
+        """Record that the graph itself dequantises one tensor into another."""
         self._source[int(output)] = int(source)
 
     def array(self, index: int) -> np.ndarray:
-        """Returns the tensor at an index, dequantised."""
+        """Return the tensor at an index, dequantised."""
         index = self._source.get(int(index), int(index))
         if index not in self._arrays:
             self._arrays[index] = self._decode(index)

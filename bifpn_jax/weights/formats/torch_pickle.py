@@ -81,12 +81,12 @@ class Tensor(_Stateless):
 
 
 def shown(text: object) -> str:
-    """Returns text from a file in a form fit for a one-line message."""
+    """Return text from a file in a form fit for a one-line message."""
     return repr(str(text)[:100])
 
 
 def read_pickle(file: BinaryIO) -> tuple[Any, Mapping[str, Storage]]:
-    """Reads the pickle at the position of `file`; returns its value and the storages it names.
+    """Read the pickle at the position of `file`; return its value and the storages it names.
 
     Reads to the end of the pickle and no further. Values are dicts, lists, tuples, strings,
     numbers, None, `Tensor`, `Storage` and labels of classes.
@@ -105,7 +105,7 @@ def read_pickle(file: BinaryIO) -> tuple[Any, Mapping[str, Storage]]:
 
 
 def _checked(file: BinaryIO) -> BinaryIO:
-    """Copies the next pickle, all of whose operations must be among those of a state dict."""
+    """Copy the next pickle, all of whose operations must be among those of a state dict."""
     source, copy = _Bounded(file), io.BytesIO()
     for count, (operation, argument, _) in enumerate(pickletools.genops(source)):
         name = operation.name
@@ -143,7 +143,7 @@ class _Bounded:
         return data
 
     def taken(self) -> bytes:
-        """Returns what was read since the last call."""
+        """Return what was read since the last call."""
         data = bytes(self.read_last)
         self.read_last.clear()
         return data
@@ -177,7 +177,7 @@ class _Dict(dict):
         super().__setitem__(key, value)
 
     def __setstate__(self, state: object) -> None:
-        """Drops the module versions, which a state dict has as an attribute."""
+        """Drop the module versions, which a state dict has as an attribute."""
 
 
 class _Label(_Stateless):

@@ -11,12 +11,12 @@ from bifpn_jax.weights.published.published_file import PublishedWeights
 
 
 def weights_catalog() -> dict[str, PublishedWeights]:
-    """Returns {name: facts about the file}, detectors first."""
+    """Return {name: facts about the file}, detectors first."""
     return {entry.name: entry for entry in (*detectors(), *backbones())}
 
 
 def find_published(name: str | Path) -> PublishedWeights | None:
-    """Finds the entry of a name or file name, as published or as `download.fetch` calls it.
+    """Find the entry of a name or file name, as published or as `download.fetch` calls it.
 
     Returns None for a file that is not in the catalog, and for a name of several published files.
     """
@@ -32,7 +32,7 @@ def find_published(name: str | Path) -> PublishedWeights | None:
 
 
 def _model_in(name: str) -> str:
-    """Returns the model that a name stands for, if any: "EfficientDet-Lite0" -> "lite0"."""
+    """Return the model that a name stands for, if any: "EfficientDet-Lite0" -> "lite0"."""
     return re.sub(r"^(tf[-_]?)?(efficient-?(det|net)[-_]?)?", "", name.lower())
 
 

@@ -24,7 +24,7 @@ _MAX_CONNECTIONS = 50
 
 
 def default_folder() -> Path:
-    """Returns the cache folder: environment variable BIFPN_JAX_WEIGHTS, or one in the home."""
+    """Return the cache folder: environment variable BIFPN_JAX_WEIGHTS, or one in the home."""
     folder = os.environ.get(FOLDER_VARIABLE) or "~/.cache/bifpn_jax/weights"
     return Path(folder).expanduser()
 
@@ -32,7 +32,7 @@ def default_folder() -> Path:
 def fetch(
     published: PublishedWeights, cache_dir: str | Path | None = None, *, progress: bool = True
 ) -> Path:
-    """Returns the file of a catalog entry, downloading it if it is not in the cache.
+    """Return the file of a catalog entry, downloading it if it is not in the cache.
 
     An interrupted download is resumed. A file gets its name only when it is complete and, if its
     SHA-256 is published, verified; one that was damaged since is downloaded again.
@@ -63,7 +63,7 @@ def fetch(
 
 @contextlib.contextmanager
 def _lock(target: Path, progress: bool) -> Iterator[None]:
-    """Keeps other processes from downloading the same file; the second finds it in the cache."""
+    """Keep other processes from downloading the same file; the second finds it in the cache."""
     lock = FileLock(_beside(target, ".lock"), fallback_to_soft=False)
     try:
         held = lock.acquire(timeout=0)
@@ -118,7 +118,7 @@ class _BrokenError(Exception):
 
 
 def _complete(published: PublishedWeights, part: Path, progress: bool) -> None:
-    """Downloads the rest of `part`, over as many connections as it takes."""
+    """Download the rest of `part`, over as many connections as it takes."""
     reason = "too many interruptions"
     with tqdm(
         desc=published.name,
@@ -144,7 +144,7 @@ def _complete(published: PublishedWeights, part: Path, progress: bool) -> None:
 
 
 def _continue(published: PublishedWeights, part: Path, bar: tqdm) -> bool:
-    """Appends to `part` over one connection, and returns whether it is complete."""
+    """Append to `part` over one connection, and return whether it is complete."""
     size = _size(part)
     response = _open(published.url, size)
     with response:
@@ -168,7 +168,7 @@ def _continue(published: PublishedWeights, part: Path, bar: tqdm) -> bool:
 
 
 def _open(url: str, start: int) -> http.client.HTTPResponse:
-    """Returns the response, from byte `start` if the server can; status 416 if nothing is left."""
+    """Return the response, from byte `start` if the server can; status 416 if nothing is left."""
     request = urllib.request.Request(url, headers={"User-Agent": "bifpn_jax"})
     if start:
         request.add_header("Range", f"bytes={start}-")

@@ -63,7 +63,7 @@ _TPU_FILES = {
 
 
 def backbones() -> Iterator[PublishedWeights]:
-    """Yields all of them, by code base."""
+    """Yield all of them, by code base."""
     yield from _timm_files()
     yield from _lukemelas_files()
     yield from _tpu_files()
@@ -80,7 +80,7 @@ def _timm_files() -> Iterator[PublishedWeights]:
 
 
 def _timm(variant: str, end: str, tag: str, sha256: str, top1: float) -> Iterator[PublishedWeights]:
-    """Yields the same weights twice: timm's older release, and the hub."""
+    """Yield the same weights twice: timm's older release, and the hub."""
     name = f"tf_efficientnet_{variant}"
     release = f"{_TIMM}/releases/download/v0.1-weights/{name}{end}-{sha256}.pth"
     hub = f"{_HUB}/{name}.{tag}"

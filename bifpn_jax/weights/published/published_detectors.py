@@ -103,7 +103,7 @@ _TFLITE = (
 
 
 def detectors() -> Iterator[PublishedWeights]:
-    """Yields all of them, by code base."""
+    """Yield all of them, by code base."""
     for model, file, ap in _EFFDET_PORTED:
         yield _effdet(f"tf_efficientdet_{model}", model, {}, file, ap)
     for model, file, ap in _EFFDET_ADVPROP:
