@@ -4,6 +4,7 @@ Code is run only after `trust_code` was called with exactly its name: a config t
 wrote can name a file, and reading the config must not run that file.
 """
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -76,7 +77,18 @@ def unknown(what: str, name: Any, choices: Any) -> UserError:
     return UserError(f"unknown {what} {name!r}: {hint}")
 
 
-def failure(error: Exception) -> str:
+@contextlib.contextmanager
+def reported(part: str) -> Iterator[None]:
+    """Turn what user code raises into an error of one line that names the part and the place."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{part} fails: {failure(error)}; correct it there.") from error
+
+
+def failure(error: BaseException) -> str:
     """An error of a user's code in one line, with its place: "KeyError: 'x' (mine.py, line 3)"."""
     said = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, SyntaxError):  # says its place itself
@@ -144,6 +156,8 @@ def load_code(name: str) -> Any:
         module = module or importlib.import_module(place)
     except ImportError as error:
         raise UserError(f"{name}: cannot import {place} ({error}).") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{place} does not run: {failure(error)}") from error
     if not hasattr(module, attribute):
         names = [n for n in vars(module) if not n.startswith("_")]
         near = difflib.get_close_matches(attribute, names, n=1)
@@ -156,16 +170,15 @@ def load_code(name: str) -> Any:
 def _run_file(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such file of code; correct the path, or go to its folder.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # Not the file's own name, which may be that of another module: csv.py may import csv.
+    name = f"{path.parent}/{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     # Dataclasses, and so flax modules, look up their defining module there.
-    before = sys.modules.get(path.stem)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise UserError(f"{path} does not run: {failure(error)}") from error
-    finally:
-        if before is not None:
-            sys.modules[path.stem] = before
     return module

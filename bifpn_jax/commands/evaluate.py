@@ -94,8 +94,8 @@ def trusted_metrics(config: ConfigDict) -> list[str]:
     for name in names:
         if not is_trusted(name):
             print(
-                f"not measured: metric {name}, code in a file that is not run unasked; read it, "
-                "and if you trust it, set --trust_code",
+                f"not measured: metric {name}, code in a file that is not run without consent; "
+                "read it, and if you trust it, set --trust_code",
                 flush=True,
             )
     return [name for name in names if is_trusted(name)]

@@ -100,6 +100,7 @@ def train_batches(
     """
     rows = _rows_per_shard(batch_size, shard_count)
     steps = find_steps(augmentations)
+    num_classes = len(source.label_map)
 
     def read(index: int, use: Callable[[Record], T]) -> tuple[T, BadImageError | None]:
         return read_good(source, index, use) if bad_images == "skip" else (use(source[index]), None)
@@ -118,16 +119,29 @@ def train_batches(
             rng = np.random.Generator(bits)
 
             def more() -> Example:
-                example, bad = read(int(rng.integers(len(source))), read_example)
+                example, bad = read(
+                    int(rng.integers(len(source))), partial(read_example, num_classes=num_classes)
+                )
                 if bad is not None:
                     drawn_bad.append(bad.image_id)
                 return example
 
             augment = partial(
-                augmented, steps=steps, rng=rng, more=more, image_hw=image_hw, where=record.where
+                augmented,
+                steps=steps,
+                rng=rng,
+                more=more,
+                image_hw=image_hw,
+                num_classes=num_classes,
+                where=record.where,
             )
             return training_row(
-                record, out, augment=augment, max_boxes=max_boxes, antialias=antialias
+                record,
+                out,
+                augment=augment,
+                max_boxes=max_boxes,
+                antialias=antialias,
+                num_classes=num_classes,
             )
 
         row, bad = read(index, use)

@@ -49,10 +49,39 @@ def read_good(
     raise UserError(f"{first} ({following + 1} images in a row are bad)")
 
 
-def read_example(record: Record) -> Example:
-    """Decode an image; crowds are dropped from its boxes."""
-    single = ~record.is_crowd
+def read_example(record: Record, num_classes: int | None = None) -> Example:
+    """Decode an image; crowds are dropped from its boxes.
+
+    Args:
+        record: an image of any source.
+        num_classes: the number of classes of the source; None for any labels.
+
+    Raises:
+        UserError: the record's boxes or labels are not what a source promises.
+    """
+    if problem := _problem(record, num_classes):
+        raise UserError(f"{record.where}: {problem}; correct it in the source of the data")
+    # Sources of users may have 0 and 1, as COCO's files do.
+    single = ~np.asarray(record.is_crowd, bool)
     return Example(load_image(record), record.boxes[single], record.labels[single])
+
+
+def _problem(record: Record, num_classes: int | None) -> str:
+    """Return what is wrong with the boxes and labels of a record, "" if nothing is."""
+    boxes, labels = record.boxes, record.labels
+    if not isinstance(boxes, np.ndarray) or boxes.dtype != np.float32 or boxes.shape[1:] != (4,):
+        return "its boxes are not a float32 array [N, 4]"
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int32 or labels.ndim != 1:
+        return "its labels are not an int32 array [N]"
+    if not len(boxes) == len(labels) == len(record.is_crowd):
+        return (
+            f"it has {len(boxes)} boxes, {len(labels)} labels and {len(record.is_crowd)} is_crowd"
+        )
+    if not (np.isfinite(boxes).all() and (boxes[:, :2] <= boxes[:, 2:]).all()):
+        return "it has boxes that are not y0 <= y1, x0 <= x1"
+    if len(labels) and not 0 <= labels.min() <= labels.max() < (num_classes or np.inf):
+        return f"its labels {sorted(set(labels.tolist()))} are not from 0 to {num_classes} - 1"
+    return ""
 
 
 def training_row(
@@ -62,9 +91,10 @@ def training_row(
     augment: Callable[[Example], Example],
     max_boxes: int,
     antialias: bool,
+    num_classes: int | None = None,
 ) -> Batch:
     """Decode an image, augment it and place it into the frame."""
-    example = read_example(record)
+    example = read_example(record, num_classes)
     frame = place(augment(example), out.shape[:2], antialias, out)
     return _row(frame, record.image_id, example.image.shape[:2], max_boxes)
 

@@ -7,13 +7,14 @@ The config names the function, `eval.metrics=("FILE.py:NAME",)`, and a number th
 """
 
 import math
+import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.metrics import SUMMARY_NAMES, CocoMetrics
-from bifpn_jax.named_parts import failure, is_code, load_code
+from bifpn_jax.named_parts import is_code, load_code, reported
 
 # The names that an evaluation already uses: COCO's metrics, at any limit and for raw weights, and
 # facts about them.
@@ -78,6 +79,8 @@ def own_metrics(
         if not isinstance(values, Mapping):
             raise UserError(f"metric {metric} returns {values!r}; return {{name: number}}.")
         for name, value in values.items():
+            if not isinstance(name, str) or not name:
+                raise UserError(f"metric {metric}: {name!r} is no name; return {{name: number}}.")
             if name in found or _TAKEN.fullmatch(name):
                 raise UserError(f"metric {metric}: there is a metric {name!r} already; rename it.")
             try:
@@ -92,9 +95,7 @@ def _values(
     metric: str | Metric, ground_truth: Mapping[str, Any], detections: list[dict[str, Any]]
 ) -> Any:
     function = find_metric(metric)
-    try:
-        return function(ground_truth, detections)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"metric {metric} fails: {failure(error)}; correct it there.") from error
+    # Copies, because detections are written to a file afterwards, whatever a metric does to them.
+    given = pickle.loads(pickle.dumps((ground_truth, detections)))
+    with reported(f"metric {metric}"):
+        return function(*given)

@@ -1,5 +1,6 @@
 """The formats by name, and writing a detector in one of them or in one of one's own."""
 
+import tempfile
 from pathlib import Path
 
 from bifpn_jax.errors import UserError
@@ -26,10 +27,18 @@ def export_detector(
         UserError: there is no such format, the file's name has another ending, its folder is
             missing, or the detector cannot be written.
     """
+    if not isinstance(detector, Detector):
+        raise UserError(
+            f"this is a {type(detector).__name__}, and a Detector is needed, such as load_detector "
+            "returns."
+        )
     exporter = find_exporter(format)
     path = output_path(path, exporter)
+    name = format if isinstance(format, str) else exporter.ending
     try:
-        exporter.write(detector, path)
+        # In a folder of its own at first: what fails leaves nothing behind.
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+            _write_in(Path(folder), exporter, detector, path, name)
     except UserError:
         raise
     except OSError as error:
@@ -38,8 +47,21 @@ def export_detector(
             "space."
         ) from error
     except Exception as error:
-        name = format if isinstance(format, str) else exporter.ending
         raise UserError(f"format {name} fails: {failure(error)}; correct it there.") from error
+
+
+def _write_in(folder: Path, exporter: Exporter, detector: Detector, path: Path, name: str) -> None:
+    """Write the file, and any others, in a folder, then move them all to where they belong."""
+    written = folder / path.name
+    try:
+        exporter.write(detector, written)
+    except UserError as error:
+        raise UserError(str(error).replace(str(written), str(path))) from error
+    if not written.is_file():
+        files = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"
+        raise UserError(f"format {name} has written {files}, not {path.name}; correct it there.")
+    for file in folder.iterdir():
+        file.replace(path.parent / file.name)
 
 
 def save_detector(path: str | Path, detector: Detector) -> None:

@@ -17,10 +17,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bifpn_jax.errors import UserError
 from bifpn_jax.losses.focal import sigmoid_focal
 from bifpn_jax.losses.huber import huber_box_loss
 from bifpn_jax.matching import Targets
-from bifpn_jax.named_parts import Parts, bind_known
+from bifpn_jax.named_parts import Parts, bind_known, reported
 from bifpn_jax.ops.reduction import total
 
 CLASS_LOSSES = Parts("class_loss", {"focal": sigmoid_focal})
@@ -83,9 +84,19 @@ def detection_loss(
     box_loss = bind_known(BOX_LOSSES.find(settings.box_loss), constants)
     # The one-hot is just a comparison, which XLA fuses with the loss.
     classes = jnp.arange(class_logits.shape[-1])[None, None, :]
-    of_classes = class_loss(class_logits, targets.class_targets[:, :, None] == classes)
-    losses = {
-        "class_loss": total(of_classes) / normalizer,
-        "box_loss": box_loss(box_codes, targets, anchors) / normalizer,
-    }
+    is_class = targets.class_targets[:, :, None] == classes
+    with reported(f"class_loss {settings.class_loss}"):
+        of_classes = class_loss(class_logits, is_class)
+    with reported(f"box_loss {settings.box_loss}"):
+        of_boxes = box_loss(box_codes, targets, anchors)
+    _check_shape(f"class_loss {settings.class_loss}", of_classes, class_logits.shape)
+    _check_shape(f"box_loss {settings.box_loss}", of_boxes, ())
+    losses = {"class_loss": total(of_classes) / normalizer, "box_loss": of_boxes / normalizer}
     return losses["class_loss"] + settings.box_weight * losses["box_loss"], losses
+
+
+def _check_shape(loss: str, value: jax.Array, expected: tuple[int, ...]) -> None:
+    shape = getattr(value, "shape", None)
+    if shape != expected:
+        found = type(value).__name__ if shape is None else list(shape)
+        raise UserError(f"{loss} returns {found}, not an array {list(expected)}.")

@@ -153,6 +153,7 @@ class EfficientDet(nn.Module):
         levels = list(range(self.min_level, self.max_level + 1))
         if sorted(features) != levels:
             raise UserError(f"the feature network returns levels {sorted(features)}, not {levels}.")
+        _check_sizes("the feature network", features, images.shape)
         self.sow("intermediates", "network_features", features)
         head = partial(
             recomputed(Head, "heads" in remat),
@@ -206,7 +207,19 @@ class EfficientDet(nn.Module):
                 f"{self.min_level} on; it must return all from min_level={self.min_level} to its "
                 "coarsest."
             )
+        _check_sizes(f"backbone {self.backbone}", features, images.shape)
         return features
+
+
+def _check_sizes(what: str, features: dict[int, Array], images: tuple[int, ...]) -> None:
+    """Raise a UserError unless features of level l have 1 / 2^l of the images' size, rounded up."""
+    for level, x in features.items():
+        expected = (images[0], *(-(-side // 2**level) for side in images[1:3]))
+        if x.ndim != 4 or x.shape[:3] != expected:
+            raise UserError(
+                f"{what} returns {list(x.shape)} at level {level} for images {list(images)}; at "
+                f"stride {2**level} it must be [{', '.join(map(str, expected))}, channels]."
+            )
 
 
 def create_model(name: str = "d0", *, num_classes: int = 90, **overrides: Any) -> EfficientDet:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from bifpn_jax.errors import UserError
 from bifpn_jax.models.graphs import Graph
 from bifpn_jax.models.initializers import Initializer, ones_init
-from bifpn_jax.named_parts import Parts
+from bifpn_jax.named_parts import Parts, failure
 
 Array = jax.Array
 
@@ -87,12 +87,17 @@ def check_fusion(method: str | Callable[[Array], Array]) -> None:
         return
     weights = jax.ShapeDtypeStruct((3, 5) if _name(method).startswith("channel_") else (3,), "f4")
     try:
-        shape = jax.eval_shape(normalize, weights).shape
+        made = jax.eval_shape(normalize, weights)
     except Exception as error:
         raise UserError(
-            f"fusion {_name(method)} fails for weights {weights.shape}: "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            f"fusion {_name(method)} fails for weights {weights.shape}: {failure(error)[:300]}"
         ) from error
+    if not hasattr(made, "shape"):
+        raise UserError(
+            f"fusion {_name(method)} returns {type(made).__name__}, not an array; is a return "
+            "missing?"
+        )
+    shape = made.shape
     if shape != weights.shape:
         raise UserError(
             f"fusion {_name(method)} makes {shape} of weights {weights.shape}; it must keep their "

@@ -7,6 +7,7 @@ of `model.init`, but the values differ.
 
 import zlib
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,13 @@ import numpy as np
 from flax import traverse_util
 
 from bifpn_jax.models.initializers import Constant, Draws, Initializer
+from bifpn_jax.named_parts import is_code, reported
 
 Path = tuple[str, ...]  # ("params", "backbone", "stem_conv", "kernel")
 
 _ROW = 1024  # values per key
+# The attributes of a model that may be code of users.
+_PARTS = ("backbone", "feature_network", "fusion", "norm", "activation")
 
 
 def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
@@ -29,8 +33,20 @@ def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
 
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:
-    """Return the shapes of the variables of `model`, without computing anything."""
-    return jax.eval_shape(model.init, jax.random.key(0), _image())
+    """Return the shapes of the variables of `model`, without computing anything.
+
+    Raises:
+        UserError: a custom part of the model fails.
+    """
+    return _shapes(model, 0)
+
+
+def _shapes(model: nn.Module, seed: int) -> dict[str, Any]:
+    parts = {name: getattr(model, name, None) for name in _PARTS}
+    custom = {name: part for name, part in parts.items() if is_code(part) or callable(part)}
+    said = " or ".join(f"{name}={part}" for name, part in custom.items())
+    with reported(f"the model with {said}") if custom else nullcontext():
+        return jax.eval_shape(model.init, jax.random.key(seed), _image())
 
 
 def initial_values(
@@ -87,7 +103,7 @@ def _initializers(
         return next_call(*args, **kwargs)
 
     with nn.intercept_methods(note_layer):
-        shapes = jax.eval_shape(model.init, jax.random.key(seed), _image())
+        shapes = _shapes(model, seed)
     return shapes, {
         path: getattr(layers.get(path[1:-1]), f"{path[-1]}_init", None)
         for path in traverse_util.flatten_dict(shapes)

@@ -62,16 +62,25 @@ FIELDS = {
     "data.data_dir": Field(
         "Folder of the TFDS datasets; empty: TFDS's default, ~/tensorflow_datasets."
     ),
-    "data.train_images": Field("For coco_json: the folder of images to train on."),
-    "data.train_annotations": Field("For coco_json: the COCO JSON of the training images."),
-    "data.eval_images": Field("For coco_json: the folder of images to evaluate on."),
-    "data.eval_annotations": Field("For coco_json: the COCO JSON of the evaluation images."),
+    "data.train_images": Field(
+        "For coco_json, or your own code: the folder of images to train on."
+    ),
+    "data.train_annotations": Field(
+        "For coco_json, or your own code: the annotations of the training images."
+    ),
+    "data.eval_images": Field(
+        "For coco_json, or your own code: the folder of images to evaluate on."
+    ),
+    "data.eval_annotations": Field(
+        "For coco_json, or your own code: the annotations of the evaluation images."
+    ),
     "data.train_split": Field(
         "For TFDS datasets: the split to train on, or a part of one, such as train[:90%]."
     ),
     "data.eval_split": Field("For TFDS datasets: the split to evaluate on."),
     "data.bad_boxes": Field(
-        "For coco_json: invalid boxes stop the run, are skipped, or are clipped to the image.",
+        "For coco_json, or your own code: invalid boxes stop the run, are skipped, or are clipped "
+        "to the image.",
         BAD_BOXES,
     ),
     "data.bad_images": Field("Images that cannot be read stop the run or are skipped.", BAD_IMAGES),
@@ -129,7 +138,7 @@ FIELDS = {
         "Start the cosine where the warm-up ends; false, as published: at step 0."
     ),
     "optimizer.name": part_field("The optimizer.", OPTIMIZERS),
-    "optimizer.momentum": Field("Momentum of SGD.", low=0.0, high=1.0),
+    "optimizer.momentum": Field("Momentum of SGD, or beta1 of AdamW.", low=0.0, high=1.0),
     "optimizer.weight_decay": Field("Weight decay, on kernels only.", low=0.0, high=1.0),
     "optimizer.clip_norm": Field(
         "Maximum global norm of the gradients; 0: no limit.", low=0.0, high=1e9

@@ -17,7 +17,7 @@ MODEL_FIELDS = {
     "model.num_classes": Field(
         "Number of classes; 0: as many as the data has.", takes="a whole number, 0 or more"
     ),
-    "model.backbone": part_field("The backbone, an EfficientNet; nano is half of b0.", BACKBONES),
+    "model.backbone": part_field("The backbone; nano is half of b0.", BACKBONES),
     "model.image_hw": Field(
         "Height and width of the network's input in pixels.",
         takes="two numbers from 32 to 8192, such as (512, 640), or one for a square",

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.named_parts import Parts, call_with_known
+from bifpn_jax.named_parts import Parts, call_with_known, reported
 
 
 def sgd(
@@ -74,10 +74,31 @@ def make_optimizer(
     decayed = jax.tree.map(lambda kernel, fixed: kernel and not fixed, decay_mask(params), frozen)
     decay = optax.add_decayed_weights(weight_decay, mask=decayed)
     parts = {"decay": decay, "clip": _clip(clip_each_norm, clip_norm), "momentum": momentum}
+    if name not in OPTIMIZERS:
+        _try_out(name, kind, momentum)
     direction = call_with_known(kind, parts)
     return optax.chain(
         _zero(frozen), direction, optax.scale_by_learning_rate(schedule), _zero(frozen)
     )
+
+
+def _try_out(name: Any, kind: Callable[..., Any], momentum: float) -> None:
+    """Raise a UserError unless the updates of a custom optimizer follow the gradient."""
+    parts = {"decay": optax.identity(), "clip": optax.identity(), "momentum": momentum}
+    params, gradients = {"kernel": jnp.ones((2, 3))}, {"kernel": jnp.full((2, 3), 0.5)}
+    with reported(f"optimizer {name}"):
+        direction = call_with_known(kind, parts)
+        if not isinstance(direction, optax.GradientTransformation):
+            raise UserError(
+                f"optimizer {name} returns {type(direction).__name__}, not an optax transformation."
+            )
+        updates, _ = direction.update(gradients, direction.init(params), params)
+        uphill = bool(jnp.sum(updates["kernel"]) < 0)
+    if uphill:
+        raise UserError(
+            f"optimizer {name} returns updates against the gradient: it must leave out the "
+            "learning rate, as optax.scale_by_adam does and optax.adam does not."
+        )
 
 
 def decay_mask(params: Any) -> Any:

@@ -6,7 +6,8 @@ and then rises a little. It is the default, because the published models were tr
 ``offset_cosine=True`` gives the continuous curve, which ends at exactly zero.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from bifpn_jax.errors import UserError
-from bifpn_jax.named_parts import Parts, bind_known
+from bifpn_jax.named_parts import Parts, bind_known, reported
 
 Rate = Callable[..., jax.Array]
 
@@ -138,7 +139,7 @@ def make_schedule(
             f"{total_steps} steps would only rise after it; keep the warm-up under half of the run "
             "or set offset_cosine=True"
         )
-    return partial(
+    schedule = partial(
         learning_rate,
         peak=peak,
         total_steps=total_steps,
@@ -147,3 +148,19 @@ def make_schedule(
         offset_cosine=offset_cosine,
         **settings,
     )
+    if decay not in DECAYS:
+        middle = (warmup_steps + total_steps) // 2
+        _try_out(decay, schedule, (warmup_steps, middle, total_steps - 1))
+    return schedule
+
+
+def _try_out(decay: str | Rate, schedule: optax.Schedule, steps: Sequence[int]) -> None:
+    """Raise a UserError unless a custom decay returns learning rates, also when it is traced."""
+    with reported(f"decay {decay}"):
+        traced = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.int32))
+        if traced.shape:
+            raise UserError(f"decay {decay} returns {list(traced.shape)}; return a number.")
+        rates = [float(schedule(step)) for step in steps]
+    for step, rate in zip(steps, rates, strict=True):
+        if not 0 <= rate < math.inf:
+            raise UserError(f"decay {decay} returns {rate} at step {step}; return 0 or more.")

@@ -1,4 +1,4 @@
-"""Workdirs and files that name code, which nobody runs unasked: it would leave a mark."""
+"""Workdirs and files that name code, which is not run without consent: it would leave a mark."""
 
 import json
 import shutil

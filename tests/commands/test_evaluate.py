@@ -164,7 +164,7 @@ def test_metrics_of_ones_own(detector, config, own_metric):
     source = open_data(config, 4)
     for metrics in ([lambda truth, found: {"found": len(found)}], [own_metric]):
         if metrics == [own_metric]:
-            with pytest.raises(UserError, match="which is not run unasked"):
+            with pytest.raises(UserError, match="which is not run without consent"):
                 evaluate_detector(detector, source, metrics=metrics)
             trust_code(own_metric)
         result = evaluate_detector(detector, source, metrics=metrics)

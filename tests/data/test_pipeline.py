@@ -67,6 +67,7 @@ class Replaced:
 
     def __init__(self, source, index, **fields):
         self._source, self._index, self._fields = source, index, fields
+        self.label_map = source.label_map
 
     def __len__(self):
         return len(self._source)

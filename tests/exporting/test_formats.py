@@ -59,7 +59,7 @@ def test_an_exporter_of_ones_own(detector, code, tmp_path):
     exporter = Exporter(".txt", lambda detector, path: path.write_text("mine"))
     export_detector(detector, path, format=exporter)
     assert path.read_text() == "mine"
-    with pytest.raises(UserError, match="code in a file, which is not run unasked"):
+    with pytest.raises(UserError, match="code in a file, which is not run without consent"):
         export_detector(detector, path, format=f"{code}:names")
     bifpn_jax.trust_code(f"{code}:names")
     export_detector(detector, path, format=f"{code}:names")
@@ -81,8 +81,8 @@ def test_the_command_takes_it(detector, code, tmp_path):
     [
         ("--format=safetensor --output=a.safetensors", "unknown format .*did you mean 'safetens"),
         ("--format=onnx --output=a.onnx", "unknown format 'onnx': choose from safetensors"),
-        ("--format=CODE:names --output=a.npz", r"--output=a.npz: let the name .* end in \.txt"),
-        ("--format=CODE:names --output=.txt", r"--output=.txt: let the name .* end in \.txt"),
+        ("--format=CODE:names --output=a.npz", r"--output=a.npz: the file name must end in \.txt"),
+        ("--format=CODE:names --output=.txt", r"--output=.txt: the file name must end in \.txt"),
         ("--format=CODE:names --output=/nowhere/a.txt", "no folder /nowhere; make it first"),
         ("--format=CODE:names --output=FOLDER", "a.txt: this is a folder; name a file in it"),
         ("--format=CODE:write --output=a.txt", "--format=.*:write: this is a function; make it"),

@@ -97,6 +97,7 @@ def augmented(
     *,
     more: Callable[[], Example],
     image_hw: tuple[int, int],
+    num_classes: int,
     where: str,
 ) -> Example:
     """Apply augmentations in order.
@@ -107,6 +108,7 @@ def augmented(
         rng: the source of all their random numbers.
         more: returns another example of the same data.
         image_hw: height and width of the network's frame.
+        num_classes: the number of classes of the data.
         where: what messages call the image.
 
     Raises:
@@ -115,6 +117,8 @@ def augmented(
     offered = {"more": more, "image_hw": image_hw}
     for step in steps:
         asked = {name: offered[name] for name in step.asks_for}
+        # Now, because an augmentation may change arrays in place.
+        known = fault(example)
         try:
             after = step.function(example, rng, **asked)
         except UserError:
@@ -124,8 +128,13 @@ def augmented(
                 f"augmentation {step.name} fails on {where}: {failure(error)}; correct it there"
             ) from error
         # Faults that the data already had are not the augmentation's.
-        if (wrong := fault(after)) and wrong != fault(example):
+        if (wrong := fault(after)) and wrong != known:
             raise UserError(f"augmentation {step.name}, given {where}, {wrong}; correct it there")
+        if len(after.labels) and after.labels.max() >= num_classes:
+            raise UserError(
+                f"augmentation {step.name}, given {where}, makes the label {after.labels.max()}; "
+                f"there are {num_classes} classes from 0 on; correct it there"
+            )
         example = after
     return example
 
@@ -139,6 +148,7 @@ def _try_out(step: Step) -> None:
         np.random.default_rng(0),
         more=lambda: example,
         image_hw=_TRIAL_HW,
+        num_classes=1,
         where="an image without content",
     )
 

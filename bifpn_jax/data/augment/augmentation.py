@@ -84,6 +84,8 @@ def fault(example: Any) -> str:
         return f"makes the boxes {_described(boxes)}, not float32 [N, 4]"
     if not _is_array(labels, np.int32, 1) or len(labels) != len(boxes):
         return f"makes the labels {_described(labels)}, not int32 [{len(boxes)}]"
+    if (labels < 0).any():
+        return f"makes the label {labels.min()}, not the number of a class"
     ordered = (boxes[:, :2] <= boxes[:, 2:]).all()
     limit = np.array(image.shape[:2], np.float32)[None] + _ROUNDING
     if not (ordered and (boxes[:, :2] >= -_ROUNDING).all() and (boxes[:, 2:] <= limit).all()):

@@ -147,6 +147,8 @@ def test_the_size_of_the_frame_is_given_to_who_asks(source):
 
 def test_a_bad_image_among_those_mixed_in_is_replaced(source):
     class OneGood:
+        label_map = source.label_map
+
         """Only record 3 can be decoded."""
 
         def __len__(self):
@@ -229,6 +231,8 @@ def test_an_augmentation_that_fails_later_names_itself_and_the_image(source):
 
 def test_boxes_that_the_data_has_outside_are_not_the_augmentations_fault(source):
     class Overhanging:
+        label_map = source.label_map
+
         def __len__(self):
             return 4
 
