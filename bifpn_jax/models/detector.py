@@ -77,8 +77,8 @@ class EfficientDet(nn.Module):
         mean_rgb, std_rgb: normalisation of the input in units of 0..255.
         survival_prob: stochastic depth of the backbone's last block; 1 switches it off.
         dtype: type of the computation, "float32" or "bfloat16"; parameters are float32.
-        batch_norm_momentum: momentum of the running batch statistics; the published 0.99 needs some
-            hundred steps to follow the weights, very short runs need less.
+        batch_norm_momentum: share of the running statistics that a step keeps; the published 0.99
+            needs some hundred steps to follow the weights, very short runs need less.
         backbone_batch_norm_epsilon: epsilon of the backbone's batch norms; 1e-5 in PyTorch's own.
         axis_name: mapped axis over which batch statistics are averaged, or None.
         batch_norm_group: number of neighbouring replicas of that axis that share batch statistics;
