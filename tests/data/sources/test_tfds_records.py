@@ -134,7 +134,7 @@ def test_parts_of_splits_and_versions(prepared):
         ("fake_voc", "train", r"'fake_voc' is not prepared in .* \(there is fake_voc/2007\)"),
         ("fake_voc/2007:1.0.0", "train", "is not prepared"),
         ("fake_voc/2007", "validation", r"no split 'validation'; .*_split to test or train"),
-        ("fake_digits", "train", "no detection set: .* but has image, label"),
+        ("fake_digits", "train", "not a detection dataset: .* but has image, label"),
     ],
 )
 def test_what_cannot_be_read_says_why(prepared, name, split, message):
