@@ -78,14 +78,20 @@ def unknown(what: str, name: Any, choices: Any) -> UserError:
 
 
 @contextlib.contextmanager
-def reported(part: str) -> Iterator[None]:
-    """Turn what user code raises into an error of one line that names the part and the place."""
+def reported(part: str, where: str = "") -> Iterator[None]:
+    """Turn what user code raises into an error of one line that names the part and the place.
+
+    Args:
+        part: the part, such as "metric my_metric.py:counted".
+        where: what it fails on, such as the name of an image.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{part} fails: {failure(error)}; correct it there.") from error
+        on = f" on {where}" if where else ""
+        raise UserError(f"{part} fails{on}: {failure(error)}; correct it there.") from error
 
 
 def failure(error: BaseException) -> str:

@@ -129,7 +129,7 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "metrics",
         None,
-        "Metrics beside COCO's, FILE.py:NAME,…; by default as in the run's config.",
+        "Metrics in addition to COCO's, FILE.py:NAME,…; by default as in the run's config.",
     )
     flags.DEFINE_string("output", "runs/evaluate", "Folder for the results.")
     flags.DEFINE_integer("batch_size", 0, "Images per batch; 0: as in the config.", lower_bound=0)

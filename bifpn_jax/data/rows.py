@@ -80,7 +80,8 @@ def _problem(record: Record, num_classes: int | None) -> str:
     if not (np.isfinite(boxes).all() and (boxes[:, :2] <= boxes[:, 2:]).all()):
         return "it has boxes that are not y0 <= y1, x0 <= x1"
     if len(labels) and not 0 <= labels.min() <= labels.max() < (num_classes or np.inf):
-        return f"its labels {sorted(set(labels.tolist()))} are not from 0 to {num_classes} - 1"
+        to = f" to {num_classes} - 1" if num_classes else ""
+        return f"its labels {sorted(set(labels.tolist()))} are not from 0{to}"
     return ""
 
 

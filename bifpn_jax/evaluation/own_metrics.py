@@ -52,9 +52,9 @@ def find_metric(name: str | Metric) -> Metric:
 def metric_names(
     metrics: Sequence[str | Metric], ground_truth: Mapping[str, Any]
 ) -> list[str] | None:
-    """The names that metrics return where nothing is detected; None where one cannot say them.
+    """Return the names that metrics return for no detections; None if they cannot be known so.
 
-    One that returns nothing then may return something else of detections.
+    A metric that fails or returns nothing then may still return something for detections.
     """
     try:
         found = [list(own_metrics([metric], ground_truth, [])) for metric in metrics]

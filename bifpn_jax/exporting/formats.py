@@ -1,4 +1,4 @@
-"""The formats by name, and writing a detector in one of them or in one of one's own."""
+"""Export formats by name, and writing a detector in one of them or in a custom format."""
 
 import tempfile
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from bifpn_jax.errors import UserError
 from bifpn_jax.exporting import safetensors_file
 from bifpn_jax.exporting.exporter import Exporter
-from bifpn_jax.named_parts import Parts, failure
-from bifpn_jax.trained.detector import Detector
+from bifpn_jax.named_parts import Parts, reported
+from bifpn_jax.trained.detector import Detector, check_detector
 
 EXPORTERS = Parts("format", {"safetensors": safetensors_file.EXPORTER})
 
@@ -19,7 +19,7 @@ def export_detector(
 
     Args:
         detector: what to write, with its settings as they are now.
-        path: of the file, with the ending of the format; one that is there is replaced.
+        path: the file, with the ending of the format; an existing one is replaced.
         format: key of `EXPORTERS`; an `Exporter`; or the place of one, `FILE.py:NAME`, which
             `bifpn_jax.trust_code` has to allow first.
 
@@ -27,27 +27,20 @@ def export_detector(
         UserError: there is no such format, the file's name has another ending, its folder is
             missing, or the detector cannot be written.
     """
-    if not isinstance(detector, Detector):
-        raise UserError(
-            f"this is a {type(detector).__name__}, and a Detector is needed, such as load_detector "
-            "returns."
-        )
+    check_detector(detector)
     exporter = find_exporter(format)
     path = output_path(path, exporter)
     name = format if isinstance(format, str) else exporter.ending
-    try:
-        # In a folder of its own at first: what fails leaves nothing behind.
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-            _write_in(Path(folder), exporter, detector, path, name)
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); check the folder and its free "
-            "space."
-        ) from error
-    except Exception as error:
-        raise UserError(f"format {name} fails: {failure(error)}; correct it there.") from error
+    with reported(f"format {name}"):
+        try:
+            # In a folder of its own at first: what fails leaves nothing behind.
+            with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+                _write_in(Path(folder), exporter, detector, path, name)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror or error}); check the folder and its "
+                "free space."
+            ) from error
 
 
 def _write_in(folder: Path, exporter: Exporter, detector: Detector, path: Path, name: str) -> None:
@@ -68,7 +61,7 @@ def save_detector(path: str | Path, detector: Detector) -> None:
     """Write a detector to a file that `load_detector` reads back as the same detector.
 
     Args:
-        path: of the file, `.safetensors`; one that is there is replaced.
+        path: the file, `.safetensors`; an existing one is replaced.
         detector: what to write, with its settings as they are now.
 
     Raises:

@@ -126,8 +126,8 @@ def make_evaluation(
 def ask_for_best_metric(config: ConfigDict, source: Source) -> None:
     """Refuse a `checkpoint.best_metric` that evaluations will not have, as far as is known.
 
-    Metrics of one's own are asked what they return where nothing is detected; of one that fails at
-    that, the first evaluation knows.
+    Custom metrics are called with no detections to learn their names. If one fails then, the first
+    evaluation checks instead.
 
     Raises:
         UserError: there is no such number.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bifpn_jax.data.label_map import LabelMap
+from bifpn_jax.errors import UserError
 from bifpn_jax.inference import ImageDetections, make_detector
 from bifpn_jax.models.detector import EfficientDet
 from bifpn_jax.postprocessing import PUBLISHED
@@ -80,4 +81,13 @@ class Detector:
         return (
             f"Detector({self.source or 'a model'}: {len(self.label_map)} classes, "
             f"{height}x{width} pixels)"
+        )
+
+
+def check_detector(value: Any) -> None:
+    """Raise a UserError unless a value is a `Detector`, and not a function of `make_detector`."""
+    if not isinstance(value, Detector):
+        raise UserError(
+            f"this is a {type(value).__name__}, and a Detector is needed, such as load_detector "
+            "returns."
         )

@@ -10,7 +10,6 @@ import numpy as np
 
 from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources.relabelling import Relabelled, result_ids
-from bifpn_jax.errors import UserError
 from bifpn_jax.evaluation.coco_eval import evaluate_detections
 from bifpn_jax.evaluation.evaluator import detect_all, without_images
 from bifpn_jax.evaluation.metrics import CocoMetrics
@@ -19,7 +18,7 @@ from bifpn_jax.inference import PREDICT_FIELDS, predict_step
 from bifpn_jax.models.detector import make_anchors
 from bifpn_jax.postprocessing import Detections
 from bifpn_jax.train import devices
-from bifpn_jax.trained.detector import Detector
+from bifpn_jax.trained.detector import Detector, check_detector
 
 # From variables and a batch on the devices to detections.
 Step = Callable[[Any, Any], Detections]
@@ -82,11 +81,7 @@ def evaluate_detector(
     # Imports grain, which takes long.
     from bifpn_jax.data.pipeline import eval_batches
 
-    if not isinstance(detector, Detector):
-        raise UserError(
-            f"this is a {type(detector).__name__}, and a Detector is needed, such as load_detector "
-            "returns."
-        )
+    check_detector(detector)
     for metric in metrics:
         find_metric(metric)  # for what it refuses
     batch_size = batch_size or detector.config.get("eval", {}).get("batch_size", _BATCH_SIZE)

@@ -166,6 +166,13 @@ def test_records(change, said):
         read_example(record, 4)
 
 
+def test_a_negative_label_where_the_classes_are_unknown():
+    one = np.float32([[1, 2, 3, 4]])
+    record = Record(1, GOOD.encoded, "a.png", one, np.int32([-1]), np.array([0]), np.float32([4]))
+    with pytest.raises(UserError, match=r"its labels \[-1\] are not from 0; correct"):
+        read_example(record)
+
+
 def test_crowds_may_be_numbers():
     boxes = np.float32([[1, 2, 3, 4], [5, 6, 7, 8]])
     crowd = np.array([0, 1])

@@ -13,7 +13,7 @@ from bifpn_jax.data.augment.augmentation import OFFERED, Augmentation, Example, 
 from bifpn_jax.data.augment.flip import flip
 from bifpn_jax.data.augment.scale_jitter import scale_jitter
 from bifpn_jax.errors import UserError
-from bifpn_jax.named_parts import Parts, failure, is_code
+from bifpn_jax.named_parts import Parts, is_code, reported
 
 AUGMENTATIONS = Parts("augmentation", {"flip": flip, "scale_jitter": scale_jitter})
 
@@ -119,14 +119,8 @@ def augmented(
         asked = {name: offered[name] for name in step.asks_for}
         # Now, because an augmentation may change arrays in place.
         known = fault(example)
-        try:
+        with reported(f"augmentation {step.name}", where):
             after = step.function(example, rng, **asked)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(
-                f"augmentation {step.name} fails on {where}: {failure(error)}; correct it there"
-            ) from error
         # Faults that the data already had are not the augmentation's.
         if (wrong := fault(after)) and wrong != known:
             raise UserError(f"augmentation {step.name}, given {where}, {wrong}; correct it there")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from bifpn_jax.data.records import Source
 from bifpn_jax.data.sources.source_settings import SourceSettings
 from bifpn_jax.errors import UserError
-from bifpn_jax.named_parts import failure, is_code, load_code
+from bifpn_jax.named_parts import is_code, load_code, reported
 
 Opener = Callable[[SourceSettings], Source]
 
@@ -89,12 +89,8 @@ def reads_files(source: str) -> bool:
 def _open_own(source: str | Opener, settings: SourceSettings) -> Source:
     opener = load_code(source) if isinstance(source, str) else source
     name = source if isinstance(source, str) else getattr(source, "__qualname__", repr(source))
-    try:
+    with reported(f"source {name}"):
         opened = opener(settings)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"source {name} fails: {failure(error)}; correct it there") from error
     missing = [attribute for attribute in _NEEDED if not hasattr(opened, attribute)]
     if missing:
         raise UserError(
